@@ -1,0 +1,1 @@
+//! Criterion benches of the whole workspace; see the files in `benches/`.

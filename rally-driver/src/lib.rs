@@ -1,0 +1,1 @@
+//! Interprets a track's schedule and applies the load.

@@ -1,0 +1,1 @@
+//! Configures and launches the nodes of the cluster under test.

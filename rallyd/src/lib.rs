@@ -1,0 +1,1 @@
+//! The daemon and its command line as a library; the binary is a thin `main`.

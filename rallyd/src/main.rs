@@ -1,0 +1,3 @@
+//! The `rallyd` binary.
+
+fn main() {}
