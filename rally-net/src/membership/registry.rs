@@ -312,10 +312,8 @@ impl Registry {
         let mut actions = Vec::with_capacity(3);
         if let Some(old) = record.session.replace(session) {
             self.sessions.remove(&old);
-            actions.push(RegistryAction::Disconnect {
-                session: old,
-                reason: DisconnectReason::Replaced { by: address },
-            });
+            actions
+                .push(RegistryAction::Disconnect { session: old, reason: DisconnectReason::Replaced { by: address } });
         }
         self.sessions.insert(session, host);
         let queue = if record.is_departed() { &mut self.departed } else { &mut self.wakes };

@@ -364,8 +364,7 @@ impl Uplink {
             && known_host == coordinator
             && epoch < known
         {
-            let mut actions =
-                vec![UplinkAction::Disconnect { session, reason: DisconnectReason::OldEpoch { known } }];
+            let mut actions = vec![UplinkAction::Disconnect { session, reason: DisconnectReason::OldEpoch { known } }];
             actions.extend(self.failed(now, DialFailure::OldCoordinator { found: epoch, known }));
             return actions;
         }
