@@ -13,6 +13,8 @@ mod content;
 mod host;
 mod id;
 mod role;
+#[cfg(any(test, feature = "test-util"))]
+pub mod sim;
 mod time;
 
 pub use content::{ContentHash, ParseContentHashError};
