@@ -1,0 +1,3 @@
+//! Integration tests of `rally-net`, one module per subject.
+
+mod simulation;
