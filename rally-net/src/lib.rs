@@ -50,3 +50,7 @@ pub use tls::{
     ALPN_JOIN, ALPN_MAIN, ALPN_VERSION, COORDINATOR_SERVER_NAME, CertificateProblem, client_config, explain,
     explain_connection_error, join_client_config, server_config,
 };
+pub use transfer::{
+    Fetch, FetchError, FetchProgress, Fetched, FileName, InvalidFileName, MAX_CONTENT_LENGTH, MAX_MANIFEST_SIZE,
+    Manifest, ManifestError, OfferError, Shelf, ShelfReader, Source, SourceError, SourceFailure, SourceFault, fetch,
+};

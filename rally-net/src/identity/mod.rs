@@ -15,7 +15,7 @@ mod credentials;
 mod fingerprint;
 mod key_file;
 mod peer;
-mod private_file;
+pub(crate) mod private_file;
 mod token;
 mod token_book;
 mod utc;

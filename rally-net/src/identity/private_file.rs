@@ -76,7 +76,7 @@ pub enum PrivateFileError {
 }
 
 /// Makes the directory for its owner alone unless it is there, and refuses one that others may write to.
-pub(super) fn create_directory(path: &Path) -> Result<(), PrivateFileError> {
+pub(crate) fn create_directory(path: &Path) -> Result<(), PrivateFileError> {
     let failed = |action| move |source| PrivateFileError::Io { action, path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("create the directory"))?;
     let metadata = fs::metadata(path).map_err(failed("look at the directory"))?;
@@ -91,7 +91,7 @@ pub(super) fn create_directory(path: &Path) -> Result<(), PrivateFileError> {
 /// Reads a file as text, `None` if there is none.
 ///
 /// Bytes that are not UTF-8 are replaced, which every caller's format then refuses.
-pub(super) fn read(path: &Path) -> Result<Option<String>, PrivateFileError> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, PrivateFileError> {
     let failed = |source| PrivateFileError::Io { action: "read", path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -115,7 +115,7 @@ pub(super) fn read(path: &Path) -> Result<Option<String>, PrivateFileError> {
 /// Puts a file in place of the one that may be there; after a crash there is the old one or the new one, whole.
 ///
 /// There must be one writer at a time.
-pub(super) fn write(path: &Path, contents: &str) -> Result<(), PrivateFileError> {
+pub(crate) fn write(path: &Path, contents: &str) -> Result<(), PrivateFileError> {
     let failed = |source| PrivateFileError::Io { action: "write", path: path.to_owned(), source };
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");

@@ -1,0 +1,193 @@
+//! Reading from several sources at once.
+
+use std::io;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use rally_core::ContentHash;
+use tokio::sync::{Notify, watch};
+
+use super::blocking::blocking;
+use super::error::{FetchError, SourceFailure, SourceFault};
+use super::fetch::{FetchProgress, give_up};
+use super::plan::Plan;
+use super::run_reader::{Failure, Patience, RunReader};
+use super::source::Source;
+use super::store::Store;
+
+/// How many sources are read at once.
+///
+/// Each has one buffer that is filled and one that is verified and written, so that a fetch never holds more than
+/// `SOURCES_AT_ONCE` × 2 × [`LARGEST_GROUP`](super::manifest::LARGEST_GROUP) = 64 MiB; with one source it is 8 MiB.
+const SOURCES_AT_ONCE: usize = 8;
+
+/// The sources of one fetch at work.
+pub(super) struct Share<'a> {
+    content: ContentHash,
+    store: &'a Arc<Store>,
+    progress: &'a watch::Sender<FetchProgress>,
+    plan: Mutex<Plan>,
+    /// The plan has work again, or is complete. All who wait for it run on one task, so that between looking at the plan
+    /// and waiting nothing changes.
+    changed: Notify,
+}
+
+/// A group on its way to the disk.
+struct Storing<F> {
+    group: usize,
+    written: F,
+}
+
+impl<'a> Share<'a> {
+    /// Shares what is not yet `stored` among a number of sources.
+    pub(super) fn new(
+        content: ContentHash,
+        store: &'a Arc<Store>,
+        stored: Vec<bool>,
+        progress: &'a watch::Sender<FetchProgress>,
+        sources: usize,
+    ) -> Self {
+        Self { content, store, progress, plan: Mutex::new(Plan::new(stored, sources)), changed: Notify::new() }
+    }
+
+    /// Reads until every group is stored; sources that fail are noted.
+    pub(super) async fn run(
+        &self,
+        sources: &[&dyn Source],
+        failures: &mut Vec<SourceFailure>,
+    ) -> Result<(), FetchError> {
+        let mut waiting = sources.iter().enumerate();
+        let mut readers = FuturesUnordered::new();
+        readers.extend(waiting.by_ref().take(SOURCES_AT_ONCE).map(|(reader, source)| self.read(reader, *source)));
+        loop {
+            tokio::select! {
+                biased;
+                () = self.complete() => return Ok(()),
+                ended = readers.next() => match ended {
+                    Some((source, Failure::Source(fault))) => {
+                        give_up(source, fault, failures);
+                        readers.extend(waiting.next().map(|(reader, source)| self.read(reader, *source)));
+                    }
+                    Some((_, Failure::Storage(error))) => return Err(error),
+                    None => {
+                        return Err(FetchError::NoSource { content: self.content, failures: std::mem::take(failures) });
+                    }
+                },
+            }
+        }
+    }
+
+    /// Waits until every group is stored.
+    async fn complete(&self) {
+        while !self.plan().is_complete() {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Reads runs of groups from one source until it fails.
+    async fn read<'s>(&self, reader: usize, source: &'s dyn Source) -> (&'s dyn Source, Failure) {
+        let mut patience = Patience::default();
+        let mut buffers = Vec::new();
+        loop {
+            let Some(run) = self.plan().claim(reader) else {
+                self.changed.notified().await;
+                continue;
+            };
+            let result = self.read_run(reader, source, run, &mut buffers, &mut patience).await;
+            self.plan().give_up(reader);
+            self.changed.notify_waiters();
+            let result = match result {
+                Err(Failure::Source(fault)) => patience.bear(fault).await.map_err(Failure::Source),
+                other => other,
+            };
+            if let Err(failure) = result {
+                return (source, failure);
+            }
+        }
+    }
+
+    /// Reads one run; while a group is verified and written, the next is read.
+    async fn read_run(
+        &self,
+        reader: usize,
+        source: &dyn Source,
+        run: Range<usize>,
+        buffers: &mut Vec<Vec<u8>>,
+        patience: &mut Patience,
+    ) -> Result<(), Failure> {
+        let mut bytes = RunReader::open(source, self.content, self.store.tree.bytes_of(run.clone())).await?;
+        let mut storing = None;
+        let mut group = run.start;
+        let read = loop {
+            let mut buffer = buffers.pop().unwrap_or_default();
+            buffer.clear();
+            let range = self.store.tree.bytes_of(group..group + 1);
+            if let Err(fault) = bytes.fill(&mut buffer, (range.end - range.start) as usize).await {
+                break Err(fault.into());
+            }
+            if let Some(earlier) = storing.take() {
+                buffers.push(self.settle(earlier).await?);
+                patience.restore();
+            }
+            storing = Some(self.start_storing(group, buffer));
+            match self.plan().advance(reader) {
+                Some(next) => group = next,
+                None => break Ok(()),
+            }
+        };
+        if let Some(last) = storing {
+            buffers.push(self.settle(last).await?);
+            patience.restore();
+        }
+        read
+    }
+
+    /// Begins to verify a group and to write it.
+    fn start_storing(
+        &self,
+        group: usize,
+        bytes: Vec<u8>,
+    ) -> Storing<impl Future<Output = io::Result<Option<Vec<u8>>>> + Send + use<>> {
+        let store = Arc::clone(self.store);
+        let written = blocking(move || {
+            if !store.tree.matches(group, &bytes) {
+                return Ok(None);
+            }
+            store.write(group, &bytes)?;
+            Ok(Some(bytes))
+        });
+        Storing { group, written }
+    }
+
+    /// Waits until a group is verified and written, and gives its buffer back.
+    async fn settle(
+        &self,
+        Storing { group, written }: Storing<impl Future<Output = io::Result<Option<Vec<u8>>>>>,
+    ) -> Result<Vec<u8>, Failure> {
+        let written = written.await.map_err(|source| self.store.part.error("write", source))?;
+        let mut plan = self.plan();
+        let Some(buffer) = written else {
+            plan.reopen(group);
+            drop(plan);
+            self.changed.notify_waiters();
+            return Err(SourceFault::WrongBytes { range: self.store.tree.bytes_of(group..group + 1) }.into());
+        };
+        let first = plan.store(group);
+        let complete = plan.is_complete();
+        drop(plan);
+        if first {
+            let length = self.store.kept_length(group);
+            self.progress.send_modify(|progress| progress.done += length);
+        }
+        if complete {
+            self.changed.notify_waiters();
+        }
+        Ok(buffer)
+    }
+
+    fn plan(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,392 @@
+//! The files that this host offers to others.
+
+use std::collections::HashMap;
+use std::fs::{File, Metadata};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, Bytes};
+use rally_core::ContentHash;
+use rustix::buffer::spare_capacity;
+use rustix::fs::OFlags;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::JoinHandle;
+use tracing::warn;
+
+use super::blocking::blocking;
+use super::manifest::{MAX_CONTENT_LENGTH, Manifest};
+use super::source::{Source, SourceError};
+
+/// A reader of the shelf holds at most two blocks of this many bytes: one handed out, one read ahead.
+const BLOCK: usize = 512 << 10;
+
+/// The files that this host offers, by their content; nothing else can be asked for.
+///
+/// Share it in an `Arc`. It remembers where each file is and its [`Manifest`] (8 bytes for each MiB of a large file),
+/// but keeps no file open. A local shelf is a [`Source`] like any other.
+#[derive(Debug, Default)]
+pub struct Shelf {
+    files: RwLock<HashMap<ContentHash, Arc<Offer>>>,
+}
+
+#[derive(Debug)]
+struct Offer {
+    content: ContentHash,
+    path: PathBuf,
+    stamp: Stamp,
+    manifest: Manifest,
+}
+
+/// By this we notice that a file is no longer what was hashed.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    length: u64,
+    modified: (i64, i64),
+}
+
+/// A file cannot be offered.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferError {
+    /// The file cannot be opened or read.
+    #[error("failed to read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The path leads to a directory, a pipe or the like.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// What was to be offered.
+        path: PathBuf,
+    },
+    /// Someone wrote to the file while it was hashed.
+    #[error("{} changed while it was read", path.display())]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is longer than [`MAX_CONTENT_LENGTH`].
+    #[error("{} has {length} bytes, files of up to {MAX_CONTENT_LENGTH} bytes can be transferred", path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+    },
+}
+
+impl Shelf {
+    /// Hashes a file and offers it from now on; it stays where it is, and must not be changed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, changes meanwhile, or is too long.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, nothing is offered.
+    pub async fn add(&self, path: impl Into<PathBuf>) -> Result<ContentHash, OfferError> {
+        let path = path.into();
+        let opened = blocking({
+            let path = path.clone();
+            move || open(&path)
+        });
+        let read_error = |source| OfferError::Read { path: path.clone(), source };
+        let (file, metadata) = opened.await.map_err(read_error)?;
+        if !metadata.is_file() {
+            return Err(OfferError::NotAFile { path });
+        }
+        let (file, stamp) = (Arc::new(file), Stamp::of(&metadata));
+        if stamp.length > MAX_CONTENT_LENGTH {
+            return Err(OfferError::TooLong { path, length: stamp.length });
+        }
+        let outline = Manifest::of_file(&file, stamp.length).await;
+        let metadata = blocking(move || file.metadata()).await.map_err(read_error)?;
+        if Stamp::of(&metadata) != stamp {
+            return Err(OfferError::Changed { path });
+        }
+        let (content, manifest) = outline.map_err(read_error)?;
+        let offer = Arc::new(Offer { content, path, stamp, manifest });
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(content, offer);
+        Ok(content)
+    }
+
+    /// Withdraws a content; readers that are open go on to their end. Returns whether it was offered.
+    pub fn remove(&self, content: ContentHash) -> bool {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&content).is_some()
+    }
+
+    /// The manifest of a content.
+    ///
+    /// # Errors
+    ///
+    /// The content is not offered.
+    pub fn manifest(&self, content: ContentHash) -> Result<Manifest, SourceError> {
+        Ok(self.offer(content)?.manifest.clone())
+    }
+
+    /// Opens a range of bytes of a content.
+    ///
+    /// # Errors
+    ///
+    /// The content is not offered, the range is not within it, or its file has changed or cannot be opened.
+    pub async fn open_range(&self, content: ContentHash, range: Range<u64>) -> Result<ShelfReader, SourceError> {
+        let offer = self.offer(content)?;
+        let length = offer.stamp.length;
+        if range.start > range.end || range.end > length {
+            return Err(SourceError::OutOfRange { content, range, length });
+        }
+        let opened = blocking({
+            let path = offer.path.clone();
+            move || open(&path)
+        });
+        match opened.await {
+            Ok((_, metadata)) if Stamp::of(&metadata) != offer.stamp => {
+                warn!(path = %offer.path.display(), "file changed since it was offered");
+                Err(SourceError::Changed { content })
+            }
+            Ok((file, _)) => Ok(ShelfReader {
+                file: Arc::new(OfferedFile { file, offer }),
+                unread: range,
+                ahead: None,
+                current: Bytes::new(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SourceError::Changed { content }),
+            Err(error) => {
+                warn!(path = %offer.path.display(), %error, "failed to open an offered file");
+                Err(SourceError::Failed(format!("failed to open the file of content {content}: {error}")))
+            }
+        }
+    }
+
+    fn offer(&self, content: ContentHash) -> Result<Arc<Offer>, SourceError> {
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        files.get(&content).cloned().ok_or(SourceError::NotOffered { content })
+    }
+}
+
+#[async_trait]
+impl Source for Shelf {
+    fn name(&self) -> &str {
+        "this host"
+    }
+
+    async fn manifest(&self, content: ContentHash) -> Result<Manifest, SourceError> {
+        self.manifest(content)
+    }
+
+    async fn read(
+        &self,
+        content: ContentHash,
+        range: Range<u64>,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>, SourceError> {
+        Ok(Box::new(self.open_range(content, range).await?))
+    }
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            length: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+/// Opens a file for reading; a pipe in its place does not block.
+fn open(path: &Path) -> io::Result<(File, Metadata)> {
+    let file = File::options().read(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)?;
+    let metadata = file.metadata()?;
+    Ok((file, metadata))
+}
+
+/// Reads a range of an offered file, one block ahead.
+///
+/// It fails with [`io::ErrorKind::InvalidData`] as soon as the file is seen to have changed.
+#[derive(Debug)]
+pub struct ShelfReader {
+    file: Arc<OfferedFile>,
+    unread: Range<u64>,
+    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+    current: Bytes,
+}
+
+#[derive(Debug)]
+struct OfferedFile {
+    file: File,
+    offer: Arc<Offer>,
+}
+
+impl ShelfReader {
+    /// The next bytes of the range, of any length, or `None` at its end; for a transport that takes them without
+    /// copying.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn next_block(&mut self) -> io::Result<Option<Bytes>> {
+        std::future::poll_fn(|cx| self.poll_block(cx)).await?;
+        Ok(Some(std::mem::take(&mut self.current)).filter(|block| !block.is_empty()))
+    }
+
+    /// Waits until `current` has bytes, or the range has ended.
+    fn poll_block(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !self.current.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.ahead.is_none() {
+            self.ahead = self.read_ahead();
+        }
+        let Some(ahead) = &mut self.ahead else { return Poll::Ready(Ok(())) };
+        let block = ready!(Pin::new(ahead).poll(cx)).map_err(io::Error::other);
+        self.ahead = None;
+        self.current = block??;
+        self.ahead = self.read_ahead();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Starts to read the next block of the range, if there is one.
+    fn read_ahead(&mut self) -> Option<JoinHandle<io::Result<Bytes>>> {
+        let length = (self.unread.end - self.unread.start).min(BLOCK as u64) as usize;
+        if length == 0 {
+            return None;
+        }
+        let (file, position) = (Arc::clone(&self.file), self.unread.start);
+        self.unread.start += length as u64;
+        Some(tokio::task::spawn_blocking(move || file.read(position, length)))
+    }
+}
+
+impl AsyncRead for ShelfReader {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_block(cx))?;
+        let length = self.current.len().min(buffer.remaining());
+        buffer.put_slice(&self.current[..length]);
+        self.current.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl OfferedFile {
+    fn read(&self, position: u64, length: usize) -> io::Result<Bytes> {
+        let mut block = Vec::with_capacity(length);
+        while block.len() < length {
+            let at = position + block.len() as u64;
+            match rustix::io::pread(&self.file, spare_capacity(&mut block), at) {
+                Ok(0) => break,
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if Stamp::of(&self.file.metadata()?) != self.offer.stamp || block.len() != length {
+            warn!(path = %self.offer.path.display(), "file changed while it was sent");
+            let content = self.offer.content;
+            return Err(io::Error::new(io::ErrorKind::InvalidData, SourceError::Changed { content }));
+        }
+        Ok(block.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::transfer::testing::bytes;
+
+    const LENGTH: u64 = 3 * BLOCK as u64 + 7;
+
+    async fn shelf_with(content: &[u8]) -> (tempfile::TempDir, PathBuf, Shelf, ContentHash) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("documents.json");
+        std::fs::write(&path, content).unwrap();
+        let shelf = Shelf::default();
+        let hash = shelf.add(&path).await.unwrap();
+        (directory, path, shelf, hash)
+    }
+
+    #[tokio::test]
+    async fn any_range_is_read_as_it_is_in_the_file() {
+        let content = bytes(LENGTH);
+        let (_directory, _, shelf, hash) = shelf_with(&content).await;
+        let block = BLOCK as u64;
+        for range in [0..LENGTH, 0..0, 5..6, block..2 * block, block - 1..2 * block + 1, LENGTH..LENGTH] {
+            let expected = &content[range.start as usize..range.end as usize];
+            let mut read = Vec::new();
+            shelf.open_range(hash, range.clone()).await.unwrap().read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, expected, "{range:?}");
+            let mut reader = shelf.open_range(hash, range.clone()).await.unwrap();
+            read.clear();
+            while let Some(block) = reader.next_block().await.unwrap() {
+                read.extend_from_slice(&block);
+            }
+            assert_eq!(read, expected, "{range:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_is_offered_can_be_read() {
+        let (_directory, _, shelf, hash) = shelf_with(b"some").await;
+        for range in [0..5, 5..5, Range { start: 3, end: 2 }, 0..u64::MAX] {
+            let error = shelf.open_range(hash, range.clone()).await.unwrap_err();
+            assert_eq!(error, SourceError::OutOfRange { content: hash, range, length: 4 });
+        }
+        let other = ContentHash::from_bytes([7; 32]);
+        assert_eq!(shelf.open_range(other, 0..1).await.unwrap_err(), SourceError::NotOffered { content: other });
+        assert!(shelf.remove(hash));
+        assert!(!shelf.remove(hash));
+        assert_eq!(shelf.manifest(hash).unwrap_err(), SourceError::NotOffered { content: hash });
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changed_is_refused() {
+        let (_directory, path, shelf, hash) = shelf_with(b"some").await;
+        for change in ["other content", ""] {
+            std::fs::write(&path, change).unwrap();
+            assert_eq!(shelf.open_range(hash, 0..4).await.unwrap_err(), SourceError::Changed { content: hash });
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(shelf.open_range(hash, 0..4).await.unwrap_err(), SourceError::Changed { content: hash });
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_while_it_is_read_ends_the_reading() {
+        let (_directory, path, shelf, hash) = shelf_with(&bytes(LENGTH)).await;
+        let mut reader = shelf.open_range(hash, 0..LENGTH).await.unwrap();
+        reader.next_block().await.unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(LENGTH - 1).unwrap();
+        let error = loop {
+            match reader.next_block().await {
+                Ok(block) => assert!(block.is_some(), "the end was reached"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn what_is_not_a_file_cannot_be_offered() {
+        let directory = tempfile::tempdir().unwrap();
+        let shelf = Shelf::default();
+        assert!(matches!(shelf.add(directory.path()).await, Err(OfferError::NotAFile { .. })));
+        assert!(matches!(shelf.add(directory.path().join("missing")).await, Err(OfferError::Read { .. })));
+    }
+}
