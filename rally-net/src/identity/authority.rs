@@ -134,6 +134,9 @@ impl Authority {
     fn from_file(file: KeyFile) -> Result<Self, String> {
         file.check_key(&tls::provider()).map_err(|error| error.to_string())?;
         let [certificate] = <[_; 1]>::try_from(file.chain).map_err(|_| "it has more than one certificate")?;
+        if !is_self_signed(&certificate) {
+            return Err("its certificate is damaged".to_owned());
+        }
         let (_, expires_at) = validity(&certificate).ok_or("its certificate is damaged")?;
         let key = KeyPair::from_pkcs8_der_and_sign_algo(&file.key, &PKCS_ECDSA_P256_SHA256)
             .map_err(|error| error.to_string())?;
@@ -230,6 +233,12 @@ fn common_name(name: &str) -> DistinguishedName {
 /// A random positive number of 127 bits.
 fn random_serial() -> SerialNumber {
     SerialNumber::from((rand::random::<u128>() >> 1).to_be_bytes().to_vec())
+}
+
+/// Whether an authority's certificate is intact, which handshakes do not look at: they trust it as it is.
+pub(super) fn is_self_signed(certificate: &CertificateDer<'_>) -> bool {
+    x509_parser::parse_x509_certificate(certificate)
+        .is_ok_and(|(rest, certificate)| rest.is_empty() && certificate.verify_signature(None).is_ok())
 }
 
 /// From when until when a certificate is valid; `None` if it cannot be read.
@@ -347,7 +356,7 @@ mod tests {
         let (_, parsed) = x509_parser::parse_x509_certificate(&chain[0]).unwrap();
         assert!(!parsed.is_ca());
         assert_eq!(parsed.subject().to_string(), format!("CN=Rally host {HOST}"));
-        assert_eq!(parsed.public_key().subject_public_key.data.as_ref(), key.der_bytes());
+        assert_eq!(public_key(&chain[0]), key.der_bytes());
     }
 
     #[test]
@@ -387,13 +396,20 @@ mod tests {
         }
     }
 
+    /// The public key of a certificate.
+    fn public_key(certificate: &CertificateDer<'_>) -> Vec<u8> {
+        let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+        parsed.public_key().subject_public_key.data.to_vec()
+    }
+
     proptest! {
         #[test]
-        fn a_garbled_request_is_refused_without_panic(
+        fn a_garbled_request_certifies_no_other_key(
             position: prop::sample::Index, flip in 1u8.., cut: prop::sample::Index, noise: Vec<u8>,
         ) {
-            let (_, good) = Credentials::request().unwrap();
             let (_directory, authority) = authority();
+            let key = KeyPair::generate().unwrap();
+            let good = CertificateParams::default().serialize_request(&key).unwrap().der().to_vec();
             let mut flipped = good.clone();
             flipped[position.index(good.len())] ^= flip;
             let mut cut = good[..cut.index(good.len())].to_vec();
@@ -401,7 +417,10 @@ mod tests {
             for bad in [flipped, cut, noise] {
                 let issued =
                     authority.issue(&bad, HOST, HostRole::Member, DEFAULT_CERTIFICATE_LIFETIME, SystemTime::now());
-                prop_assert!(issued.is_err());
+                // Around the part that is signed, the parser lets some oddities pass.
+                if let Ok(chain) = issued {
+                    prop_assert_eq!(public_key(&chain[0]), key.der_bytes());
+                }
             }
         }
     }

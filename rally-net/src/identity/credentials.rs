@@ -8,7 +8,7 @@ use rally_core::HostId;
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-use super::authority::{BACKDATED, validity};
+use super::authority::{BACKDATED, is_self_signed, validity};
 use super::key_file::{KeyFile, ReadKeyFileError};
 use super::private_file::{self, PrivateFileError};
 use super::{Fingerprint, PeerIdentity, peer_identity};
@@ -105,6 +105,9 @@ impl Credentials {
         file.check_key(&tls::provider()).map_err(|error| error.to_string())?;
         let chain = <[_; 2]>::try_from(file.chain).map_err(|_| "the host's and the authority's certificate are due")?;
         let [leaf, authority] = &chain;
+        if !is_self_signed(authority) {
+            return Err("the authority's certificate is damaged".to_owned());
+        }
         let (not_before, expires_at) = validity(leaf).ok_or("the host's certificate is damaged")?;
         tls::verify_host(leaf, authority, expires_at).map_err(|error| error.to_string())?;
         let identity = peer_identity(&chain).map_err(|error| error.to_string())?;
@@ -325,7 +328,8 @@ mod tests {
         ) {
             let (_directory, authority) = authority();
             let home = tempfile::tempdir().unwrap();
-            issue(&authority, SystemTime::now()).store(home.path()).unwrap();
+            let credentials = issue(&authority, SystemTime::now());
+            credentials.store(home.path()).unwrap();
             let path = home.path().join(FILE);
             let whole = fs::read_to_string(&path).unwrap();
             // Whatever is missing at the end is more than the last line's newline.
@@ -340,8 +344,12 @@ mod tests {
                         let sentence = error.to_string();
                         prop_assert!(sentence.contains(FILE) && sentence.contains("join token"), "{}", sentence);
                     }
-                    // A flip may restore the same byte, or hit a part that means nothing such as the line end.
-                    Ok(loaded) => prop_assert!(bytes == garbled.as_slice() && loaded.is_some()),
+                    // A letter may replace itself, or bits of the last letter of a block that mean nothing.
+                    Ok(loaded) => {
+                        let loaded = loaded.unwrap();
+                        prop_assert_eq!(loaded.chain(), credentials.chain());
+                        prop_assert_eq!(loaded.private_key(), credentials.private_key());
+                    }
                 }
             }
         }
