@@ -13,12 +13,12 @@
 mod clock;
 mod close;
 mod cluster_clock;
-mod frame;
+pub mod frame;
 mod host;
 mod identity;
 mod lease;
 mod membership;
-mod protocol;
+pub mod protocol;
 mod remote;
 mod rpc;
 mod status;
@@ -27,7 +27,6 @@ mod transfer;
 
 pub use clock::{BadSample, ClockFilter, ClockSample, LocalTime, MAX_DRIFT_PPM, Recorded};
 pub use cluster_clock::{ClusterClock, UnknownTime};
-pub use frame::{FrameError, MAX_FRAME};
 pub use host::{
     ConnectError, Host, HostConfig, HostEvent, JoinError, PeerSource, Place, Roles, StartError, TokenError, TokenSource,
 };
@@ -44,7 +43,7 @@ pub use membership::{
     Registry, RegistryAction, RegistryEvent, Report, Session, Timing, Uplink, UplinkAction, UplinkEvent, UplinkInput,
 };
 pub use remote::{RemoteCoordinator, RemoteLoadDriver, RemoteProvisioner};
-pub use rpc::{Access, CallError, Caller, Peer, Rejection, Request, Services, Subscription};
+pub use rpc::{Access, CallError, Caller, Head, Peer, Rejection, Request, Services, Subscription};
 pub use status::{ClockEstimate, CoordinatorStatus, HostRole, HostState, HostStatus, HostSummary, LinkState};
 pub use tls::{
     ALPN_JOIN, ALPN_MAIN, ALPN_VERSION, COORDINATOR_SERVER_NAME, CertificateProblem, client_config, explain,

@@ -10,7 +10,7 @@ use rally_core::ClusterTime;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
@@ -199,15 +199,18 @@ async fn answer<T: Serialize>(mut stream: SendStream, message: &T) {
 }
 
 /// Serves a connection that is there only to join.
-async fn receive_join(shared: &Shared, connection: &Connection) {
+async fn receive_join(shared: &Arc<Shared>, connection: &Connection) {
     let Some((request, stream)) = receive_first::<JoinRequest>(connection).await else { return };
-    let verdict: Result<Joined, JoinRefusal> = match &shared.side {
+    let decider = Arc::clone(shared);
+    let decision = spawn_blocking(move || match &decider.side {
         Side::Coordinator(side) => side.join(&request),
         Side::Member(side) => Err(JoinRefusal::Invalid(format!(
             "this host is no coordinator; the coordinator that it follows is {}",
             side.coordinator()
         ))),
-    };
+    });
+    let verdict: Result<Joined, JoinRefusal> =
+        decision.await.unwrap_or_else(|error| Err(JoinRefusal::Invalid(format!("the coordinator failed: {error}"))));
     if let Err(refusal) = &verdict {
         warn!(address = %connection.remote_address(), %refusal, "a host was not let in");
     }

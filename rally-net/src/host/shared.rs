@@ -179,10 +179,6 @@ impl Shared {
         let _ = self.events.send(event);
     }
 
-    pub(crate) fn events(&self) -> broadcast::Receiver<HostEvent> {
-        self.events.subscribe()
-    }
-
     pub(crate) fn peer(&self, host: HostId) -> Option<Peer> {
         match &self.side {
             Side::Coordinator(side) => self.session(side.session_of(host)?),

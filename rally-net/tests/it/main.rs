@@ -1,3 +1,3 @@
-//! Integration tests of `rally-net`, one module per subject.
+//! Integration tests of `rally-net`.
 
-mod simulation;
+mod cluster;
