@@ -17,7 +17,7 @@ use super::error::{FetchError, SourceFailure, SourceFault};
 use super::file_name::FileName;
 use super::part::{Part, Place};
 use super::run_reader::{Failure, Patience, RunReader, ask_manifest};
-use super::share::Share;
+use super::share::{SOURCES_AT_ONCE, Share};
 use super::source::{Source, SourceError};
 use super::store::Store;
 
@@ -35,7 +35,8 @@ pub struct Fetch {
     pub name: FileName,
     /// The bytes to fetch; the file then holds these only. By default all.
     ///
-    /// Whole groups are transferred (up to 4 MiB more at either end), because only a whole group can be verified.
+    /// Whole groups are transferred (up to 4 MiB more at either end), because only a whole group can be verified. For
+    /// the same reason it cannot be told whether an existing file holds the range: it is always replaced.
     pub range: Option<Range<u64>>,
 }
 
@@ -77,11 +78,12 @@ struct Proof {
 /// of the target. An unfinished file of an earlier fetch of the same content is verified and completed. If another
 /// fetch into the same file is under way, in this process or another, its end is awaited for as long as it writes.
 ///
-/// Up to 8 sources are read at once, each with two buffers of at most 4 MiB; the others stand by. Of the same content
-/// a source is given as much as it can deliver. It is given up for good when it sends wrong bytes, when it takes more
-/// than 10 s for 128 KiB, or when it fails four times in a row; such a source is named in the result.
+/// Up to 8 sources are read at once, each into two buffers of at most 4 MiB; the others stand by. Faster sources take
+/// over what slower ones have not begun. A source is given up when it sends wrong bytes, when it takes more than 10 s
+/// to answer or for 128 KiB (30 s for its manifest), or when it fails four times in a row; it is then named in the
+/// result.
 ///
-/// `progress` is updated once for each group.
+/// `progress` is updated once for each group; verifying what is on disk at the beginning shows no progress.
 ///
 /// # Errors
 ///
@@ -156,7 +158,9 @@ async fn prove<'a>(
     let mut alive: Vec<&dyn Source> = sources.iter().map(AsRef::as_ref).collect();
     let mut attempts = FuturesUnordered::new();
     loop {
-        attempts.extend(waiting.next().map(|source| prove_by(request, source, part)));
+        if attempts.len() < SOURCES_AT_ONCE {
+            attempts.extend(waiting.next().map(|source| prove_by(request, source, part)));
+        }
         tokio::select! {
             attempt = attempts.next() => match attempt {
                 Some((_, Ok(proof))) => return Ok((proof, alive)),

@@ -21,7 +21,7 @@ use super::store::Store;
 ///
 /// Each has one buffer that is filled and one that is verified and written, so that a fetch never holds more than
 /// `SOURCES_AT_ONCE` × 2 × [`LARGEST_GROUP`](super::manifest::LARGEST_GROUP) = 64 MiB; with one source it is 8 MiB.
-const SOURCES_AT_ONCE: usize = 8;
+pub(super) const SOURCES_AT_ONCE: usize = 8;
 
 /// The sources of one fetch at work.
 pub(super) struct Share<'a> {

@@ -238,7 +238,7 @@ async fn a_target_with_the_content_is_left_alone_and_any_other_is_replaced_at_th
     receiver.holds(&content);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_with_wrong_bytes_is_named_and_its_group_comes_from_another() {
     let content = bytes(40 * GROUP);
     // Wrong in the first group, in the middle, and in the last, by which a manifest is proven.
@@ -246,20 +246,13 @@ async fn a_source_with_wrong_bytes_is_named_and_its_group_comes_from_another() {
         let receiver = Receiver::of(&content);
         let liar = Arc::new(Fake::new("liar", &content).lying_at(position));
         // The honest one cannot finish before the liar has sent its group.
-        let honest = Arc::new(Fake::new("honest", &content).slow(Duration::from_micros(1)));
+        let honest = Arc::new(Fake::new("honest", &content).slow(Duration::from_millis(1)));
         let fetched = receiver.fetch(&[liar, honest]).await.unwrap();
         receiver.holds(&content);
-        for failure in &fetched.failures {
-            assert_eq!(failure.name, "liar");
-            let group = position / GROUP * GROUP;
-            assert!(
-                matches!(&failure.fault, SourceFault::WrongBytes { range } if *range == (group..group + GROUP)),
-                "{failure}"
-            );
-        }
-        if position != 20 * GROUP + 7 {
-            assert_eq!(named(&fetched.failures), ["liar"], "{position}");
-        }
+        assert_eq!(named(&fetched.failures), ["liar"]);
+        let group = position / GROUP * GROUP;
+        let fault = &fetched.failures[0].fault;
+        assert!(matches!(fault, SourceFault::WrongBytes { range } if *range == (group..group + GROUP)), "{fault}");
     }
 }
 
@@ -356,11 +349,11 @@ async fn slow_and_stalling_sources_do_not_hold_up_the_others() {
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn concurrent_fetches_into_one_file_do_not_disturb_each_other() {
     let content = bytes(8 * GROUP);
     let receiver = Receiver::of(&content);
-    let sources = [Arc::new(Fake::new("a", &content).slow(Duration::from_micros(1)))];
+    let sources = [Arc::new(Fake::new("a", &content).slow(Duration::from_millis(1)))];
     let results =
         futures_util::future::join_all((0..4).map(|_| async { receiver.fetch(&sources).await.map(drop) })).await;
     assert!(results.iter().all(Result::is_ok), "{results:?}");
