@@ -153,16 +153,16 @@ pub async fn resolve(node: Option<&HostPort>, coordinator: &HostPort, port: u16)
     pair.ok_or_else(|| AddressError::Families { node: node.clone(), coordinator: coordinator.clone() })
 }
 
-/// Finds the address of a daemon on this machine, as given with `--node-ip` and `--port`.
+/// The IP addresses that `node`, as given with `--node-ip`, stands for.
 ///
 /// # Errors
 ///
-/// As [`resolve`].
-pub async fn resolve_node(node: &HostPort, port: u16) -> Result<Vec<SocketAddr>, AddressError> {
+/// If it has a port, cannot be resolved or is no single host's address.
+pub async fn resolve_node(node: &HostPort) -> Result<Vec<IpAddr>, AddressError> {
     if node.port.is_some() {
         return Err(AddressError::NodeWithPort(node.clone()));
     }
-    lookup(node, port).await
+    Ok(lookup(node, 0).await?.iter().map(SocketAddr::ip).collect())
 }
 
 async fn lookup(host: &HostPort, default_port: u16) -> Result<Vec<SocketAddr>, AddressError> {

@@ -54,7 +54,7 @@ pub enum Request {
 }
 
 /// What the daemon answers.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<DaemonStatus>),

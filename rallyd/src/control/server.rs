@@ -6,10 +6,12 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{DEADLINE, Request, Response, SocketPath, read_frame, write_frame};
@@ -17,6 +19,9 @@ use crate::instance::Instance;
 
 /// Commands that may be served at the same time; more wait in the socket's backlog.
 const MAX_CALLERS: usize = 32;
+
+/// How long callers have to take their answers when the daemon stops.
+const GRACE: Duration = Duration::from_millis(300);
 
 /// Answers requests.
 pub(crate) trait Handler: Send + Sync + 'static {
@@ -45,20 +50,14 @@ impl ControlServer {
         Ok(server)
     }
 
-    /// Serves callers; never returns.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future ends all conversations.
-    pub(crate) async fn serve(&self, handler: &Arc<impl Handler>) {
+    /// Serves callers until `stop`; then those that have not got their answer within [`GRACE`] are let go.
+    pub(crate) async fn serve(&self, handler: &Arc<impl Handler>, stop: &CancellationToken) {
         let mut callers = JoinSet::new();
         loop {
             tokio::select! {
-                Some(ended) = callers.join_next() => {
-                    if let Err(error) = ended {
-                        warn!(%error, "serving a control request failed");
-                    }
-                }
+                biased;
+                () = stop.cancelled() => break,
+                Some(ended) = callers.join_next() => log_panic(ended),
                 accepted = self.listener.accept(), if callers.len() < MAX_CALLERS => match accepted {
                     Ok((stream, _)) => {
                         callers.spawn(serve_one(stream, Arc::clone(handler)));
@@ -66,10 +65,18 @@ impl ControlServer {
                     Err(error) => {
                         warn!(%error, "a control connection could not be accepted");
                         // Most likely there are too many open files; that does not get better at once.
-                        tokio::time::sleep(DEADLINE / 10).await;
+                        tokio::time::sleep(GRACE).await;
                     }
                 },
             }
+        }
+        let finish = async {
+            while let Some(ended) = callers.join_next().await {
+                log_panic(ended);
+            }
+        };
+        if timeout(GRACE, finish).await.is_err() {
+            callers.shutdown().await;
         }
     }
 }
@@ -79,6 +86,12 @@ impl Drop for ControlServer {
         if let Err(error) = fs::remove_file(&self.path) {
             warn!(%error, path = %self.path.display(), "the control socket could not be removed");
         }
+    }
+}
+
+fn log_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        warn!(%error, "serving a control request failed");
     }
 }
 

@@ -1,6 +1,8 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::instance::Instance;
 
@@ -10,7 +12,6 @@ struct Echo;
 impl Handler for Echo {
     async fn handle(&self, request: Request) -> Response {
         match request {
-            Request::ListTokens => std::future::pending().await,
             Request::Stop => Response::Stopping,
             other => Response::Refused(format!("{other:?}")),
         }
@@ -24,11 +25,13 @@ fn instance(directory: &Path) -> Instance {
 }
 
 async fn asks(instance: &Instance, server: &ControlServer, request: Request) -> Result<Response, ControlError> {
-    let handler = Arc::new(Echo);
-    tokio::select! {
-        () = server.serve(&handler) => unreachable!("a server never ends by itself"),
-        response = call(instance, &request) => response,
-    }
+    let stop = CancellationToken::new();
+    let asks = async {
+        let response = call(instance, &request).await;
+        stop.cancel();
+        response
+    };
+    tokio::join!(asks, server.serve(&Arc::new(Echo), &stop)).0
 }
 
 #[tokio::test]
