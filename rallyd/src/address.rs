@@ -21,7 +21,9 @@ pub struct HostPort {
 
 /// The text names neither an address nor a host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address; write an IP address or a host name, perhaps with a port (`10.0.0.1:1901`, `[::1]:1901`)")]
+#[error(
+    "`{0}` is not an address; write an IP address or a host name, perhaps with a port (`10.0.0.1:1901`, `[::1]:1901`)"
+)]
 pub struct ParseHostPortError(String);
 
 impl FromStr for HostPort {
@@ -100,7 +102,9 @@ pub enum AddressError {
         source: io::Error,
     },
     /// The name server did not answer.
-    #[error("resolving host name `{host}` took longer than {LOOKUP_DEADLINE:?}; check the name server or give an IP address")]
+    #[error(
+        "resolving host name `{host}` took longer than {LOOKUP_DEADLINE:?}; check the name server or give an IP address"
+    )]
     LookupTimeout {
         /// The name.
         host: String,
@@ -112,7 +116,9 @@ pub enum AddressError {
         given: IpAddr,
     },
     /// One address is IPv4 and the other IPv6.
-    #[error("`{node}` and the coordinator `{coordinator}` have no address family in common; both need IPv4 or both IPv6")]
+    #[error(
+        "`{node}` and the coordinator `{coordinator}` have no address family in common; both need IPv4 or both IPv6"
+    )]
     Families {
         /// The node as given.
         node: HostPort,
@@ -223,7 +229,9 @@ mod tests {
             let parsed: HostPort = text.parse().expect(text);
             assert_eq!(parsed, HostPort { host: host.to_owned(), port }, "{text}");
         }
-        for text in ["", ":1900", "[::1", "[::1]x", "[db1]:1", "::g", "db1:", "db1:0", "db1:70000", "db 1", "http://db1"] {
+        for text in
+            ["", ":1900", "[::1", "[::1]x", "[db1]:1", "::g", "db1:", "db1:0", "db1:70000", "db 1", "http://db1"]
+        {
             assert_eq!(text.parse::<HostPort>(), Err(ParseHostPortError(text.to_owned())));
         }
     }

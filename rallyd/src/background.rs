@@ -46,7 +46,7 @@ enum Report {
 /// The daemon did not come up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum LaunchError {
+pub(crate) enum LaunchError {
     /// Its directory or log cannot be used.
     #[error(transparent)]
     Instance(#[from] InstanceError),

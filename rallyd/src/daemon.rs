@@ -224,7 +224,8 @@ fn facts() -> HostFacts {
         name: text(system.nodename()),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         cores: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
-        memory: System::new_with_specifics(memory).total_memory(),
+        // Zero where the system does not tell.
+        memory: System::new_with_specifics(memory).map_or(0, |system| system.total_memory()),
         platform: format!("{} {} {}", text(system.sysname()), text(system.release()), text(system.machine())),
     }
 }

@@ -59,7 +59,9 @@ mod tests {
 
     #[test]
     fn durations_are_read_with_their_units() {
-        for (text, seconds) in [("10s", 10), ("24h", 86_400), ("7d", 604_800), ("1h 30m", 5_400), ("0", 0), (" 5m ", 300)] {
+        for (text, seconds) in
+            [("10s", 10), ("24h", 86_400), ("7d", 604_800), ("1h 30m", 5_400), ("0", 0), (" 5m ", 300)]
+        {
             assert_eq!(parse_duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         for text in ["", "10", "-5s", "soon", "1y", "5 parsecs"] {

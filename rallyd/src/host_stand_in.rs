@@ -2,6 +2,8 @@
 //!
 //! It binds its socket and knows itself; a coordinator has joined at once, a member never does.
 
+#![expect(clippy::unused_async, reason = "the real one waits")]
+
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;

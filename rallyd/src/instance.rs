@@ -231,8 +231,7 @@ impl Instance {
     pub fn write_start_settings(&self, settings: &StartSettings) -> Result<(), InstanceError> {
         let path = self.start_settings_path();
         let text = serde_json::to_vec(settings).map_err(io::Error::from);
-        text.and_then(|text| fs::write(&path, text))
-            .map_err(|source| InstanceError { action: "write", path, source })
+        text.and_then(|text| fs::write(&path, text)).map_err(|source| InstanceError { action: "write", path, source })
     }
 
     /// What the daemon was last started with, `None` if it never was.
@@ -295,8 +294,8 @@ mod tests {
     fn instances_are_found_by_their_directories() {
         let rally = tempfile::tempdir().unwrap();
         assert_eq!(Instance::all(rally.path()).unwrap(), []);
-        let expected =
-            ["10.0.0.1:1900", "127.0.0.1:1900", "127.0.0.1:1901", "[::1]:1900"].map(|text| instance(rally.path(), text));
+        let expected = ["10.0.0.1:1900", "127.0.0.1:1900", "127.0.0.1:1901", "[::1]:1900"]
+            .map(|text| instance(rally.path(), text));
         fs::create_dir(rally.path().join("hosts/something-else")).unwrap();
         assert_eq!(Instance::all(rally.path()).unwrap(), expected);
         let mode = fs::metadata(expected[0].directory()).unwrap().permissions().mode();

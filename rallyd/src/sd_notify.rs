@@ -27,7 +27,7 @@ fn send(socket: &[u8], state: &str) -> io::Result<()> {
 
 #[cfg(target_os = "linux")]
 fn abstract_address(name: &[u8]) -> io::Result<SocketAddr> {
-    std::os::linux::net::SocketAddrExt::from_abstract_name(name)
+    <SocketAddr as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)
 }
 
 #[cfg(not(target_os = "linux"))]

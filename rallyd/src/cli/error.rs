@@ -24,7 +24,7 @@ pub(crate) enum CommandError {
     )]
     NoCoordinator(PathBuf),
     #[error(transparent)]
-    Settings(#[from] SettingsError),
+    Settings(Box<SettingsError>),
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
@@ -51,11 +51,15 @@ pub(crate) enum CommandError {
     },
     #[error("the daemon at {address} refuses: {reason}")]
     Refused { address: SocketAddr, reason: String },
-    #[error("the daemon at {address} gave an answer that does not fit the request; it may be of another version, \
-             and `rallyd restart` helps")]
+    #[error(
+        "the daemon at {address} gave an answer that does not fit the request; it may be of another version, \
+             and `rallyd restart` helps"
+    )]
     UnexpectedAnswer { address: SocketAddr },
-    #[error("this machine is a member of the cluster; tokens are made on the coordinator: run the command on \
-             {coordinator}")]
+    #[error(
+        "this machine is a member of the cluster; tokens are made on the coordinator: run the command on \
+             {coordinator}"
+    )]
     NotCoordinator { coordinator: SocketAddr },
     #[error("the daemon at {address} ({}) cannot be ended", show_pid(*pid))]
     CannotEnd {
@@ -73,10 +77,10 @@ pub(crate) enum CommandError {
 impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::NoCoordinator(_)
-            | Self::Several(_)
-            | Self::Address(AddressError::NodeWithPort(_))
-            | Self::Settings(SettingsError::Value { origin: Origin::Flag(_), .. }) => Exit::Usage,
+            Self::Settings(error) if matches!(**error, SettingsError::Value { origin: Origin::Flag(_), .. }) => {
+                Exit::Usage
+            }
+            Self::NoCoordinator(_) | Self::Several(_) | Self::Address(AddressError::NodeWithPort(_)) => Exit::Usage,
             Self::NotRunning { .. } => Exit::NotRunning,
             Self::Interrupted(_) => Exit::Interrupted,
             Self::NoHome
@@ -94,6 +98,12 @@ impl CommandError {
             | Self::CannotEnd { .. }
             | Self::Output(_) => Exit::Failure,
         }
+    }
+}
+
+impl From<SettingsError> for CommandError {
+    fn from(error: SettingsError) -> Self {
+        Self::Settings(Box::new(error))
     }
 }
 

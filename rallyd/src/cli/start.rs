@@ -108,8 +108,7 @@ async fn resolve_config(
         }
     }
     let cluster = settings.cluster;
-    let coordinator =
-        cluster.coordinator_ip.ok_or_else(|| CommandError::NoCoordinator(directory.join("rally.ini")))?;
+    let coordinator = cluster.coordinator_ip.ok_or_else(|| CommandError::NoCoordinator(directory.join("rally.ini")))?;
     let Addresses { node, coordinator: coordinator_address } =
         resolve(cluster.node_ip.as_ref(), &coordinator, cluster.port).await?;
     Ok(DaemonConfig {
@@ -146,7 +145,8 @@ fn tell(address: SocketAddr, coordinator: SocketAddr, up: &Up, console: Console)
             console.info(&format!("The coordinator is up at {address} (pid {pid})."));
         }
         (Joined::Yes, HostRole::Member) => {
-            console.info(&format!("The daemon is up at {address} (pid {pid}) and follows the coordinator {coordinator}."));
+            console
+                .info(&format!("The daemon is up at {address} (pid {pid}) and follows the coordinator {coordinator}."));
         }
         (Joined::NotYet { last_error }, _) => {
             let error = last_error.as_deref().map_or_else(String::new, |error| format!(" ({error})"));

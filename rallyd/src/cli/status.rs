@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::arguments::{Format, StatusArguments};
+use super::ask;
 use super::error::CommandError;
 use super::selection::Filter;
-use super::ask;
 use crate::causes::causes;
 use crate::console::Console;
 use crate::control::{Request, Response};

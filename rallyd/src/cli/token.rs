@@ -55,12 +55,7 @@ struct TokenDocument<'a> {
     expires: String,
 }
 
-async fn list(
-    directory: &Path,
-    selection: &Selection,
-    format: Format,
-    console: Console,
-) -> Result<(), CommandError> {
+async fn list(directory: &Path, selection: &Selection, format: Format, console: Console) -> Result<(), CommandError> {
     let coordinator = coordinator(directory, selection).await?;
     let Response::Tokens(tokens) = ask(&coordinator, &Request::ListTokens).await? else {
         return Err(unexpected(&coordinator));

@@ -99,7 +99,10 @@ async fn serve_one(mut stream: UnixStream, handler: Arc<impl Handler>) {
     let exchange = async {
         let uid = stream.peer_cred()?.uid();
         if uid != rustix::process::geteuid().as_raw() && uid != 0 {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("user {uid} may not control this daemon")));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                format!("user {uid} may not control this daemon"),
+            ));
         }
         let request = read_frame(&mut stream).await?;
         debug!(?request, "control request");

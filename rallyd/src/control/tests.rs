@@ -31,7 +31,9 @@ async fn asks(instance: &Instance, server: &ControlServer, request: Request) -> 
         stop.cancel();
         response
     };
-    tokio::join!(asks, server.serve(&Arc::new(Echo), &stop)).0
+    let handler = Arc::new(Echo);
+    let (response, ()) = tokio::join!(asks, server.serve(&handler, &stop));
+    response
 }
 
 #[tokio::test]

@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn keys_keep_their_dots_and_lines() {
         let text = "# comment\n[node]\nRoot.Dir = /data\n\n; comment\nsrc.root.dir: /src\n[cluster]\nport=1901\n";
-        let expected = [("node", "root.dir", "/data", 3), ("node", "src.root.dir", "/src", 6), ("cluster", "port", "1901", 8)];
+        let expected =
+            [("node", "root.dir", "/data", 3), ("node", "src.root.dir", "/src", 6), ("cluster", "port", "1901", 8)];
         let expected = expected.map(|(s, k, v, line)| (s.to_owned(), k.to_owned(), v.to_owned(), line));
         assert_eq!(entries(text), expected);
     }

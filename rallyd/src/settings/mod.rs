@@ -174,12 +174,13 @@ fn read_file(path: &Path, rally_directory: &Path) -> Result<(Layer, Vec<Notice>)
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Layer::default(), Vec::new())),
         Err(source) => return Err(SettingsError::Read { path: path.to_owned(), source }),
     };
-    let ini = Ini::parse(&text, rally_directory)
-        .map_err(|source| SettingsError::Syntax { path: path.to_owned(), source })?;
+    let ini =
+        Ini::parse(&text, rally_directory).map_err(|source| SettingsError::Syntax { path: path.to_owned(), source })?;
     let (layer, mut notices) = Layer::from_ini(path, ini)?;
     if layer.contains("cluster", "join.token") && others_can_read(path) {
         let path = path.display();
-        notices.push(Notice::Warning(format!("{path} holds a join token and others can read it; run `chmod 600 {path}`")));
+        notices
+            .push(Notice::Warning(format!("{path} holds a join token and others can read it; run `chmod 600 {path}`")));
     }
     Ok((layer, notices))
 }

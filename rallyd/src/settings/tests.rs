@@ -84,7 +84,8 @@ fn the_file_that_rally_writes_needs_no_warning() {
 
 #[test]
 fn unknown_sections_and_keys_are_warned_about_with_their_line() {
-    let ini = "[clutser]\nport = 1\n[cluster]\ncoordinator.pi = a\n[actor]\nactor.process.startup.method = fork\n[xyz]\n";
+    let ini =
+        "[clutser]\nport = 1\n[cluster]\ncoordinator.pi = a\n[actor]\nactor.process.startup.method = fork\n[xyz]\n";
     let notices = load(ini, &[], &Flags::default()).unwrap().1;
     let shown: Vec<_> = notices
         .iter()

@@ -16,7 +16,7 @@ use crate::control::DaemonStatus;
 ///
 /// Times are in seconds, memory is in bytes, points in time are RFC 3339 in UTC.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct StatusDocument {
+pub(crate) struct StatusDocument {
     hosts: Vec<LocalHost>,
 }
 

@@ -5,7 +5,7 @@ mod text;
 
 use std::net::SocketAddr;
 
-pub use document::StatusDocument;
+pub(crate) use document::StatusDocument;
 pub(crate) use document::timestamp;
 pub(crate) use text::render_text;
 
@@ -17,11 +17,7 @@ pub(crate) enum DaemonReport {
     /// It says so itself.
     Answered(Box<DaemonStatus>),
     /// It does not answer.
-    Unresponsive {
-        address: SocketAddr,
-        pid: Option<u32>,
-        error: String,
-    },
+    Unresponsive { address: SocketAddr, pid: Option<u32>, error: String },
 }
 
 #[cfg(test)]

@@ -1,9 +1,7 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use rally_core::{Activity, Epoch, HostFacts, HostId, Role};
-use rally_net::{
-    ClockEstimate, CoordinatorStatus, HostRole, HostState, HostStatus, HostSummary, LinkState,
-};
+use rally_net::{ClockEstimate, CoordinatorStatus, HostRole, HostState, HostStatus, HostSummary, LinkState};
 
 use super::*;
 
