@@ -138,11 +138,17 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
     let host = start_host(&config, &instance).await?;
     let control = ControlServer::bind(&instance)
         .map_err(|source| DaemonError::Control { path: instance.control_socket(), source })?;
-    instance.write_start_settings(&config.start_settings)?;
     info!(address = %config.address, coordinator = %config.coordinator, pid = std::process::id(), "daemon started");
 
     let stop = CancellationToken::new();
     let daemon = Arc::new(Daemon { host, instance, log: config.log.clone(), stop: stop.clone() });
+    let up = |report| {
+        // Only a daemon that was up is worth a restart.
+        if let Err(error) = daemon.instance.write_start_settings(&config.start_settings) {
+            warn!(%error, "a restart will not know how this daemon was started");
+        }
+        up(report);
+    };
     let until_end = async {
         let ended = tokio::select! {
             biased;

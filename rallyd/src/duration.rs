@@ -30,13 +30,17 @@ pub fn parse_duration(text: &str) -> Result<Duration, ParseDurationError> {
 pub(crate) fn show_duration(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
-        86_400.. => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3_600),
-        3_600.. => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
-        60.. => format!("{} min {} s", seconds / 60, seconds % 60),
+        86_400.. => two_units(seconds / 86_400, "d", seconds % 86_400 / 3_600, "h"),
+        3_600.. => two_units(seconds / 3_600, "h", seconds % 3_600 / 60, "min"),
+        60.. => two_units(seconds / 60, "min", seconds % 60, "s"),
         10.. => format!("{seconds} s"),
         1.. => format!("{:.1} s", duration.as_secs_f64()),
         0 => show_nanoseconds(duration.subsec_nanos().into()),
     }
+}
+
+fn two_units(large: u64, large_unit: &str, small: u64, small_unit: &str) -> String {
+    if small == 0 { format!("{large} {large_unit}") } else { format!("{large} {large_unit} {small} {small_unit}") }
 }
 
 /// A short time with a unit that suits it.
@@ -73,7 +77,7 @@ mod tests {
     fn durations_are_shown_with_units_that_suit_them() {
         let shown = [0, 85_000, 310_000, 42_000_000, 1_500_000_000, 42_000_000_000].map(Duration::from_nanos);
         assert_eq!(shown.map(show_duration), ["0 s", "85 µs", "0.31 ms", "42 ms", "1.5 s", "42 s"]);
-        let shown = [725, 11_520, 273_600].map(Duration::from_secs);
-        assert_eq!(shown.map(show_duration), ["12 min 5 s", "3 h 12 min", "3 d 4 h"]);
+        let shown = [725, 11_520, 273_600, 86_400].map(Duration::from_secs);
+        assert_eq!(shown.map(show_duration), ["12 min 5 s", "3 h 12 min", "3 d 4 h", "1 d"]);
     }
 }

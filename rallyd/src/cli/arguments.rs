@@ -20,7 +20,7 @@ use crate::duration::parse_duration;
     disable_help_subcommand = true,
     after_help = "Examples:\n  \
         rallyd start --node-ip=10.0.0.1 --coordinator-ip=10.0.0.1    on the coordinator\n  \
-        rallyd token                                                 on the coordinator, prints a join string\n  \
+        rallyd token                                                 prints a join string, there\n  \
         rallyd start --coordinator-ip=10.0.0.1 --token=…             on every other machine\n  \
         rallyd status                                                anywhere\n\n\
         Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure, 130 interrupted.\n\
@@ -28,7 +28,7 @@ use crate::duration::parse_duration;
 )]
 pub(crate) struct Arguments {
     /// Say nothing but errors and what was asked for.
-    #[arg(long, short, global = true)]
+    #[arg(long, short, global = true, display_order = 100)]
     pub(crate) quiet: bool,
 
     #[command(subcommand)]
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn the_help_teaches() {
-        let mut command = Arguments::command();
+        let mut command = Arguments::command().term_width(100);
         command.build();
         let mut help = command.render_help().to_string();
         for name in ["start", "stop", "restart", "status", "token"] {

@@ -75,7 +75,7 @@ async fn run(command: Command, console: Console) -> Exit {
         }
     };
     result.unwrap_or_else(|error| {
-        console.error(&format!("Cannot {name}. {}.", causes(&error).join(":\n\t").trim_end_matches('.')));
+        console.error(&format!("Cannot {name}. {}.", sentence(&causes(&error).join("\n\t"))));
         error.exit()
     })
 }
@@ -97,6 +97,12 @@ async fn carry_out(command: Command, console: Console) -> Result<Exit, CommandEr
 fn directory() -> Result<PathBuf, CommandError> {
     let directory = rally_directory(|name| env::var_os(name)).ok_or(CommandError::NoHome)?;
     std::path::absolute(directory).map_err(CommandError::NoCurrentDirectory)
+}
+
+/// Error texts are fragments; this makes one the beginning of a sentence.
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
 }
 
 /// Asks a daemon that runs.

@@ -81,6 +81,8 @@ async fn previous(directory: &Path, arguments: &ClusterArguments) -> Result<Opti
         return Ok(Some(running.instance));
     }
     let mut known = filter.known(directory)?;
+    // One that has never been up is not worth a restart.
+    known.retain(|instance| !matches!(instance.start_settings(), Ok(None)));
     match known.len() {
         0 | 1 => Ok(known.pop()),
         // Everything that the others could tell is given.

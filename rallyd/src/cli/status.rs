@@ -3,12 +3,11 @@
 use std::path::Path;
 
 use super::arguments::{Format, StatusArguments};
-use super::ask;
 use super::error::CommandError;
 use super::selection::Filter;
 use crate::causes::causes;
 use crate::console::Console;
-use crate::control::{Request, Response};
+use crate::control::{Request, Response, call};
 use crate::exit::Exit;
 use crate::instance::show_pid;
 use crate::status::{DaemonReport, StatusDocument, render_text};
@@ -23,17 +22,16 @@ pub(super) async fn status(
     let mut reports = Vec::with_capacity(running.len());
     for running in &running {
         let address = running.instance.address();
-        let error = match ask(running, &Request::Status).await {
+        let error = match call(&running.instance, &Request::Status).await {
             Ok(Response::Status(status)) => {
                 reports.push(DaemonReport::Answered(status));
                 continue;
             }
-            Ok(_) => CommandError::UnexpectedAnswer { address },
-            Err(error) => error,
+            Ok(_) => "its answer does not fit; it may be of another version".to_owned(),
+            Err(error) => causes(&error).join(": "),
         };
         // One that ended while it was asked is not running.
         if let Some(holder) = running.instance.running()? {
-            let error = causes(&error).join(": ");
             reports.push(DaemonReport::Unresponsive { address, pid: holder.pid, error });
         }
     }
@@ -48,7 +46,7 @@ pub(super) async fn status(
     let mut exit = Exit::Success;
     for report in &reports {
         if let DaemonReport::Unresponsive { address, pid, error } = report {
-            console.error(&format!("The daemon at {address} ({}) does not say how it is: {error}.", show_pid(*pid)));
+            console.error(&format!("The daemon at {address} ({}) cannot be asked: {error}.", show_pid(*pid)));
             exit = Exit::Failure;
         }
     }

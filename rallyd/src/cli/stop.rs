@@ -1,9 +1,10 @@
 //! `rallyd stop`.
 
+use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tokio::time::{Instant, sleep};
 
 use super::arguments::StopArguments;
@@ -18,6 +19,9 @@ pub(super) const DEFAULT_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a process may take to end after SIGTERM, and after SIGKILL.
 const END_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a process may take to end after it has given up its lock.
+const EXIT_WITHIN: Duration = Duration::from_secs(1);
 
 /// How often the lock of a daemon that is about to end is looked at.
 const POLL: Duration = Duration::from_millis(20);
@@ -79,8 +83,7 @@ pub(super) async fn stop_instance(
 }
 
 fn send(running: &RunningInstance, pid: Option<u32>, signal: Signal) -> Result<(), CommandError> {
-    let target = pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-    let sent = match target {
+    let sent = match process(pid) {
         Some(target) => kill_process(target, signal).map_err(|error| Some(error.into())),
         None => Err(None),
     };
@@ -95,15 +98,30 @@ fn error_is_no_process(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
+/// Waits until the daemon has given up its lock, and then for its process, which has nothing left to do.
 async fn has_ended(running: &RunningInstance, within: Duration) -> Result<bool, CommandError> {
     let deadline = Instant::now() + within;
-    loop {
-        if running.instance.running()?.is_none() {
-            return Ok(true);
-        }
+    while running.instance.running()?.is_some() {
         if Instant::now() >= deadline {
             return Ok(false);
         }
         sleep(POLL).await;
     }
+    let deadline = Instant::now() + EXIT_WITHIN;
+    while process(running.pid).is_some_and(is_alive) && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
+    Ok(true)
+}
+
+/// Whether a process does anything yet; one that has ended keeps its number until its parent has noticed.
+fn is_alive(process: Pid) -> bool {
+    match fs::read_to_string(format!("/proc/{}/stat", process.as_raw_pid())) {
+        Ok(stat) => !stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['Z', 'X'])),
+        Err(_) => test_kill_process(process).is_ok(),
+    }
+}
+
+fn process(pid: Option<u32>) -> Option<Pid> {
+    pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw)
 }
