@@ -167,6 +167,7 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
         ended
     };
     let (ended, ()) = tokio::join!(until_end, control.serve(&daemon, &stop));
+    drop(control);
     sd_notify::notify("STOPPING=1");
 
     let daemon = Arc::into_inner(daemon).expect("every conversation has ended with the control server");

@@ -61,6 +61,7 @@ pub(super) async fn stop_instance(
         }
         Ok(_) => "did not understand the request to stop".to_owned(),
         Err(ControlError::Unresponsive) => "does not answer".to_owned(),
+        Err(ControlError::NotListening) => "is still starting or already stopping".to_owned(),
         Err(ControlError::Io(error)) => format!("cannot be asked to stop ({error})"),
     };
     for (signal, name, done) in [(Signal::TERM, "SIGTERM", "terminated"), (Signal::KILL, "SIGKILL", "killed")] {

@@ -79,6 +79,34 @@ async fn a_daemon_that_does_not_answer_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_daemon_that_is_still_starting_is_waited_for() {
+    let rally = tempfile::tempdir().unwrap();
+    let instance = instance(rally.path());
+    let _lock = instance.lock().unwrap();
+    let (stop, handler) = (CancellationToken::new(), Arc::new(Echo));
+    let asks = async {
+        let response = call(&instance, &Request::Stop).await;
+        stop.cancel();
+        response
+    };
+    let starts = async {
+        // The first attempt has failed by now.
+        tokio::task::yield_now().await;
+        ControlServer::bind(&instance).unwrap().serve(&handler, &stop).await;
+    };
+    let (response, ()) = tokio::join!(biased; asks, starts);
+    assert_eq!(response.unwrap(), Response::Stopping);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_never_listens_is_given_up() {
+    let rally = tempfile::tempdir().unwrap();
+    let instance = instance(rally.path());
+    let _lock = instance.lock().unwrap();
+    assert!(matches!(call(&instance, &Request::Status).await, Err(ControlError::NotListening)));
+}
+
+#[tokio::test]
 async fn frames_are_bounded_and_complete() {
     let mut frame = Vec::new();
     write_frame(&mut frame, &Request::Status).await.unwrap();
