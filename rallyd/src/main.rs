@@ -1,3 +1,7 @@
 //! The `rallyd` binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    rallyd::cli::main()
+}

@@ -1,0 +1,116 @@
+//! The command line: `start`, `stop`, `restart`, `status` and `token`.
+
+mod arguments;
+mod error;
+mod selection;
+mod start;
+mod status;
+mod stop;
+mod token;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+
+use crate::background;
+use crate::causes::causes;
+use crate::console::Console;
+use crate::control::{Request, Response, call};
+use crate::exit::Exit;
+use crate::settings::rally_directory;
+
+use arguments::{Arguments, Command};
+use error::CommandError;
+use selection::RunningInstance;
+
+/// How long look-ups that were given up may hold up the end of the process.
+const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(100);
+
+/// Everything that `main` does: reads the command line, carries it out and returns the exit code.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // `--help` and `--version` come this way, too. There is nothing to do if the output is closed.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Success }.into();
+        }
+    };
+    let console = Console { quiet: arguments.quiet };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            console.error(&format!("Cannot start the runtime: {error}"));
+            return Exit::Failure.into();
+        }
+    };
+    let exit = runtime.block_on(run(arguments.command, console));
+    runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
+    exit.into()
+}
+
+async fn run(command: Command, console: Console) -> Exit {
+    let name = match &command {
+        Command::Start(_) => "start",
+        Command::Stop(_) => "stop",
+        Command::Restart(_) => "restart",
+        Command::Status(_) => "show the status",
+        Command::Token(_) => "manage tokens",
+        Command::Daemon => return background::be_daemon().await,
+    };
+    // A daemon in the foreground has its own idea of an interrupt.
+    let result = if start::stays_in_foreground(&command) {
+        carry_out(command, console).await
+    } else {
+        let hint = match command {
+            Command::Start(_) | Command::Restart(_) => "; the daemon goes on if it was started, see `rallyd status`",
+            _ => "",
+        };
+        tokio::select! {
+            result = carry_out(command, console) => result,
+            Ok(()) = tokio::signal::ctrl_c() => Err(CommandError::Interrupted(hint)),
+        }
+    };
+    result.unwrap_or_else(|error| {
+        console.error(&format!("Cannot {name}. {}.", sentence(&causes(&error).join("\n\t"))));
+        error.exit()
+    })
+}
+
+async fn carry_out(command: Command, console: Console) -> Result<Exit, CommandError> {
+    let directory = directory()?;
+    match command {
+        Command::Start(start) => start::start(&directory, start.cluster, console).await?,
+        Command::Stop(stop) => stop::stop(&directory, &stop, console).await?,
+        Command::Restart(restart) => start::restart(&directory, restart.cluster, console).await?,
+        Command::Status(status) => return status::status(&directory, &status, console).await,
+        Command::Token(token) => token::token(&directory, token, console).await?,
+        Command::Daemon => return Ok(background::be_daemon().await),
+    }
+    Ok(Exit::Success)
+}
+
+/// This user's Rally directory as an absolute path, since the daemon runs elsewhere.
+fn directory() -> Result<PathBuf, CommandError> {
+    let directory = rally_directory(|name| env::var_os(name)).ok_or(CommandError::NoHome)?;
+    std::path::absolute(directory).map_err(CommandError::NoCurrentDirectory)
+}
+
+/// Error texts are fragments; this makes one the beginning of a sentence.
+fn sentence(text: &str) -> String {
+    let mut rest = text.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
+/// Asks a daemon that runs.
+async fn ask(running: &RunningInstance, request: &Request) -> Result<Response, CommandError> {
+    let address = running.instance.address();
+    match call(&running.instance, request).await {
+        Ok(Response::Refused(reason)) => Err(CommandError::Refused { address, reason }),
+        Ok(response) => Ok(response),
+        Err(source) => Err(CommandError::Control { address, pid: running.pid, source }),
+    }
+}

@@ -1,0 +1,306 @@
+//! The daemon itself: the host in the cluster, the control socket, and what ends them.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rally_core::HostFacts;
+use rally_net::{HostRole, LinkState};
+use serde::{Deserialize, Serialize};
+use sysinfo::{MemoryRefreshKind, RefreshKind, System};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::causes::causes;
+use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response, TokenEntry};
+use crate::host_stand_in::{Host, HostConfig, HostError, JoinError, StartError, TokenSummary};
+use crate::instance::{Instance, InstanceError, LockError, StartSettings};
+use crate::sd_notify;
+use crate::secret::Secret;
+
+/// How long the host may take to say goodbye; less than `rallyd stop` waits before it becomes rude.
+const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// Everything a daemon needs to know, resolved.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DaemonConfig {
+    /// This user's Rally directory, absolute.
+    pub rally_directory: PathBuf,
+    /// Where to listen.
+    pub address: SocketAddr,
+    /// Whom to follow; the daemon is the coordinator if this is its own address.
+    pub coordinator: SocketAddr,
+    /// The join string, if there is one.
+    pub token: Option<Secret>,
+    /// How long the certificates are valid that a coordinator gives out, `None` for the network's own default.
+    pub certificate_lifetime: Option<Duration>,
+    /// What to remember for a restart.
+    pub start_settings: StartSettings,
+    /// Where the log goes, `None` if it goes to a terminal or service manager.
+    pub log: Option<PathBuf>,
+    /// How long to wait for the coordinator before the daemon reports that it is up without one.
+    pub wait: Duration,
+}
+
+/// The daemon is up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Up {
+    /// Its process.
+    pub pid: u32,
+    /// Its place in the cluster.
+    pub role: HostRole,
+    /// How it stands to its coordinator.
+    pub coordinator: Joined,
+}
+
+/// Whether a daemon that is up has joined its cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Joined {
+    /// It has.
+    Yes,
+    /// Not within the time it was given; it keeps trying.
+    NotYet {
+        /// Why the last attempt failed, if one has ended.
+        last_error: Option<String>,
+    },
+}
+
+/// The daemon could not start, or could not go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DaemonError {
+    /// Its directory cannot be used.
+    #[error(transparent)]
+    Instance(#[from] InstanceError),
+    /// Its lock cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Signals cannot be received.
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    /// The control socket cannot be bound.
+    #[error("cannot open the control socket {}", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The host cannot start.
+    #[error("the host at {address} cannot start")]
+    Start {
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The coordinator will never take this host as it is.
+    #[error("the coordinator {coordinator} refuses this host")]
+    Refused {
+        /// The coordinator.
+        coordinator: SocketAddr,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The host was up and cannot go on.
+    #[error("the host at {address} failed")]
+    Failed {
+        /// Its address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Runs a daemon until it is told to stop, by a signal or over its control socket, or cannot go on.
+///
+/// Calls `up` once the host has joined, or after `config.wait` without an answer from the coordinator. The first
+/// SIGTERM or SIGINT stops it gracefully, the second at once. When this returns, socket and lock are gone.
+///
+/// # Errors
+///
+/// If the daemon cannot start, is refused for good, or fails later.
+pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), DaemonError> {
+    let instance = Instance::new(&config.rally_directory, config.address);
+    instance.create()?;
+    let _lock = instance.lock()?;
+    let mut signals = Signals::new().map_err(DaemonError::Signals)?;
+    let host = start_host(&config, &instance).await?;
+    let control = ControlServer::bind(&instance)
+        .map_err(|source| DaemonError::Control { path: instance.control_socket(), source })?;
+    info!(address = %config.address, coordinator = %config.coordinator, pid = std::process::id(), "daemon started");
+
+    let stop = CancellationToken::new();
+    let daemon = Arc::new(Daemon { host, instance, log: config.log.clone(), stop: stop.clone() });
+    let up = |report| {
+        // Only a daemon that was up is worth a restart.
+        if let Err(error) = daemon.instance.write_start_settings(&config.start_settings) {
+            warn!(%error, "a restart will not know how this daemon was started");
+        }
+        up(report);
+    };
+    let until_end = async {
+        let ended = tokio::select! {
+            biased;
+            name = signals.recv() => {
+                info!(signal = name, "stopping");
+                Ok(())
+            }
+            () = stop.cancelled() => {
+                info!("stopping on request");
+                Ok(())
+            }
+            error = daemon.host.failed() => Err(failed(&config, error)),
+            error = until_refused(&daemon.host, config.wait, up) => Err(refused(&config, error)),
+        };
+        stop.cancel();
+        ended
+    };
+    let (ended, ()) = tokio::join!(until_end, control.serve(&daemon, &stop));
+    drop(control);
+    sd_notify::notify("STOPPING=1");
+
+    let daemon = Arc::into_inner(daemon).expect("every conversation has ended with the control server");
+    tokio::select! {
+        () = daemon.host.stop(STOP_WITHIN) => info!("daemon stopped"),
+        name = signals.recv() => warn!(signal = name, "daemon stopped at once"),
+    }
+    ended
+}
+
+async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<Host, DaemonError> {
+    let host = Host::start(HostConfig {
+        directory: instance.directory().to_owned(),
+        address: config.address,
+        coordinator: config.coordinator,
+        token: config.token.as_ref().map(|token| token.reveal().to_owned()),
+        facts: facts(),
+        certificate_lifetime: config.certificate_lifetime,
+    });
+    host.await.map_err(|error: StartError| DaemonError::Start { address: config.address, source: error.into() })
+}
+
+fn refused(config: &DaemonConfig, error: JoinError) -> DaemonError {
+    DaemonError::Refused { coordinator: config.coordinator, source: error.into() }
+}
+
+fn failed(config: &DaemonConfig, error: HostError) -> DaemonError {
+    DaemonError::Failed { address: config.address, source: error.into() }
+}
+
+/// Reports when the host is up, and returns only if the coordinator refuses it for good.
+async fn until_refused(host: &Host, wait: Duration, up: impl FnOnce(Up)) -> JoinError {
+    let mut joined = pin!(host.joined());
+    let first = timeout(wait, &mut joined).await;
+    let status = host.status().await;
+    let report = |coordinator| Up { pid: std::process::id(), role: status.role, coordinator };
+    match first {
+        Ok(Ok(())) => up(report(Joined::Yes)),
+        Ok(Err(error)) => return error,
+        Err(_) => {
+            let last_error = match status.coordinator.link {
+                LinkState::Connecting { last_error, .. } => last_error,
+                LinkState::Own { .. } | LinkState::Connected { .. } => None,
+            };
+            up(report(Joined::NotYet { last_error }));
+            if let Err(error) = joined.await {
+                return error;
+            }
+            info!("joined the cluster");
+        }
+    }
+    pending().await
+}
+
+/// What this machine is.
+fn facts() -> HostFacts {
+    let system = rustix::system::uname();
+    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
+    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
+    HostFacts {
+        name: text(system.nodename()),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        cores: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
+        // Zero where the system does not tell.
+        memory: System::new_with_specifics(memory).map_or(0, |system| system.total_memory()),
+        platform: format!("{} {} {}", text(system.sysname()), text(system.release()), text(system.machine())),
+    }
+}
+
+/// What the control socket has access to.
+#[derive(Debug)]
+struct Daemon {
+    host: Host,
+    instance: Instance,
+    log: Option<PathBuf>,
+    stop: CancellationToken,
+}
+
+impl Handler for Daemon {
+    async fn handle(&self, request: Request) -> Response {
+        match request {
+            Request::Status => Response::Status(Box::new(DaemonStatus {
+                pid: std::process::id(),
+                log: self.log.clone(),
+                directory: self.instance.directory().to_owned(),
+                host: self.host.status().await,
+            })),
+            Request::Stop => {
+                self.stop.cancel();
+                Response::Stopping
+            }
+            Request::CreateToken { lifetime, note } => match self.host.create_token(lifetime, note).await {
+                Ok(token) => Response::Token(Secret::new(token)),
+                Err(error) => refusal(&error),
+            },
+            Request::ListTokens => match self.host.tokens().await {
+                Ok(tokens) => Response::Tokens(tokens.into_iter().map(entry).collect()),
+                Err(error) => refusal(&error),
+            },
+            Request::RevokeToken { id } => match self.host.revoke_token(&id).await {
+                Ok(()) => Response::Revoked,
+                Err(error) => refusal(&error),
+            },
+        }
+    }
+}
+
+fn refusal(error: &dyn std::error::Error) -> Response {
+    Response::Refused(causes(error).join(": "))
+}
+
+fn entry(token: TokenSummary) -> TokenEntry {
+    TokenEntry { id: token.id, note: token.note, expires: token.expires }
+}
+
+/// The signals that end a daemon.
+#[derive(Debug)]
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the next one and names it.
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            Some(()) = self.terminate.recv() => "SIGTERM",
+            Some(()) = self.interrupt.recv() => "SIGINT",
+            else => pending().await,
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The JSON document of `rallyd status --format json`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use rally_core::HostFacts;
+use rally_net::{HostRole, HostState, HostSummary, LinkState};
+use serde::Serialize;
+
+use super::DaemonReport;
+use crate::control::DaemonStatus;
+
+/// Every daemon of this machine that runs; fields may be added, but none changes its meaning.
+///
+/// Times are in seconds, memory is in bytes, points in time are RFC 3339 in UTC.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct StatusDocument {
+    hosts: Vec<LocalHost>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "daemon")]
+enum LocalHost {
+    Running(Box<RunningHost>),
+    Unresponsive { address: SocketAddr, pid: Option<u32>, error: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct RunningHost {
+    id: Option<String>,
+    address: SocketAddr,
+    role: HostRole,
+    name: String,
+    version: String,
+    platform: String,
+    cores: u32,
+    memory: u64,
+    activity: String,
+    epoch: u64,
+    uptime: f64,
+    pid: u32,
+    log: Option<PathBuf>,
+    directory: PathBuf,
+    coordinator: Coordinator,
+    /// How old `cluster` is, `null` if the coordinator has never answered.
+    cluster_age: Option<f64>,
+    cluster: Vec<ClusterHost>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Coordinator {
+    address: SocketAddr,
+    #[serde(flatten)]
+    link: Link,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+enum Link {
+    Own { since: String },
+    Connected { since: String, suspect: bool },
+    Connecting { since: String, attempts: u32, last_error: Option<String> },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ClusterHost {
+    id: String,
+    address: SocketAddr,
+    role: HostRole,
+    state: HostState,
+    name: String,
+    version: String,
+    platform: String,
+    cores: u32,
+    memory: u64,
+    activity: String,
+    epoch: u64,
+    last_heard: f64,
+    round_trip: Option<f64>,
+    /// Coordinator time minus the host's own.
+    clock_offset: Option<f64>,
+    /// The true offset lies within this distance.
+    clock_error: Option<f64>,
+}
+
+impl StatusDocument {
+    pub(crate) fn new(reports: &[DaemonReport]) -> Self {
+        Self { hosts: reports.iter().map(LocalHost::from).collect() }
+    }
+}
+
+impl From<&DaemonReport> for LocalHost {
+    fn from(report: &DaemonReport) -> Self {
+        match report {
+            DaemonReport::Answered(status) => Self::Running(Box::new((&**status).into())),
+            DaemonReport::Unresponsive { address, pid, error } => {
+                Self::Unresponsive { address: *address, pid: *pid, error: error.clone() }
+            }
+        }
+    }
+}
+
+impl From<&DaemonStatus> for RunningHost {
+    fn from(status: &DaemonStatus) -> Self {
+        let DaemonStatus { pid, log, directory, host } = status;
+        let HostFacts { name, version, cores, memory, platform } = host.facts.clone();
+        Self {
+            id: host.id.map(|id| id.to_string()),
+            address: host.address,
+            role: host.role,
+            name,
+            version,
+            platform,
+            cores,
+            memory,
+            activity: host.activity.to_string(),
+            epoch: host.epoch.0,
+            uptime: seconds(host.uptime),
+            pid: *pid,
+            log: log.clone(),
+            directory: directory.clone(),
+            coordinator: Coordinator { address: host.coordinator.address, link: (&host.coordinator.link).into() },
+            cluster_age: host.hosts_age.map(seconds),
+            cluster: host.hosts.iter().map(ClusterHost::from).collect(),
+        }
+    }
+}
+
+impl From<&LinkState> for Link {
+    fn from(link: &LinkState) -> Self {
+        match link {
+            LinkState::Own { since } => Self::Own { since: timestamp(*since) },
+            LinkState::Connected { since, suspect } => Self::Connected { since: timestamp(*since), suspect: *suspect },
+            LinkState::Connecting { since, attempts, last_error } => {
+                Self::Connecting { since: timestamp(*since), attempts: *attempts, last_error: last_error.clone() }
+            }
+        }
+    }
+}
+
+impl From<&HostSummary> for ClusterHost {
+    fn from(host: &HostSummary) -> Self {
+        let HostFacts { name, version, cores, memory, platform } = host.facts.clone();
+        Self {
+            id: host.id.to_string(),
+            address: host.address,
+            role: host.role,
+            state: host.state,
+            name,
+            version,
+            platform,
+            cores,
+            memory,
+            activity: host.activity.to_string(),
+            epoch: host.epoch.0,
+            last_heard: seconds(host.last_heard),
+            round_trip: host.round_trip.map(seconds),
+            clock_offset: host.clock.map(|clock| clock.offset as f64 / 1e9),
+            clock_error: host.clock.map(|clock| clock.error as f64 / 1e9),
+        }
+    }
+}
+
+/// Seconds to the nanosecond.
+fn seconds(duration: Duration) -> f64 {
+    duration.as_secs_f64()
+}
+
+/// A point in time for programs, to the second.
+pub(crate) fn timestamp(time: SystemTime) -> String {
+    Timestamp::try_from(time).map_or_else(|_| "unknown".to_owned(), |time| format!("{time:.0}"))
+}

@@ -1,0 +1,108 @@
+use std::time::{Duration, UNIX_EPOCH};
+
+use rally_core::{Activity, Epoch, HostFacts, HostId, Role};
+use rally_net::{ClockEstimate, CoordinatorStatus, HostRole, HostState, HostStatus, HostSummary, LinkState};
+
+use super::*;
+
+fn facts(name: &str) -> HostFacts {
+    HostFacts {
+        name: name.to_owned(),
+        version: "0.1.0".to_owned(),
+        cores: 16,
+        memory: 67_322_544_128,
+        platform: "Linux 6.1.0 x86_64".to_owned(),
+    }
+}
+
+fn summary(number: u8, role: HostRole, state: HostState) -> HostSummary {
+    let is_member = role == HostRole::Member;
+    HostSummary {
+        id: HostId::from_random(number.into()),
+        role,
+        address: ([10, 0, 0, number], 1900).into(),
+        state,
+        last_heard: if is_member { Duration::from_millis(120 * u64::from(number)) } else { Duration::ZERO },
+        round_trip: is_member.then_some(Duration::from_micros(310)),
+        clock: is_member.then_some(ClockEstimate { offset: -1_234_000, error: 85_000 }),
+        epoch: Epoch(3),
+        facts: facts(&format!("host-{number}")),
+        activity: Activity::Idle,
+    }
+}
+
+fn status(role: HostRole, link: LinkState, hosts: Vec<HostSummary>, hosts_age: Option<Duration>) -> DaemonReport {
+    let number = if role == HostRole::Coordinator { 1 } else { 2 };
+    DaemonReport::Answered(Box::new(DaemonStatus {
+        pid: 4711,
+        log: (role == HostRole::Member).then(|| "/home/u/.rally/hosts/10.0.0.2-1900/daemon.log".into()),
+        directory: format!("/home/u/.rally/hosts/10.0.0.{number}-1900").into(),
+        host: HostStatus {
+            id: hosts_age.map(|_| HostId::from_random(number.into())),
+            role,
+            address: ([10, 0, 0, number], 1900).into(),
+            epoch: Epoch(3),
+            uptime: Duration::from_secs(11_520),
+            facts: facts(&format!("host-{number}")),
+            activity: Activity::Idle,
+            coordinator: CoordinatorStatus { address: ([10, 0, 0, 1], 1900).into(), link },
+            hosts,
+            hosts_age,
+        },
+    }))
+}
+
+fn coordinator() -> DaemonReport {
+    let mut racing = summary(3, HostRole::Member, HostState::Alive);
+    racing.activity =
+        Activity::Racing { race: "nightly".parse().unwrap(), roles: vec![Role::LoadDriver, Role::Provisioner] };
+    let hosts = vec![
+        summary(1, HostRole::Coordinator, HostState::Alive),
+        summary(2, HostRole::Member, HostState::Suspect),
+        racing,
+    ];
+    let since = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    status(HostRole::Coordinator, LinkState::Own { since }, hosts, Some(Duration::ZERO))
+}
+
+fn lonely_member() -> DaemonReport {
+    let since = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let last_error = Some("no answer within 3 s".to_owned());
+    status(HostRole::Member, LinkState::Connecting { since, attempts: 7, last_error }, Vec::new(), None)
+}
+
+fn unresponsive() -> DaemonReport {
+    let error = "it does not answer within 3s".to_owned();
+    DaemonReport::Unresponsive { address: ([10, 0, 0, 4], 1900).into(), pid: Some(4712), error }
+}
+
+#[test]
+fn the_text_of_a_coordinator_lists_every_host() {
+    insta::assert_snapshot!(render_text(&[coordinator()]));
+}
+
+#[test]
+fn the_text_says_why_a_host_is_not_connected_or_does_not_answer() {
+    insta::assert_snapshot!(render_text(&[lonely_member(), unresponsive()]));
+}
+
+#[test]
+fn the_text_says_how_old_a_members_knowledge_is() {
+    let since = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    let hosts = vec![summary(1, HostRole::Coordinator, HostState::Alive)];
+    let link = LinkState::Connected { since, suspect: true };
+    insta::assert_snapshot!(render_text(&[status(HostRole::Member, link, hosts, Some(Duration::from_millis(1500)))]));
+}
+
+#[test]
+fn the_document_has_a_stable_shape() {
+    let document = StatusDocument::new(&[coordinator(), lonely_member(), unresponsive()]);
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+#[test]
+fn a_status_survives_the_control_socket() {
+    let DaemonReport::Answered(status) = coordinator() else { unreachable!() };
+    let text = serde_json::to_vec(&status).unwrap();
+    assert_eq!(serde_json::from_slice::<DaemonStatus>(&text).unwrap(), *status);
+}
