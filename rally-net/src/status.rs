@@ -100,7 +100,7 @@ pub struct CoordinatorStatus {
 
 /// The link from a host to its coordinator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase", tag = "state")]
+#[serde(rename_all = "lowercase")]
 pub enum LinkState {
     /// This host is the coordinator.
     Own {

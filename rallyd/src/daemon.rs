@@ -2,14 +2,17 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rally_core::HostFacts;
-use rally_net::{HostRole, LinkState};
+use rally_net::{
+    DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken, LinkState,
+    ParseTokenError, Place, TokenSource,
+};
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -18,8 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::causes::causes;
-use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response, TokenEntry};
-use crate::host_stand_in::{Host, HostConfig, HostError, JoinError, StartError, TokenSummary};
+use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
 use crate::instance::{Instance, InstanceError, LockError, StartSettings};
 use crate::sd_notify;
 use crate::secret::Secret;
@@ -179,22 +181,40 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
 }
 
 async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<Host, DaemonError> {
-    let host = Host::start(HostConfig {
-        directory: instance.directory().to_owned(),
-        address: config.address,
-        coordinator: config.coordinator,
-        token: config.token.as_ref().map(|token| token.reveal().to_owned()),
-        facts: facts(),
-        certificate_lifetime: config.certificate_lifetime,
-    });
-    host.await.map_err(|error: StartError| DaemonError::Start { address: config.address, source: error.into() })
+    let error = |source| DaemonError::Start { address: config.address, source };
+    let place = if config.address == config.coordinator {
+        let certificate_lifetime = config.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME);
+        Place::Coordinator { certificate_lifetime }
+    } else {
+        let token = token_source(config).map_err(|source| error(source.into()))?;
+        Place::Member { coordinator: config.coordinator, token }
+    };
+    let config = HostConfig { facts: facts(), ..HostConfig::new(instance.directory(), config.address, place) };
+    Host::start(config).await.map_err(|source| error(source.into()))
+}
+
+/// What the user gave, or where a coordinator of the same user on this machine keeps its token.
+fn token_source(config: &DaemonConfig) -> Result<TokenSource, ParseTokenError> {
+    match &config.token {
+        Some(token) => token.reveal().parse::<JoinToken>().map(TokenSource::Given),
+        None if is_local(config.coordinator) => {
+            let coordinator = Instance::new(&config.rally_directory, config.coordinator);
+            Ok(TokenSource::CoordinatorDirectory(coordinator.directory().to_owned()))
+        }
+        None => Ok(TokenSource::None),
+    }
+}
+
+/// Whether the address is one of this machine.
+fn is_local(address: SocketAddr) -> bool {
+    UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok()
 }
 
 fn refused(config: &DaemonConfig, error: JoinError) -> DaemonError {
     DaemonError::Refused { coordinator: config.coordinator, source: error.into() }
 }
 
-fn failed(config: &DaemonConfig, error: HostError) -> DaemonError {
+fn failed(config: &DaemonConfig, error: HostFailed) -> DaemonError {
     DaemonError::Failed { address: config.address, source: error.into() }
 }
 
@@ -259,15 +279,15 @@ impl Handler for Daemon {
                 self.stop.cancel();
                 Response::Stopping
             }
-            Request::CreateToken { lifetime, note } => match self.host.create_token(lifetime, note).await {
-                Ok(token) => Response::Token(Secret::new(token)),
+            Request::CreateToken { lifetime, note } => match self.host.create_token(lifetime, &note) {
+                Ok(token) => Response::Token(Secret::new(token.to_string())),
                 Err(error) => refusal(&error),
             },
-            Request::ListTokens => match self.host.tokens().await {
-                Ok(tokens) => Response::Tokens(tokens.into_iter().map(entry).collect()),
+            Request::ListTokens => match self.host.tokens() {
+                Ok(tokens) => Response::Tokens(tokens),
                 Err(error) => refusal(&error),
             },
-            Request::RevokeToken { id } => match self.host.revoke_token(&id).await {
+            Request::RevokeToken { id } => match self.host.revoke_token(id) {
                 Ok(()) => Response::Revoked,
                 Err(error) => refusal(&error),
             },
@@ -277,10 +297,6 @@ impl Handler for Daemon {
 
 fn refusal(error: &dyn std::error::Error) -> Response {
     Response::Refused(causes(error).join(": "))
-}
-
-fn entry(token: TokenSummary) -> TokenEntry {
-    TokenEntry { id: token.id, note: token.note, expires: token.expires }
 }
 
 /// The signals that end a daemon.

@@ -17,7 +17,6 @@ mod control;
 mod daemon;
 mod duration;
 mod exit;
-mod host_stand_in;
 mod instance;
 mod logging;
 mod sd_notify;
@@ -26,7 +25,7 @@ mod settings;
 mod status;
 
 pub use address::{AddressError, Addresses, HostPort, ParseHostPortError, resolve, resolve_node};
-pub use control::{ControlError, DaemonStatus, Request, Response, TokenEntry, call};
+pub use control::{ControlError, DaemonStatus, Request, Response, call};
 pub use daemon::{DaemonConfig, DaemonError, Joined, Up, run as run_daemon};
 pub use duration::{ParseDurationError, parse_duration};
 pub use exit::Exit;

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use rally_core::{ClusterTime, Epoch, HostId};
 use tokio::sync::broadcast;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
@@ -60,6 +60,13 @@ pub enum HostEvent {
     Uplink(UplinkEvent),
 }
 
+/// A part of a host has crashed, which is a defect; its log says more.
+#[derive(Debug, thiserror::Error)]
+#[error("the part of this host that should {part} has crashed, which is a defect of rallyd; the log says more")]
+pub struct HostFailed {
+    part: &'static str,
+}
+
 /// What only a coordinator can do was asked of another host.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,7 +89,10 @@ impl Host {
     ///
     /// [`StartError`] if the address cannot be bound or the identity on disk is of no use.
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
-        start::start(config).await
+        match spawn_blocking(move || start::start(config)).await {
+            Ok(started) => started,
+            Err(crash) => std::panic::resume_unwind(crash.into_panic()),
+        }
     }
 
     /// The address that the host is bound to.
@@ -113,6 +123,13 @@ impl Host {
     /// such reason: the host keeps trying.
     pub async fn joined(&self) -> Result<(), JoinError> {
         self.shared.joined().await
+    }
+
+    /// Waits until the host cannot go on, because a part of it has crashed; usually for ever.
+    pub async fn failed(&self) -> HostFailed {
+        let mut crashed = self.shared.crashed.subscribe();
+        let part = crashed.wait_for(Option::is_some).await.map(|part| *part);
+        HostFailed { part: part.ok().flatten().unwrap_or("whole") }
     }
 
     /// Changes in the cluster from now on. A listener that falls behind is told how many it has missed.

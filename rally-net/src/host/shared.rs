@@ -50,6 +50,8 @@ pub(crate) struct Shared {
     pub(crate) stop: CancellationToken,
     /// What handles of this host run beside it, such as the renewal of leases that they hold.
     pub(crate) tracker: TaskTracker,
+    /// Which part of the host has crashed, if one has.
+    pub(super) crashed: watch::Sender<Option<&'static str>>,
     /// `false` once the roles of this host have stopped what they ran; see [`Shared::roles_ended`].
     pub(crate) roles_running: watch::Sender<bool>,
     pub(super) side: Side,
@@ -102,6 +104,7 @@ impl Shared {
             events: broadcast::channel(EVENT_BACKLOG).0,
             stop: CancellationToken::new(),
             tracker: TaskTracker::new(),
+            crashed: watch::Sender::new(None),
             roles_running: watch::Sender::new(false),
             side,
             credentials: Mutex::new(credentials),

@@ -2,15 +2,19 @@
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
+use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use rally_core::{Epoch, HostId};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
+use tracing::error;
 
 use super::accept::accept_connections;
 use super::config::{HostConfig, Place, TokenSource};
@@ -117,7 +121,8 @@ pub enum StartError {
     Tls(String),
 }
 
-pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
+/// Starts a host from within a runtime; reads and writes small files.
+pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
     let HostConfig { directory, address, place, facts, roles, timing } = config;
     private_file::create_directory(&directory)?;
     let socket = bind(address)?;
@@ -179,16 +184,26 @@ pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
     remote::offer(&mut services, &shared, &roles);
     let services = Arc::new(services);
 
-    tasks.spawn(accept_connections(Arc::clone(&shared), Arc::clone(&services)));
+    let mut run = |part, work: BoxFuture<'static, ()>| tasks.spawn(supervise(Arc::clone(&shared), part, work));
+    run("accept connections", accept_connections(Arc::clone(&shared), Arc::clone(&services)).boxed());
     match shared.role() {
-        HostRole::Coordinator => tasks.spawn(watch_deadlines(Arc::clone(&shared))),
-        HostRole::Member => tasks.spawn(follow_coordinator(Arc::clone(&shared), services)),
+        HostRole::Coordinator => run("watch the members", watch_deadlines(Arc::clone(&shared)).boxed()),
+        HostRole::Member => run("follow the coordinator", follow_coordinator(Arc::clone(&shared), services).boxed()),
     };
-    tasks.spawn(keep_certificate(Arc::clone(&shared)));
+    run("renew the certificate", keep_certificate(Arc::clone(&shared)).boxed());
     shared.roles_running.send_replace(true);
     let ended = shared.leases.ended();
-    tasks.spawn(remote::end_with_leases(Arc::clone(&shared), roles, ended));
+    run("end roles with their leases", remote::end_with_leases(Arc::clone(&shared), roles, ended).boxed());
     Ok(Host { shared, tasks })
+}
+
+/// Runs a part of the host, and tells if it crashes.
+async fn supervise(shared: Arc<Shared>, part: &'static str, work: BoxFuture<'static, ()>) {
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        error!(part, "a part of the host has crashed");
+        shared.crashed.send_replace(Some(part));
+        shared.roles_running.send_replace(false);
+    }
 }
 
 fn bind(address: SocketAddr) -> Result<UdpSocket, StartError> {

@@ -1,3 +1,5 @@
-//! Integration tests of `rally-net`.
+//! Integration tests of `rally-net`, one module per subject.
+
+#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 mod cluster;

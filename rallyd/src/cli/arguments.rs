@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rally_net::TokenId;
 
 use crate::address::HostPort;
 use crate::background;
@@ -215,7 +216,7 @@ pub(crate) enum TokenCommand {
     /// Make a token worthless; hosts that have joined with it stay.
     Revoke {
         /// The token's id as `rallyd token list` shows it.
-        id: String,
+        id: TokenId,
 
         #[command(flatten)]
         selection: Selection,

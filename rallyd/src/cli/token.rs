@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use comfy_table::{Table, presets};
-use rally_net::HostRole;
+use rally_net::{HostRole, TokenState, TokenSummary};
 use serde::Serialize;
 
 use super::arguments::{CreateTokenArguments, Format, Selection, TokenArguments, TokenCommand};
@@ -11,7 +11,7 @@ use super::ask;
 use super::error::CommandError;
 use super::selection::{Filter, RunningInstance, only};
 use crate::console::Console;
-use crate::control::{Request, Response, TokenEntry};
+use crate::control::{Request, Response};
 use crate::duration::show_duration;
 use crate::status::timestamp;
 
@@ -21,7 +21,7 @@ pub(super) async fn token(directory: &Path, arguments: TokenArguments, console: 
         TokenCommand::List { selection, format } => list(directory, &selection, format, console).await,
         TokenCommand::Revoke { id, selection } => {
             let coordinator = coordinator(directory, &selection).await?;
-            match ask(&coordinator, &Request::RevokeToken { id: id.clone() }).await? {
+            match ask(&coordinator, &Request::RevokeToken { id }).await? {
                 Response::Revoked => console.info(&format!("Token {id} is worthless now.")),
                 _ => return Err(unexpected(&coordinator)),
             }
@@ -50,9 +50,12 @@ async fn create(directory: &Path, arguments: CreateTokenArguments, console: Cons
 /// A token as `token list --format=json` shows it.
 #[derive(Serialize)]
 struct TokenDocument<'a> {
-    id: &'a str,
+    id: String,
     note: &'a str,
+    state: TokenState,
+    created: String,
     expires: String,
+    uses: u64,
 }
 
 async fn list(directory: &Path, selection: &Selection, format: Format, console: Console) -> Result<(), CommandError> {
@@ -65,9 +68,15 @@ async fn list(directory: &Path, selection: &Selection, format: Format, console: 
         Format::Text if tokens.is_empty() => console.info("There is no token that could be used to join."),
         Format::Text => {
             let mut table = Table::new();
-            table.load_style(presets::NOTHING).set_header(["Id", "Expires", "Note"]);
+            table.load_style(presets::NOTHING).set_header(["Id", "State", "Expires", "Uses", "Note"]);
             for token in &tokens {
-                table.add_row([&token.id, &timestamp(token.expires), &token.note]);
+                table.add_row([
+                    token.id.to_string(),
+                    state(token.state).to_owned(),
+                    timestamp(token.expires),
+                    token.uses.to_string(),
+                    token.note.clone(),
+                ]);
             }
             if let Some(column) = table.column_mut(0) {
                 column.set_padding((0, 1));
@@ -78,11 +87,22 @@ async fn list(directory: &Path, selection: &Selection, format: Format, console: 
     Ok(())
 }
 
-fn document(tokens: &[TokenEntry]) -> Result<String, CommandError> {
+fn state(state: TokenState) -> &'static str {
+    match state {
+        TokenState::Valid => "valid",
+        TokenState::Expired => "expired",
+        TokenState::Revoked => "revoked",
+    }
+}
+
+fn document(tokens: &[TokenSummary]) -> Result<String, CommandError> {
     let tokens = tokens.iter().map(|token| TokenDocument {
-        id: &token.id,
+        id: token.id.to_string(),
         note: &token.note,
+        state: token.state,
+        created: timestamp(token.created),
         expires: timestamp(token.expires),
+        uses: token.uses,
     });
     let document = serde_json::json!({ "tokens": tokens.collect::<Vec<_>>() });
     serde_json::to_string_pretty(&document).map_err(|error| CommandError::Output(error.into()))

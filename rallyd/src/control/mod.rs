@@ -11,9 +11,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rally_net::HostStatus;
+use rally_net::{HostStatus, TokenId, TokenSummary};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -49,7 +49,7 @@ pub enum Request {
     /// Make a token worthless. Answered by [`Response::Revoked`].
     RevokeToken {
         /// The token's id as listed.
-        id: String,
+        id: TokenId,
     },
 }
 
@@ -63,7 +63,7 @@ pub enum Response {
     /// To [`Request::CreateToken`]: the join string.
     Token(crate::secret::Secret),
     /// To [`Request::ListTokens`].
-    Tokens(Vec<TokenEntry>),
+    Tokens(Vec<TokenSummary>),
     /// To [`Request::RevokeToken`].
     Revoked,
     /// It cannot be done, for this reason.
@@ -81,17 +81,6 @@ pub struct DaemonStatus {
     pub directory: PathBuf,
     /// Everything about the host and its cluster.
     pub host: HostStatus,
-}
-
-/// A token that can be used to join; its secret is not known any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TokenEntry {
-    /// Names it in `token revoke`.
-    pub id: String,
-    /// What it is for.
-    pub note: String,
-    /// Until when it is good.
-    pub expires: SystemTime,
 }
 
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {
