@@ -416,17 +416,48 @@ fn after_the_last_fault_every_live_host_is_known_to_the_coordinator_within_the_b
     });
 }
 
+/// Starts the second member's node as another process of the first member's host.
+fn start_as_first(cluster: &mut Cluster, epoch: Epoch, seed: u64) {
+    let node = cluster.nodes[2];
+    cluster.sim.crash(node);
+    let now = cluster.sim.local_now(node);
+    let (id, address) = (HostId::from_random(1), cluster.address(2));
+    let copy = Member::new(now, cluster.start, cluster.nodes[0], id, epoch, address, seed);
+    cluster.sim.restart(node, Host::Member(Box::new(copy)));
+}
+
+#[test]
+fn a_former_start_that_was_only_frozen_gets_nowhere_when_it_thaws() {
+    for_seeds("a_former_start_that_was_only_frozen_gets_nowhere_when_it_thaws", SEEDS / 10, |seed| {
+        let mut cluster = Cluster::new(seed, 2);
+        cluster.apply(Trouble::Crash(2));
+        cluster.run_until(Duration::from_secs(5));
+        cluster.apply(Trouble::Freeze(1));
+        start_as_first(&mut cluster, Epoch(2), seed);
+        let thaw = cluster.sim.rng().random_range(Duration::from_secs(10)..Duration::from_secs(20));
+        cluster.run_until(thaw);
+        cluster.apply(Trouble::Thaw(1));
+        cluster.run_until(Duration::from_secs(40));
+
+        let coordinator = cluster.coordinator().expect("it runs");
+        assert!(coordinator.events.is_sorted_by_key(|event| event.epoch), "{:?}", coordinator.events);
+        let (former, later) = (cluster.member(cluster.nodes[1]), cluster.member(cluster.nodes[2]));
+        let (former, later) = (former.expect("it runs"), later.expect("it runs"));
+        assert!(matches!(later.uplink.link(), Link::Connected { .. }));
+        let refused = DialFailure::Refused(RefuseReason::OldEpoch { known: Epoch(2) });
+        match former.uplink.link() {
+            Link::Connecting { last_failure, .. } => assert_eq!(last_failure, Some(refused)),
+            other @ (Link::Connected { .. } | Link::Stopped) => panic!("{other:?}"),
+        }
+    });
+}
+
 #[test]
 fn of_two_clones_one_is_in_and_the_other_knows_why_it_is_not() {
     for_seeds("of_two_clones_one_is_in_and_the_other_knows_why_it_is_not", SEEDS / 10, |seed| {
         let mut cluster = Cluster::new(seed, 2);
-        let [_, _, clone] = cluster.nodes[..] else { unreachable!("a coordinator and two members") };
         // The second member is a copy of the first one: it takes itself for the same host in the same epoch.
-        cluster.sim.crash(clone);
-        let now = cluster.sim.local_now(clone);
-        let (id, address) = (HostId::from_random(1), cluster.address(2));
-        let copy = Member::new(now, cluster.start, cluster.nodes[0], id, Epoch(1), address, seed);
-        cluster.sim.restart(clone, Host::Member(Box::new(copy)));
+        start_as_first(&mut cluster, Epoch(1), seed);
         cluster.run_until(Duration::from_secs(30));
 
         let changes: Vec<_> = cluster.coordinator().expect("it runs").events.iter().map(|event| event.change).collect();
