@@ -2,6 +2,9 @@
 //!
 //! The owner renews its lease in time, or the lease ends and whatever ran under it is cleaned up. So a load driver whose
 //! coordinator is gone stops its load, and a provisioner stops its nodes, without anybody having to say so.
+//!
+//! A lease outlives its owner by no more than its term, counted from when the owner's last renewal is handled: once it
+//! has arrived, and this process is not stopped itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

@@ -400,3 +400,249 @@ impl Registry {
 fn publish(record: &HostRecord, change: HostChange) -> RegistryAction {
     RegistryAction::Publish(MembershipEvent { host: record.host, epoch: record.epoch, change })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const HOST: HostId = HostId::from_random(1);
+    const HERE: &str = "10.0.0.1:1900";
+    const ELSEWHERE: &str = "10.0.0.2:1900";
+
+    fn registry() -> Registry {
+        Registry::new(Timing::default(), Capacity::default())
+    }
+
+    fn hello(session: u64, host: HostId, epoch: u64, address: &str) -> RegistryEvent {
+        let (session, epoch, address) = (Session(session), Epoch(epoch), address.parse().unwrap());
+        RegistryEvent::Hello { session, host, epoch, address, facts: HostFacts::default() }
+    }
+
+    fn heartbeat(session: u64, address: &str) -> RegistryEvent {
+        let address = address.parse().unwrap();
+        RegistryEvent::Heartbeat { session: Session(session), report: Report::default(), address }
+    }
+
+    fn closed(session: u64, left: bool) -> RegistryEvent {
+        RegistryEvent::Closed { session: Session(session), left }
+    }
+
+    fn welcome(session: u64) -> RegistryAction {
+        RegistryAction::Welcome { session: Session(session) }
+    }
+
+    fn refuse(session: u64, reason: RefuseReason) -> RegistryAction {
+        RegistryAction::Refuse { session: Session(session), reason }
+    }
+
+    fn disconnect(session: u64, reason: DisconnectReason) -> RegistryAction {
+        RegistryAction::Disconnect { session: Session(session), reason }
+    }
+
+    fn changed(epoch: u64, change: HostChange) -> RegistryAction {
+        RegistryAction::Publish(MembershipEvent { host: HOST, epoch: Epoch(epoch), change })
+    }
+
+    fn seconds(seconds: f64) -> Duration {
+        Duration::from_secs_f64(seconds)
+    }
+
+    #[test]
+    fn a_silent_host_is_suspected_and_then_given_up() {
+        let start = Instant::now();
+        let mut registry = registry();
+        assert_eq!(registry.next_deadline(), None);
+        assert_eq!(registry.handle(start, hello(1, HOST, 1, HERE)), [welcome(1), changed(1, HostChange::Joined)]);
+        assert_eq!(registry.handle(start + seconds(1.0), heartbeat(1, HERE)), []);
+        assert_eq!(registry.handle_timeout(start + seconds(2.9)), []);
+        assert_eq!(registry.next_deadline(), Some(start + seconds(3.0)));
+        assert_eq!(registry.handle_timeout(start + seconds(3.0)), [changed(1, HostChange::Suspected)]);
+        assert_eq!(registry.handle(start + seconds(3.5), heartbeat(1, HERE)), [changed(1, HostChange::Recovered)]);
+        assert_eq!(registry.handle_timeout(start + seconds(5.5)), [changed(1, HostChange::Suspected)]);
+        assert_eq!(
+            registry.handle_timeout(start + seconds(8.5)),
+            [disconnect(1, DisconnectReason::Silent), changed(1, HostChange::Died)]
+        );
+        assert_eq!(registry.handle(start + seconds(8.6), heartbeat(1, HERE)), []);
+        assert_eq!(registry.host(HOST).unwrap().state, HostState::Dead);
+        assert_eq!(registry.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_hello_of_a_known_host_means_what_the_table_in_the_docs_says() {
+        use HostChange::{Restarted, Returned};
+        let same_identity = || RefuseReason::SameIdentityElsewhere { address: HERE.parse().unwrap() };
+        let restarted = Restarted { before: Epoch(5) };
+        // Silence in seconds, whether the old connection is lost, the epoch and address of the hello, what follows.
+        for (silence, is_lost, epoch, address, expected) in [
+            (0.1, false, 4, HERE, Err(RefuseReason::OldEpoch { known: Epoch(5) })),
+            (4.0, true, 4, ELSEWHERE, Err(RefuseReason::OldEpoch { known: Epoch(5) })),
+            (0.1, false, 5, HERE, Ok(Returned)),
+            (0.1, false, 6, HERE, Ok(restarted)),
+            (0.1, false, 5, ELSEWHERE, Err(same_identity())),
+            (0.1, false, 6, ELSEWHERE, Err(same_identity())),
+            (1.9, false, 6, ELSEWHERE, Err(same_identity())),
+            (2.0, false, 5, ELSEWHERE, Ok(Returned)),
+            (2.0, false, 6, ELSEWHERE, Ok(restarted)),
+            (0.1, true, 5, ELSEWHERE, Ok(Returned)),
+            (0.1, true, 6, ELSEWHERE, Ok(restarted)),
+            (9.0, true, 5, ELSEWHERE, Ok(Returned)),
+            (9.0, true, 6, ELSEWHERE, Ok(restarted)),
+        ] {
+            let start = Instant::now();
+            let mut registry = registry();
+            let _ = registry.handle(start, hello(1, HOST, 5, HERE));
+            if is_lost {
+                assert_eq!(registry.handle(start, closed(1, false)), [changed(5, HostChange::Suspected)]);
+            }
+            let now = start + seconds(silence);
+            let _ = registry.handle_timeout(now);
+            let mut wanted = Vec::new();
+            match expected {
+                Err(reason) => wanted.push(refuse(2, reason)),
+                Ok(change) => {
+                    if !is_lost {
+                        wanted.push(disconnect(1, DisconnectReason::Replaced { by: address.parse().unwrap() }));
+                    }
+                    wanted.extend([welcome(2), changed(epoch, change)]);
+                }
+            }
+            let context = format!("silence {silence}, lost {is_lost}, epoch {epoch}, from {address}");
+            assert_eq!(registry.handle(now, hello(2, HOST, epoch, address)), wanted, "{context}");
+        }
+    }
+
+    #[test]
+    fn a_hello_that_was_overtaken_by_a_newer_connection_does_not_replace_it() {
+        let now = Instant::now();
+        let mut registry = registry();
+        let _ = registry.handle(now, hello(2, HOST, 1, HERE));
+        assert_eq!(registry.handle(now, hello(1, HOST, 1, HERE)), [disconnect(1, DisconnectReason::Superseded)]);
+        assert_eq!(registry.host(HOST).unwrap().session, Some(Session(2)));
+    }
+
+    #[test]
+    fn an_address_change_within_a_connection_is_followed() {
+        let now = Instant::now();
+        let mut registry = registry();
+        let _ = registry.handle(now, hello(1, HOST, 1, HERE));
+        assert_eq!(registry.handle(now, heartbeat(1, ELSEWHERE)), []);
+        assert_eq!(registry.host(HOST).unwrap().address, ELSEWHERE.parse().unwrap());
+    }
+
+    #[test]
+    fn a_host_that_left_is_not_suspected_and_may_return() {
+        let now = Instant::now();
+        let mut registry = registry();
+        let _ = registry.handle(now, hello(1, HOST, 1, HERE));
+        assert_eq!(registry.handle(now, closed(1, true)), [changed(1, HostChange::Left)]);
+        assert_eq!(registry.next_deadline(), None);
+        assert_eq!(registry.handle(now, hello(2, HOST, 1, HERE)), [welcome(2), changed(1, HostChange::Returned)]);
+    }
+
+    #[test]
+    fn a_full_cluster_says_so_and_the_longest_gone_are_forgotten_first() {
+        let start = Instant::now();
+        let mut registry = Registry::new(Timing::default(), Capacity { live: 2, departed: 2 });
+        let host = HostId::from_random;
+        for id in 1..=4 {
+            let now = start + seconds(id as f64);
+            let _ = registry.handle(now, hello(id, host(id.into()), 1, HERE));
+            let _ = registry.handle(now, closed(id, true));
+        }
+        assert_eq!(registry.hosts().len(), 2);
+        assert!(registry.host(host(2)).is_none() && registry.host(host(3)).is_some());
+
+        let now = start + seconds(5.0);
+        let _ = registry.handle(now, hello(5, host(5), 1, HERE));
+        let _ = registry.handle(now, hello(6, host(6), 1, HERE));
+        let too_many = RefuseReason::TooManyHosts { limit: 2 };
+        assert_eq!(registry.handle(now, hello(7, host(7), 1, HERE)), [refuse(7, too_many.clone())]);
+        assert_eq!(registry.handle(now, hello(8, host(3), 1, HERE)), [refuse(8, too_many)]);
+        assert_eq!(registry.handle(now, hello(9, host(5), 2, HERE)).len(), 3, "a restart needs no further place");
+    }
+
+    fn event() -> impl Strategy<Value = Option<RegistryEvent>> {
+        let address = || prop_oneof![Just(HERE), Just(ELSEWHERE), Just("10.0.0.1:1901")];
+        prop_oneof![
+            4 => (1..40_u64, 1..6_u128, 1..4_u64, address())
+                .prop_map(|(session, host, epoch, at)| Some(hello(session, HostId::from_random(host), epoch, at))),
+            4 => (1..40_u64, address()).prop_map(|(session, at)| Some(heartbeat(session, at))),
+            2 => (1..40_u64, any::<bool>()).prop_map(|(session, left)| Some(closed(session, left))),
+            2 => Just(None),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_the_registry_stays_consistent(
+            events in prop::collection::vec((0..1500_u64, event()), 0..120),
+        ) {
+            let capacity = Capacity { live: 3, departed: 2 };
+            let mut registry = Registry::new(Timing::default(), capacity);
+            let mut now = Instant::now();
+            for (millis, event) in events {
+                now += Duration::from_millis(millis);
+                let before = registry.hosts.clone();
+                match event {
+                    Some(event) => {
+                        let stale = match &event {
+                            RegistryEvent::Heartbeat { session, .. } | RegistryEvent::Closed { session, .. } => {
+                                before.values().all(|record| record.session != Some(*session))
+                            }
+                            RegistryEvent::Hello { host, epoch, .. } => {
+                                before.get(host).is_some_and(|record| *epoch < record.epoch)
+                            }
+                        };
+                        let actions = registry.handle(now, event);
+                        prop_assert!(actions.len() <= 3);
+                        if stale {
+                            prop_assert_eq!(&registry.hosts, &before);
+                        }
+                    }
+                    None => {
+                        let actions = registry.handle_timeout(now);
+                        prop_assert!(actions.len() <= 3 * before.len());
+                        prop_assert!(registry.next_deadline().is_none_or(|deadline| deadline > now));
+                        for record in registry.hosts() {
+                            let silence = now - record.last_heard;
+                            prop_assert!(record.state != HostState::Alive || silence < registry.timing.suspect_after);
+                            prop_assert!(record.state != HostState::Suspect || silence < registry.timing.dead_after);
+                        }
+                    }
+                }
+                for (host, record) in &registry.hosts {
+                    prop_assert!(before.get(host).is_none_or(|before| before.epoch <= record.epoch));
+                    prop_assert!(record.state != HostState::Alive || record.session.is_some());
+                    prop_assert!(!record.is_departed() || record.session.is_none());
+                    prop_assert!(record.session.is_none_or(|session| registry.sessions.get(&session) == Some(host)));
+                    let queue = if record.is_departed() { &registry.departed } else { &registry.wakes };
+                    prop_assert!(queue.contains(&(record.queued_at, *host)));
+                }
+                let connected = registry.hosts.values().filter(|record| record.session.is_some()).count();
+                prop_assert_eq!(registry.sessions.len(), connected);
+                prop_assert_eq!(registry.wakes.len() + registry.departed.len(), registry.hosts.len());
+                prop_assert!(registry.wakes.len() <= capacity.live as usize);
+                prop_assert!(registry.departed.len() <= capacity.departed as usize);
+            }
+        }
+
+        #[test]
+        fn a_clone_elsewhere_never_gets_in_while_the_first_is_heard_of(
+            steps in prop::collection::vec((0..1999_u64, 5..7_u64), 1..50),
+        ) {
+            let mut registry = registry();
+            let mut now = Instant::now();
+            let _ = registry.handle(now, hello(1, HOST, 5, HERE));
+            for ((millis, epoch), session) in steps.into_iter().zip(2..) {
+                now += Duration::from_millis(millis);
+                let reason = RefuseReason::SameIdentityElsewhere { address: HERE.parse().unwrap() };
+                prop_assert_eq!(registry.handle(now, hello(session, HOST, epoch, ELSEWHERE)), [refuse(session, reason)]);
+                prop_assert_eq!(registry.handle(now, heartbeat(1, HERE)), []);
+                prop_assert_eq!(registry.handle_timeout(now), []);
+            }
+        }
+    }
+}

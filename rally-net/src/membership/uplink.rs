@@ -447,3 +447,281 @@ impl Uplink {
         self.rng.random_range(Duration::ZERO..=limit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const COORDINATOR: HostId = HostId::from_random(9);
+
+    fn uplink(now: Instant) -> Uplink {
+        Uplink::new(now, Timing::default(), 1)
+    }
+
+    fn connected(attempt: u64, session: u64, epoch: u64) -> UplinkInput {
+        let (session, epoch) = (Session(session), Epoch(epoch));
+        UplinkInput::Connected { attempt, session, coordinator: COORDINATOR, epoch }
+    }
+
+    fn unreachable_host() -> DialFailure {
+        DialFailure::Unreachable("no route".to_owned())
+    }
+
+    fn same_identity() -> DialFailure {
+        DialFailure::Refused(RefuseReason::SameIdentityElsewhere { address: "10.0.0.1:1900".parse().unwrap() })
+    }
+
+    /// Lets the current wait pass and returns the moment of the next attempt, and its number.
+    fn dial(uplink: &mut Uplink) -> (Instant, u64) {
+        let now = uplink.next_deadline().unwrap();
+        match uplink.handle_timeout(now)[..] {
+            [UplinkAction::Dial { attempt }] => (now, attempt),
+            ref other => panic!("{other:?} instead of an attempt"),
+        }
+    }
+
+    fn is_stopped(actions: &[UplinkAction]) -> bool {
+        matches!(actions, [.., UplinkAction::Publish(UplinkEvent::Stopped { .. })])
+    }
+
+    #[test]
+    fn a_connected_member_sends_heartbeats_and_gives_up_a_silent_coordinator() {
+        let start = Instant::now();
+        let timing = Timing::default();
+        let mut uplink = uplink(start);
+        let (now, attempt) = dial(&mut uplink);
+        assert_eq!((now, attempt), (start, 1));
+        let session = Session(1);
+        assert_eq!(
+            uplink.handle(now, connected(1, 1, 3)),
+            [
+                UplinkAction::Publish(UplinkEvent::Connected {
+                    coordinator: COORDINATOR,
+                    epoch: Epoch(3),
+                    restarted: false
+                }),
+                UplinkAction::SendHeartbeat { session, sequence: 1 },
+            ]
+        );
+        assert_eq!(
+            uplink.handle_timeout(start + timing.heartbeat),
+            [UplinkAction::SendHeartbeat { session, sequence: 2 }]
+        );
+        let suspected = uplink.handle_timeout(start + timing.suspect_after);
+        assert_eq!(suspected[0], UplinkAction::Publish(UplinkEvent::CoordinatorSuspected));
+        let heard = start + timing.suspect_after;
+        assert_eq!(
+            uplink.handle(heard, UplinkInput::Heard { session }),
+            [UplinkAction::Publish(UplinkEvent::CoordinatorRecovered)]
+        );
+        assert_eq!(
+            uplink.handle_timeout(heard + timing.dead_after),
+            [
+                UplinkAction::Disconnect { session, reason: DisconnectReason::Silent },
+                UplinkAction::Publish(UplinkEvent::CoordinatorLost { cause: LossCause::Silent }),
+            ]
+        );
+        assert_eq!(uplink.handle(heard + timing.dead_after, UplinkInput::Heard { session }), []);
+    }
+
+    #[test]
+    fn an_attempt_without_an_answer_is_abandoned_and_its_late_success_closed() {
+        let mut uplink = uplink(Instant::now());
+        let (now, attempt) = dial(&mut uplink);
+        let late = now + Timing::default().dial_timeout;
+        let failure = DialFailure::TimedOut(Timing::default().dial_timeout);
+        assert_eq!(
+            uplink.handle_timeout(late),
+            [UplinkAction::Abandon { attempt }, UplinkAction::Publish(UplinkEvent::AttemptFailed { attempt, failure }),]
+        );
+        assert_eq!(
+            uplink.handle(late, connected(attempt, 1, 1)),
+            [UplinkAction::Disconnect { session: Session(1), reason: DisconnectReason::Superseded }]
+        );
+    }
+
+    #[test]
+    fn a_host_that_can_never_join_stops_at_first_but_not_once_it_has_been_in() {
+        for (failure, is_permanent) in [
+            (unreachable_host(), false),
+            (same_identity(), false),
+            (DialFailure::Refused(RefuseReason::TooManyHosts { limit: 1 }), false),
+            (DialFailure::Refused(RefuseReason::OldEpoch { known: Epoch(9) }), true),
+            (DialFailure::Rejected("foreign certificate".to_owned()), true),
+        ] {
+            let mut fresh = uplink(Instant::now());
+            let (now, attempt) = dial(&mut fresh);
+            let actions = fresh.handle(now, UplinkInput::Failed { attempt, failure: failure.clone() });
+            assert_eq!(is_stopped(&actions), is_permanent, "{failure}");
+            assert_eq!(fresh.next_deadline().is_none(), is_permanent);
+
+            let mut known = uplink(Instant::now());
+            let (now, attempt) = dial(&mut known);
+            let _ = known.handle(now, connected(attempt, 1, 1));
+            let _ = known.handle(now, UplinkInput::Closed { session: Session(1), cause: LossCause::Left });
+            let (now, attempt) = dial(&mut known);
+            let actions = known.handle(now, UplinkInput::Failed { attempt, failure: failure.clone() });
+            assert!(!is_stopped(&actions), "{failure}");
+            dial(&mut known);
+        }
+    }
+
+    #[test]
+    fn another_host_with_the_same_identity_is_waited_for_only_so_long() {
+        let start = Instant::now();
+        let timing = Timing::default();
+        let mut uplink = uplink(start);
+        loop {
+            let (now, attempt) = dial(&mut uplink);
+            let actions = uplink.handle(now, UplinkInput::Failed { attempt, failure: same_identity() });
+            assert_eq!(is_stopped(&actions), now - start >= timing.dead_after);
+            if is_stopped(&actions) {
+                assert!(now - start <= timing.dead_after + timing.retry_at_most);
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn a_restarted_coordinator_is_told_from_the_old_one_and_the_old_one_is_sent_away() {
+        let mut uplink = uplink(Instant::now());
+        for (session, epoch, expected) in [(1, 5, Some(false)), (2, 5, Some(false)), (3, 6, Some(true)), (4, 5, None)] {
+            let (now, attempt) = dial(&mut uplink);
+            let actions = uplink.handle(now, connected(attempt, session, epoch));
+            let session = Session(session);
+            match expected {
+                Some(restarted) => {
+                    let event = UplinkEvent::Connected { coordinator: COORDINATOR, epoch: Epoch(epoch), restarted };
+                    assert_eq!(actions[0], UplinkAction::Publish(event));
+                    let _ = uplink.handle(now, UplinkInput::Closed { session, cause: LossCause::Left });
+                }
+                None => {
+                    let reason = DisconnectReason::OldEpoch { known: Epoch(6) };
+                    assert_eq!(actions[0], UplinkAction::Disconnect { session, reason });
+                }
+            }
+        }
+        assert_eq!(uplink.coordinator(), Some((COORDINATOR, Epoch(6))));
+    }
+
+    #[test]
+    fn a_coordinator_that_accepts_and_drops_is_not_hammered() {
+        let start = Instant::now();
+        let mut uplink = uplink(start);
+        let mut last = start;
+        for session in 1..=200 {
+            let (now, attempt) = dial(&mut uplink);
+            let _ = uplink.handle(now, connected(attempt, session, 1));
+            let cause = LossCause::Broken("reset".to_owned());
+            let _ = uplink.handle(now, UplinkInput::Closed { session: Session(session), cause });
+            last = now;
+        }
+        // On average half of the longest wait.
+        assert!(last - start > 200 * Timing::default().retry_at_most / 3, "{:?}", last - start);
+    }
+
+    #[test]
+    fn retries_begin_quickly_again_after_a_connection_that_lasted() {
+        let timing = Timing::default();
+        let mut uplink = uplink(Instant::now());
+        for _ in 0..20 {
+            let (now, attempt) = dial(&mut uplink);
+            let _ = uplink.handle(now, UplinkInput::Failed { attempt, failure: unreachable_host() });
+        }
+        let (now, attempt) = dial(&mut uplink);
+        let _ = uplink.handle(now, connected(attempt, 1, 1));
+        let end = now + timing.stable_after;
+        let _ = uplink.handle(end, UplinkInput::Closed { session: Session(1), cause: LossCause::Left });
+        assert!(uplink.next_deadline().unwrap() <= end + timing.retry_at_first);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Timeout,
+        Connected { attempt_back: u64, session: u64, epoch: u64 },
+        Failed { attempt_back: u64, kind: u8 },
+        Heard { session: u64 },
+        Closed { session: u64 },
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => Just(Step::Timeout),
+            2 => (0..2_u64, 1..9_u64, 1..4_u64).prop_map(|(attempt_back, session, epoch)| {
+                Step::Connected { attempt_back, session, epoch }
+            }),
+            2 => (0..2_u64, 0..5_u8).prop_map(|(attempt_back, kind)| Step::Failed { attempt_back, kind }),
+            2 => (1..9_u64).prop_map(|session| Step::Heard { session }),
+            1 => (1..9_u64).prop_map(|session| Step::Closed { session }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn waits_double_up_to_the_limit(seed in any::<u64>()) {
+            let timing = Timing::default();
+            let mut uplink = Uplink::new(Instant::now(), timing.clone(), seed);
+            for failures in 0..40_u32 {
+                let (now, attempt) = dial(&mut uplink);
+                let _ = uplink.handle(now, UplinkInput::Failed { attempt, failure: unreachable_host() });
+                let wait = uplink.next_deadline().unwrap() - now;
+                let limit = timing.retry_at_first.saturating_mul(2_u32.saturating_pow(failures));
+                prop_assert!(wait <= limit.min(timing.retry_at_most), "{wait:?} after {failures} failures");
+            }
+        }
+
+        #[test]
+        fn whatever_comes_there_are_few_actions_and_always_a_next_deadline(
+            steps in prop::collection::vec((0..2500_u64, step()), 0..100),
+        ) {
+            let mut now = Instant::now();
+            let mut uplink = uplink(now);
+            for (millis, step) in steps {
+                now += Duration::from_millis(millis);
+                let before = (uplink.link(), uplink.next_deadline());
+                let current = match before.0 {
+                    Link::Connected { session, .. } => Some(session.0),
+                    Link::Connecting { .. } | Link::Stopped => None,
+                };
+                let (actions, is_stale) = match step {
+                    Step::Timeout => {
+                        let actions = uplink.handle_timeout(now);
+                        // A wait that was drawn as zero is due at once.
+                        prop_assert!(uplink.next_deadline().is_none_or(|deadline| deadline >= now));
+                        (actions, false)
+                    }
+                    Step::Connected { attempt_back, session, epoch } => {
+                        let attempt = uplink.attempt.saturating_sub(attempt_back);
+                        (uplink.handle(now, connected(attempt, session, epoch)), false)
+                    }
+                    Step::Failed { attempt_back, kind } => {
+                        let attempt = uplink.attempt.saturating_sub(attempt_back);
+                        let failure = match kind {
+                            0 => same_identity(),
+                            1 => DialFailure::Rejected("no".to_owned()),
+                            2 => DialFailure::Refused(RefuseReason::TooManyHosts { limit: 1 }),
+                            _ => unreachable_host(),
+                        };
+                        (uplink.handle(now, UplinkInput::Failed { attempt, failure }), attempt_back > 0)
+                    }
+                    Step::Heard { session } => {
+                        let input = UplinkInput::Heard { session: Session(session) };
+                        (uplink.handle(now, input), current != Some(session))
+                    }
+                    Step::Closed { session } => {
+                        let input = UplinkInput::Closed { session: Session(session), cause: LossCause::Left };
+                        (uplink.handle(now, input), current != Some(session))
+                    }
+                };
+                prop_assert!(actions.len() <= 3);
+                if is_stale && uplink.attempt > 0 {
+                    prop_assert_eq!(actions, []);
+                    prop_assert_eq!((uplink.link(), uplink.next_deadline()), before);
+                }
+                prop_assert_eq!(uplink.next_deadline().is_none(), uplink.link() == Link::Stopped);
+            }
+        }
+    }
+}

@@ -92,8 +92,8 @@ pub(super) enum Packet {
 
 #[derive(Debug)]
 pub(super) enum Host {
-    Coordinator(Coordinator),
-    Member(Member),
+    Coordinator(Box<Coordinator>),
+    Member(Box<Member>),
 }
 
 impl Node for Host {
