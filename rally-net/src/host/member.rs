@@ -199,6 +199,8 @@ impl Follower {
                 let session = self.shared.next_session();
                 let (coordinator, epoch) = (peer.host(), peer.epoch());
                 self.shared.add_session(session, peer.clone());
+                // What an earlier start of the coordinator had asked for ends before this one can ask for anything.
+                self.handle(side, UplinkInput::Connected { attempt, session, coordinator, epoch });
                 let (services, inbox, shared) =
                     (Arc::clone(&self.services), self.inbox.clone(), Arc::clone(&self.shared));
                 self.connections.spawn(async move {
@@ -210,7 +212,6 @@ impl Follower {
                     // The uplink is gone only when the host stops.
                     let _ = inbox.send(UplinkInput::Closed { session, cause }).await;
                 });
-                self.handle(side, UplinkInput::Connected { attempt, session, coordinator, epoch });
             }
         }
     }

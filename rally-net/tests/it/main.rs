@@ -3,3 +3,4 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 mod cluster;
+mod simulation;
