@@ -1,1 +1,1 @@
-//! Programs that show the crates at work; see the files in `examples/`.
+//! Programs that show the crates at work: `cargo run -p examples --example cluster`.
