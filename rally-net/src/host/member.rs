@@ -157,7 +157,7 @@ impl Follower {
             let deadline = lock(&side.uplink).next_deadline();
             tokio::select! {
                 biased;
-                () = shared.stop.cancelled() => return,
+                () = shared.end.cancelled() => return,
                 Some(input) = inputs.recv() => self.handle(side, input),
                 Some(dialed) = self.dials.join_next() => match dialed {
                     Ok((attempt, outcome)) => self.dialed(side, attempt, outcome),
@@ -199,6 +199,8 @@ impl Follower {
                 let session = self.shared.next_session();
                 let (coordinator, epoch) = (peer.host(), peer.epoch());
                 self.shared.add_session(session, peer.clone());
+                // First of all, so that leases of an earlier start of the coordinator end before it asks for anything.
+                self.handle(side, UplinkInput::Connected { attempt, session, coordinator, epoch });
                 let (services, inbox, shared) =
                     (Arc::clone(&self.services), self.inbox.clone(), Arc::clone(&self.shared));
                 self.connections.spawn(async move {
@@ -210,7 +212,6 @@ impl Follower {
                     // The uplink is gone only when the host stops.
                     let _ = inbox.send(UplinkInput::Closed { session, cause }).await;
                 });
-                self.handle(side, UplinkInput::Connected { attempt, session, coordinator, epoch });
             }
         }
     }

@@ -1,3 +1,7 @@
 //! Integration tests of `rally-net`.
 
 mod cluster;
+mod fakes;
+mod network;
+mod relay;
+mod roles;
