@@ -171,7 +171,7 @@ pub(super) async fn watch_deadlines(shared: Arc<Shared>) {
     loop {
         let deadline = lock(&side.registry).next_deadline();
         tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = shared.end.cancelled() => return,
             () = side.deadline_moved.notified() => continue,
             () = async { match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,

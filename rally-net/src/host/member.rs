@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use quinn::ConnectionError;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
+use tokio::time::{sleep_until, timeout};
 use tracing::{debug, info, warn};
 
 use super::config::TokenSource;
@@ -39,7 +40,8 @@ pub(super) struct ListHosts;
 
 impl Request for ListHosts {
     const NAME: &'static str = "cluster/hosts";
-    type Answer = Vec<HostSummary>;
+    /// One host; they come as a stream, because all of them may not fit one frame.
+    type Answer = HostSummary;
 }
 
 /// The host cannot become part of the cluster: why, and what to do about it.
@@ -107,9 +109,11 @@ impl MemberSide {
     /// The hosts of the cluster and how long ago the coordinator listed them.
     pub(super) async fn hosts(&self, coordinator: Option<Peer>) -> (Vec<HostSummary>, Option<Duration>) {
         if let Some(peer) = coordinator {
-            match peer.call(&ListHosts, HOSTS_TIMEOUT).await {
-                Ok(hosts) => *lock(&self.last_hosts) = Some((Instant::now(), hosts)),
-                Err(error) => debug!(%error, "the coordinator did not list its hosts"),
+            let list = async { peer.subscribe(&ListHosts, HOSTS_TIMEOUT).await?.try_collect().await };
+            match timeout(HOSTS_TIMEOUT, list).await {
+                Ok(Ok(hosts)) => *lock(&self.last_hosts) = Some((Instant::now(), hosts)),
+                Ok(Err(error)) => debug!(%error, "the coordinator did not list its hosts"),
+                Err(_) => debug!("the coordinator did not list its hosts in time"),
             }
         }
         match &*lock(&self.last_hosts) {
@@ -157,7 +161,7 @@ impl Follower {
             let deadline = lock(&side.uplink).next_deadline();
             tokio::select! {
                 biased;
-                () = shared.stop.cancelled() => return,
+                () = shared.end.cancelled() => return,
                 Some(input) = inputs.recv() => self.handle(side, input),
                 Some(dialed) = self.dials.join_next() => match dialed {
                     Ok((attempt, outcome)) => self.dialed(side, attempt, outcome),

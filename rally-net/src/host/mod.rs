@@ -230,7 +230,7 @@ impl Host {
         let orderly = async {
             self.shared.begin_stop();
             self.shared.roles_ended().await;
-            self.shared.endpoint.close(CloseCode::Goodbye.into(), b"");
+            self.shared.end(CloseCode::Goodbye);
             while let Some(ended) = self.tasks.join_next().await {
                 if let Err(error) = ended {
                     warn!(%error, "a part of the host has failed");
@@ -260,6 +260,6 @@ async fn socket_patience(deadline: Option<Instant>) {
 impl Drop for Host {
     fn drop(&mut self) {
         self.shared.begin_stop();
-        self.shared.endpoint.close(CloseCode::Failed.into(), b"");
+        self.shared.end(CloseCode::Failed);
     }
 }

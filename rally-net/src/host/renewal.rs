@@ -53,9 +53,10 @@ pub(super) fn offer(services: &mut Services, shared: &Arc<Shared>) {
 
 /// Renews this host's certificate whenever it is time, until the host stops.
 pub(super) async fn keep_certificate(shared: Arc<Shared>) {
+    let mut changed = shared.credentials_changed();
     loop {
         let wait = match shared.credentials().map(|credentials| credentials.renew_at()) {
-            None => RETRY,
+            None => LONGEST_WAIT,
             Some(renew_at) => match renew_at.duration_since(SystemTime::now()) {
                 Ok(early) => early.min(LONGEST_WAIT),
                 Err(_) => match renew(&shared).await {
@@ -68,8 +69,10 @@ pub(super) async fn keep_certificate(shared: Arc<Shared>) {
             },
         };
         tokio::select! {
-            () = shared.stop.cancelled() => return,
+            () = shared.end.cancelled() => return,
             () = sleep(wait) => (),
+            // The host has joined. The sender lives in `shared`, so this never fails.
+            _ = changed.changed() => (),
         }
     }
 }

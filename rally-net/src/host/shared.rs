@@ -18,6 +18,7 @@ use super::coordinator::CoordinatorSide;
 use super::leases::Leases;
 use super::member::{JoinError, MemberSide};
 use super::{HostEvent, TokenError, socket};
+use crate::close::CloseCode;
 use crate::cluster_clock::ClusterClock;
 use crate::identity::{Credentials, JoinToken, TokenId, TokenSummary};
 use crate::membership::{Session, Timing};
@@ -41,13 +42,15 @@ pub(crate) struct Shared {
     pub(super) capabilities: Vec<String>,
     pub(super) started: Instant,
     pub(super) started_at: SystemTime,
-    pub(super) timing: Timing,
+    pub(crate) timing: Timing,
     pub(super) clock: ClusterClock,
     pub(crate) leases: Leases,
     pub(crate) shelf: Arc<Shelf>,
     pub(super) events: broadcast::Sender<HostEvent>,
-    /// Ends everything that runs for the host.
+    /// The host is about to end: roles stop what they run, handles give back what they hold.
     pub(crate) stop: CancellationToken,
+    /// Ends everything that runs for the host, its connections included.
+    pub(super) end: CancellationToken,
     /// What handles of this host run beside it, such as the renewal of leases that they hold.
     pub(crate) tracker: TaskTracker,
     /// Which part of the host has crashed, if one has.
@@ -55,7 +58,7 @@ pub(crate) struct Shared {
     /// `false` once the roles of this host have stopped what they ran; see [`Shared::roles_ended`].
     pub(crate) roles_running: watch::Sender<bool>,
     pub(super) side: Side,
-    credentials: Mutex<Option<Credentials>>,
+    credentials: watch::Sender<Option<Credentials>>,
     sessions: Mutex<HashMap<Session, Peer>>,
     last_session: AtomicU64,
 }
@@ -103,11 +106,12 @@ impl Shared {
             shelf: Arc::default(),
             events: broadcast::channel(EVENT_BACKLOG).0,
             stop: CancellationToken::new(),
+            end: CancellationToken::new(),
             tracker: TaskTracker::new(),
             crashed: watch::Sender::new(None),
             roles_running: watch::Sender::new(false),
             side,
-            credentials: Mutex::new(credentials),
+            credentials: watch::Sender::new(credentials),
             sessions: Mutex::default(),
             last_session: AtomicU64::new(0),
         }
@@ -130,14 +134,19 @@ impl Shared {
     }
 
     pub(super) fn credentials(&self) -> Option<Credentials> {
-        lock(&self.credentials).clone()
+        self.credentials.borrow().clone()
+    }
+
+    /// Credentials as they change, from now on.
+    pub(super) fn credentials_changed(&self) -> watch::Receiver<Option<Credentials>> {
+        self.credentials.subscribe()
     }
 
     /// Uses these credentials for every connection from now on; connections that stand are not touched.
     pub(super) fn install(&self, credentials: Credentials) -> Result<(), String> {
         let tls = tls::server_config(&credentials).map_err(|error| error.to_string())?;
         self.endpoint.set_server_config(Some(socket::server(tls).map_err(|error| error.to_string())?));
-        *lock(&self.credentials) = Some(credentials);
+        self.credentials.send_replace(Some(credentials));
         Ok(())
     }
 
@@ -264,6 +273,12 @@ impl Shared {
     pub(super) fn begin_stop(&self) {
         self.stop.cancel();
         self.tracker.close();
+    }
+
+    /// Closes all connections, and ends what served them.
+    pub(super) fn end(&self, why: CloseCode) {
+        self.end.cancel();
+        self.endpoint.close(why.into(), b"");
     }
 
     /// Waits until the roles of this host have ended what they ran, and handles have given back their leases.

@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, stream};
 use rally_core::{Epoch, HostId};
 use rustls::pki_types::CertificateDer;
 use tokio::task::JoinSet;
@@ -175,9 +175,9 @@ pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
     let mut tasks = JoinSet::new();
     let mut services = Services::new();
     let hosts = Arc::clone(&shared);
-    services.answer(Access::AnyHost, move |_, ListHosts| {
+    services.stream(Access::AnyHost, move |_, ListHosts| {
         let hosts = Arc::clone(&hosts);
-        async move { hosts.hosts() }
+        async move { Ok(stream::iter(hosts.hosts())) }
     });
     renewal::offer(&mut services, &shared);
     files::offer(&mut services, &shared.shelf);

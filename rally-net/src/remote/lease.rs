@@ -12,14 +12,22 @@ use super::requests;
 use super::role::RemoteRole;
 use crate::host::Shared;
 use crate::lease::{Holder, LeaseId};
+use crate::membership::Timing;
 use crate::rpc::{Access, Caller, Services};
 
-/// How long a host goes on without hearing from the owner of a lease: a little longer than the owner may be silent
-/// before it counts as dead, so that a short cut of the network costs nothing.
-const TERM: Duration = Duration::from_secs(6);
+/// How long a host that is about to end tries to give back a lease.
+const LAST_RELEASE: Duration = Duration::from_secs(1);
 
-/// Between two renewals; several may be lost.
-const RENEWAL: Duration = Duration::from_secs(1);
+/// How long a host goes on without hearing from the owner of a lease, 6 s by default: a little longer than the owner
+/// may be silent before it counts as dead, so that a short cut of the network costs nothing.
+fn term(timing: &Timing) -> Duration {
+    timing.dead_after + renewal(timing)
+}
+
+/// Between two renewals, 1 s by default; several may be late.
+fn renewal(timing: &Timing) -> Duration {
+    2 * timing.heartbeat
+}
 
 requests! {
     /// Takes the lease of a role for a race.
@@ -34,11 +42,15 @@ requests! {
 pub(super) fn offer(services: &mut Services, shared: &Arc<Shared>) {
     let grants = Arc::clone(shared);
     services.answer(Access::CoordinatorOnly, move |caller: Caller, AcquireLease { role, race }| {
+        let phase = format!("take part in race {race}");
+        if grants.stop.is_cancelled() {
+            let cause = "this host is about to end".to_owned();
+            let error = RoleError { host: grants.name(), role, phase, kind: RoleErrorKind::Cancelled, cause };
+            return std::future::ready(Err(error));
+        }
         let holder = Holder { host: caller.host(), epoch: caller.epoch(), purpose: race.to_string() };
-        let lease =
-            grants.leases.acquire(role, holder, TERM).map(|lease| lease.id).map_err(|error| {
-                refused(&grants, role, &format!("take part in race {race}"), RoleErrorKind::Busy, &error)
-            });
+        let lease = grants.leases.acquire(role, holder, term(&grants.timing)).map(|lease| lease.id);
+        let lease = lease.map_err(|error| refused(&grants, role, &phase, RoleErrorKind::Busy, &error));
         std::future::ready(lease)
     });
     let renewals = Arc::clone(shared);
@@ -103,7 +115,7 @@ async fn keep(remote: RemoteRole, lease: LeaseId, end: CancellationToken) {
     let role = remote.role;
     loop {
         let renewal = async {
-            sleep(RENEWAL).await;
+            sleep(renewal(&remote.shared.timing)).await;
             remote.call("renew its lease", &RenewLease { role, lease }).await
         };
         tokio::select! {
@@ -114,7 +126,15 @@ async fn keep(remote: RemoteRole, lease: LeaseId, end: CancellationToken) {
             },
         }
     }
-    if let Err(error) = remote.call("give back its lease", &ReleaseLease { role, lease }).await {
-        debug!(%error, "a lease was not given back; it ends by itself");
+    let release = ReleaseLease { role, lease };
+    let too_late = async {
+        remote.shared.stop.cancelled().await;
+        sleep(LAST_RELEASE).await;
+    };
+    tokio::select! {
+        released = remote.call("give back its lease", &release) => if let Err(error) = released {
+            debug!(%error, "a lease was not given back; it ends by itself");
+        },
+        () = too_late => debug!("a lease was not given back in time; it ends by itself"),
     }
 }

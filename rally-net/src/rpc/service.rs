@@ -107,12 +107,18 @@ impl Services {
                 match accepted {
                     Err(rejection) => send_last(&mut stream, frame::encode(&Err::<(), _>(rejection))).await,
                     Ok(items) => {
-                        let mut items = std::pin::pin!(items);
                         let mut sent = send(&mut stream, frame::encode(&Ok::<(), Rejection>(()))).await;
+                        let mut items = std::pin::pin!(AssertUnwindSafe(items).catch_unwind());
                         while sent.is_ok()
                             && let Some(item) = items.next().await
                         {
-                            sent = send(&mut stream, frame::encode(&item)).await;
+                            sent = match item {
+                                Ok(item) => send(&mut stream, frame::encode(&item)).await,
+                                Err(_) => {
+                                    error!(request = R::NAME, "the service panicked");
+                                    Err(FrameError::Io(std::io::ErrorKind::BrokenPipe.into()))
+                                }
+                            };
                         }
                         finish(&mut stream, sent);
                     }

@@ -14,10 +14,10 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+pub(crate) const FREE_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Membership that notices a silence after half a second, so that tests need not wait for five.
-fn quick() -> Timing {
+pub(crate) fn quick() -> Timing {
     Timing {
         heartbeat: Duration::from_millis(50),
         suspect_after: Duration::from_millis(300),
@@ -29,7 +29,7 @@ fn quick() -> Timing {
     }
 }
 
-fn config(directory: &Path, address: SocketAddr, place: Place, name: &str) -> HostConfig {
+pub(crate) fn config(directory: &Path, address: SocketAddr, place: Place, name: &str) -> HostConfig {
     HostConfig {
         facts: HostFacts { name: name.to_owned(), version: "1".to_owned(), cores: 2, ..HostFacts::default() },
         timing: quick(),
@@ -38,7 +38,7 @@ fn config(directory: &Path, address: SocketAddr, place: Place, name: &str) -> Ho
 }
 
 /// Starts a host where another one of this process has just been dropped; its socket is closed a little later.
-async fn start_again(config: HostConfig) -> Host {
+pub(crate) async fn start_again(config: HostConfig) -> Host {
     let start = async {
         loop {
             match Host::start(config.clone()).await {
@@ -52,8 +52,14 @@ async fn start_again(config: HostConfig) -> Host {
 
 /// A coordinator with its directory.
 pub(crate) async fn coordinator() -> (TempDir, Host) {
+    coordinator_with(|config| config).await
+}
+
+/// A coordinator that is not like the others.
+pub(crate) async fn coordinator_with(change: impl FnOnce(HostConfig) -> HostConfig) -> (TempDir, Host) {
     let directory = TempDir::new().unwrap();
-    let host = Host::start(config(directory.path(), FREE_PORT, Place::coordinator(), "coordinator")).await.unwrap();
+    let config = config(directory.path(), FREE_PORT, Place::coordinator(), "coordinator");
+    let host = Host::start(change(config)).await.unwrap();
     (directory, host)
 }
 
@@ -61,7 +67,12 @@ pub(crate) async fn member_in(directory: &Path, coordinator: SocketAddr, token: 
     member_at(directory, FREE_PORT, coordinator, token).await
 }
 
-async fn member_at(directory: &Path, address: SocketAddr, coordinator: SocketAddr, token: TokenSource) -> Host {
+pub(crate) async fn member_at(
+    directory: &Path,
+    address: SocketAddr,
+    coordinator: SocketAddr,
+    token: TokenSource,
+) -> Host {
     start_again(config(directory, address, Place::Member { coordinator, token }, "member")).await
 }
 
@@ -78,7 +89,7 @@ pub(crate) async fn member_of(coordinator: &Host) -> (TempDir, Host) {
 }
 
 /// Waits for a change of membership that fits.
-async fn until(events: &mut broadcast::Receiver<HostEvent>, mut fits: impl FnMut(&MembershipEvent) -> bool) {
+pub(crate) async fn until(events: &mut broadcast::Receiver<HostEvent>, mut fits: impl FnMut(&MembershipEvent) -> bool) {
     let wait = async {
         loop {
             if let HostEvent::Membership(event) = events.recv().await.unwrap()

@@ -3,4 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 
 mod cluster;
+mod fakes;
+mod network;
+mod relay;
+mod roles;
 mod simulation;
