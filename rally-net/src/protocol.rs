@@ -144,12 +144,7 @@ impl Hello {
     ///
     /// What is wrong, in words.
     pub fn check(&self) -> Result<(), String> {
-        check_facts(&self.facts)?;
-        check_text("build", &self.build)?;
-        if self.capabilities.len() > MAX_ROLES {
-            return Err(format!("{} capabilities, {MAX_ROLES} are allowed", self.capabilities.len()));
-        }
-        self.capabilities.iter().try_for_each(|capability| check_text("capability", capability))
+        check_host(&self.facts, &self.build, &self.capabilities)
     }
 }
 
@@ -160,9 +155,7 @@ impl Welcome {
     ///
     /// What is wrong, in words.
     pub fn check(&self) -> Result<(), String> {
-        check_facts(&self.facts)?;
-        check_text("build", &self.build)?;
-        self.capabilities.iter().try_for_each(|capability| check_text("capability", capability))
+        check_host(&self.facts, &self.build, &self.capabilities)
     }
 }
 
@@ -176,10 +169,15 @@ impl Datagram {
     }
 }
 
-fn check_facts(facts: &HostFacts) -> Result<(), String> {
+fn check_host(facts: &HostFacts, build: &str, capabilities: &[String]) -> Result<(), String> {
     check_text("host name", &facts.name)?;
     check_text("version", &facts.version)?;
-    check_text("platform", &facts.platform)
+    check_text("platform", &facts.platform)?;
+    check_text("build", build)?;
+    if capabilities.len() > MAX_ROLES {
+        return Err(format!("{} capabilities, {MAX_ROLES} are allowed", capabilities.len()));
+    }
+    capabilities.iter().try_for_each(|capability| check_text("capability", capability))
 }
 
 /// Texts of peers end up on terminals and in logs, so they are short and hold nothing that moves a cursor.
@@ -196,5 +194,36 @@ fn check_text(what: &str, text: &str) -> Result<(), String> {
 impl std::fmt::Debug for JoinRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("JoinRequest").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ends_of_a_greeting_are_bound_by_the_same_limits() {
+        let facts = |name: &str| HostFacts { name: name.to_owned(), ..HostFacts::default() };
+        let roles = |count| vec!["load-driver".to_owned(); count];
+        let table = [
+            (facts("driver-1"), "x86_64-linux release", roles(MAX_ROLES), true),
+            (facts("driver-1"), "x86_64-linux release", roles(MAX_ROLES + 1), false),
+            (facts("driver\x1b[2J"), "x86_64-linux release", roles(1), false),
+            (facts(&"x".repeat(MAX_TEXT + 1)), "x86_64-linux release", roles(1), false),
+            (facts("driver-1"), "two\nlines", roles(1), false),
+            (facts("driver-1"), "x86_64-linux release", vec!["\u{9b}".to_owned()], false),
+        ];
+        for (facts, build, capabilities, fine) in table {
+            let build = build.to_owned();
+            let welcome = Welcome {
+                epoch: Epoch(1),
+                facts: facts.clone(),
+                build: build.clone(),
+                capabilities: capabilities.clone(),
+            };
+            let hello = Hello { epoch: Epoch(1), facts, build, capabilities, wall_clock: 0 };
+            assert_eq!(hello.check().is_ok(), fine, "{hello:?}");
+            assert_eq!(welcome.check(), hello.check());
+        }
     }
 }
