@@ -5,3 +5,4 @@ mod fakes;
 mod network;
 mod relay;
 mod roles;
+mod transfer;
