@@ -7,6 +7,8 @@
 
 mod peer;
 mod service;
+#[cfg(test)]
+mod tests;
 
 pub use peer::{CallError, Peer, Subscription};
 pub use service::{Access, Caller, Services};

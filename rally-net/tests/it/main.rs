@@ -8,3 +8,4 @@ mod network;
 mod relay;
 mod roles;
 mod simulation;
+mod transfer;

@@ -12,7 +12,7 @@ use crate::cluster::{FREE_PORT, SOON, config, coordinator, coordinator_with, qui
 use crate::relay::{Relay, Weather};
 
 /// A member that reaches its coordinator through a relay.
-async fn member_behind(relay: &Relay, coordinator: &Host, timing: Timing) -> (TempDir, Host) {
+pub(crate) async fn member_behind(relay: &Relay, coordinator: &Host, timing: Timing) -> (TempDir, Host) {
     let directory = TempDir::new().unwrap();
     let place = Place::Member { coordinator: relay.address(), token: token(coordinator) };
     let config = HostConfig { timing, ..config(directory.path(), FREE_PORT, place, "member") };
@@ -53,7 +53,7 @@ async fn member_address(coordinator: &Host) -> SocketAddr {
 }
 
 /// For tests in which nothing may be given up, however loaded the machine is.
-fn patient() -> Timing {
+pub(crate) fn patient() -> Timing {
     Timing { suspect_after: Duration::from_secs(10), dead_after: Duration::from_secs(15), ..quick() }
 }
 
