@@ -14,6 +14,7 @@ mod host;
 mod id;
 mod role;
 mod time;
+pub mod track;
 
 pub use content::{ContentHash, ParseContentHashError};
 pub use host::{Activity, HostFacts};

@@ -1,0 +1,9 @@
+//! Tracks: the workload of a race.
+
+mod files;
+mod source;
+mod template;
+
+pub use files::{MemoryFiles, TrackDirectory, TrackFiles};
+pub use source::Location;
+pub use template::{JsonError, Limits, TemplateError};
