@@ -70,7 +70,6 @@ pub(crate) enum Kind {
 /// A template that was rendered to JSON.
 #[derive(Debug)]
 pub(crate) struct Rendered {
-    pub(crate) text: String,
     pub(crate) json: serde_json::Value,
 }
 
@@ -123,7 +122,7 @@ impl Renderer {
         }
         let text = String::from_utf8_lossy(&output.bytes).into_owned();
         match serde_json::from_str(&text) {
-            Ok(json) => Ok(Rendered { text, json }),
+            Ok(json) => Ok(Rendered { json }),
             Err(error) => {
                 let error = JsonError::new(&name, &text, &error);
                 let origin = Self::origin(&env, source, &name, &included, error.offset);
