@@ -4,7 +4,7 @@ use jiff::civil::Time;
 use jiff::fmt::strtime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
-use minijinja::value::{Kwargs, ValueKind};
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, Value};
 
 use super::python;
@@ -132,10 +132,19 @@ fn float(value: Value, default: Option<Value>, kwargs: Kwargs) -> Result<Value, 
     })
 }
 
-fn default(value: Value, other: Option<Value>, boolean: Option<Value>, kwargs: Kwargs) -> Result<Value, Error> {
-    let other = other.or(kwargs.get("default_value")?).unwrap_or_else(|| Value::from(""));
-    let boolean = boolean.or(kwargs.get("boolean")?).is_some_and(|value| value.is_true());
+/// Takes its arguments as they come: `default(none)` gives `none`, which an optional argument would take for missing.
+fn default(value: Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    let argument = |index: usize, name| match args.get(index) {
+        Some(argument) => Ok(Some(argument.clone())),
+        None if kwargs.has(name) => kwargs.get::<Value>(name).map(Some),
+        None => Ok(None),
+    };
+    let other = argument(0, "default_value")?.unwrap_or_else(|| Value::from(""));
+    let boolean = argument(1, "boolean")?.is_some_and(|value| value.is_true());
     kwargs.assert_all_used()?;
+    if args.len() > 2 {
+        return Err(ErrorKind::TooManyArguments.into());
+    }
     Ok(if value.is_undefined() || (boolean && !value.is_true()) { other } else { value })
 }
 

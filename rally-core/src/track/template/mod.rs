@@ -145,7 +145,7 @@ impl Renderer {
         env.remove_global("debug");
         filters::add(&mut env);
         env.add_function("range", python::Range::call);
-        env.add_function("dict", |args: minijinja::value::Rest<Value>| python::dict(&args));
+        env.add_function("dict", python::dict);
         env.add_function("joiner", minijinja_contrib::globals::joiner);
         env.add_function("cycler", minijinja_contrib::globals::cycler);
         for (name, value) in &self.globals.parameters {

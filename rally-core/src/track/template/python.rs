@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use indexmap::IndexMap;
-use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind, from_args};
+use minijinja::value::{Enumerator, Kwargs, Object, ObjectRepr, Rest, ValueKind, from_args};
 use minijinja::{Error, ErrorKind, State, Value};
 
 /// No text of a single value may become longer than this, in bytes.
@@ -110,16 +110,13 @@ impl Object for Dict {
     fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
         match method {
             "update" => {
-                let mut new = Vec::new();
-                for source in args {
-                    new.extend(pairs_of(source)?);
-                }
-                self.insert_all(state, new)?;
+                let (sources, named): (&[Value], Kwargs) = from_args(args)?;
+                self.insert_all(state, all_pairs(sources, &named)?)?;
                 Ok(Value::from(()))
             }
             "pop" => {
-                let (key, default): (Value, Option<Value>) = from_args(args)?;
-                self.entries().shift_remove(&key).or(default).ok_or_else(|| {
+                let (key, default): (Value, &[Value]) = from_args(args)?;
+                self.entries().shift_remove(&key).or_else(|| default.first().cloned()).ok_or_else(|| {
                     Error::new(ErrorKind::InvalidOperation, format!("the dict has no key {key:?}"))
                 })
             }
@@ -160,13 +157,21 @@ fn pairs_of(source: &Value) -> Result<Vec<(Value, Value)>, Error> {
     Ok(pairs)
 }
 
-/// The function `dict`, of keyword arguments, a map or pairs.
-pub(crate) fn dict(args: &[Value]) -> Result<Value, Error> {
-    let mut entries = Vec::new();
-    for source in args {
-        entries.extend(pairs_of(source)?);
+/// All pairs of some sources and of keyword arguments.
+fn all_pairs(sources: &[Value], named: &Kwargs) -> Result<Vec<(Value, Value)>, Error> {
+    let mut pairs = Vec::new();
+    for source in sources {
+        pairs.extend(pairs_of(source)?);
     }
-    Ok(Dict::from_entries(entries).into())
+    for name in named.args() {
+        pairs.push((Value::from(name), named.get(name)?));
+    }
+    Ok(pairs)
+}
+
+/// The function `dict`, of a map or pairs, and keyword arguments.
+pub(crate) fn dict(sources: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+    all_pairs(&sources, &named).map(|pairs| Dict::from_entries(pairs).into())
 }
 
 /// Methods of values that the engine knows nothing of.
