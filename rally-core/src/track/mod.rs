@@ -8,6 +8,7 @@ mod load;
 mod model;
 mod parameters;
 mod reader;
+mod registry;
 mod serverless;
 mod source;
 mod template;
@@ -23,5 +24,6 @@ pub use model::{
     Task, Track,
 };
 pub use parameters::ParameterFault;
+pub use registry::{PluginNeeds, ProcessTrackError, TrackProcessor, TrackRegistry};
 pub use source::Location;
 pub use template::{JsonError, Limits, TemplateError};
