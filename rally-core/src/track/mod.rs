@@ -1,5 +1,6 @@
 //! Tracks: the workload of a race.
 
+mod builder;
 mod dump;
 mod fault;
 mod files;
@@ -13,7 +14,11 @@ mod serverless;
 mod source;
 mod template;
 mod test_mode;
+mod write;
 
+pub use builder::{
+    ChallengeBuilder, CorpusBuilder, DocumentsBuilder, OperationBuilder, ParallelBuilder, TaskBuilder, TrackBuilder,
+};
 pub use fault::Fault;
 pub use files::{MemoryFiles, TrackDirectory, TrackFiles};
 pub use filter::{ParseTaskFilterError, TaskSelection};

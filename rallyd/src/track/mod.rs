@@ -7,7 +7,10 @@ mod repository;
 mod values;
 mod version;
 
-pub use command::{TrackCommand, TrackCommandError, TrackSelection, TrackSettings, run};
+pub use command::{
+    InfoArgs, ListArgs, ListCommand, RenderArgs, TemplateArgs, TrackCommand, TrackCommandError, TrackSelection,
+    TrackSettings, TrackSource, ValidateArgs, run,
+};
 pub use git::GitError;
 pub use repository::{RepositoryError, Revision, TrackRepository};
 pub use values::{ParseValueError, parse_list, parse_map};
