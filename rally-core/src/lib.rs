@@ -16,6 +16,7 @@ mod role;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
 mod time;
+pub mod track;
 
 pub use content::{ContentHash, ParseContentHashError};
 pub use host::{Activity, HostFacts};

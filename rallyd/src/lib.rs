@@ -23,6 +23,7 @@ mod sd_notify;
 mod secret;
 mod settings;
 mod status;
+pub mod track;
 
 pub use address::{AddressError, Addresses, HostPort, ParseHostPortError, resolve, resolve_node};
 pub use control::{ControlError, DaemonStatus, Request, Response, call};
@@ -32,6 +33,6 @@ pub use exit::Exit;
 pub use instance::{Instance, InstanceError, InstanceLock, LockError, Running, StartSettings};
 pub use secret::Secret;
 pub use settings::{
-    ClusterSettings, DEFAULT_PORT, Flags, IniError, IniProblem, Notice, Origin, Settings, SettingsError,
+    ClusterSettings, DEFAULT_PORT, Flags, IniError, IniProblem, NodeSettings, Notice, Origin, Settings, SettingsError,
     rally_directory,
 };

@@ -131,7 +131,8 @@ fn services() -> (Services, Seen) {
         Err::<futures_util::stream::Empty<()>, _>(Rejection::CoordinatorOnly("the test".to_owned()))
     });
     services.stream(any, |_, Break(at)| async move {
-        Ok(futures_util::stream::iter(0..).map(move |number| if number == at { panic!("for the test") } else { number }))
+        Ok(futures_util::stream::iter(0..)
+            .map(move |number| if number == at { panic!("for the test") } else { number }))
     });
     services.bytes(any, |_, ReadBytes(length)| async move {
         Ok(move |mut stream: SendStream| async move {

@@ -8,6 +8,7 @@ use rally_net::TokenId;
 use crate::address::HostPort;
 use crate::background;
 use crate::duration::parse_duration;
+use crate::track::TrackCommand;
 
 /// Runs the Rally daemon of this machine.
 ///
@@ -32,6 +33,10 @@ pub(crate) struct Arguments {
     #[arg(long, short, global = true, display_order = 100)]
     pub(crate) quiet: bool,
 
+    /// Assume that there is no network: use what is on this machine.
+    #[arg(long, global = true, display_order = 101)]
+    pub(crate) offline: bool,
+
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -43,6 +48,8 @@ pub(crate) enum Command {
     Restart(RestartArguments),
     Status(StatusArguments),
     Token(TokenArguments),
+    #[command(flatten)]
+    Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.
     #[command(name = background::SUBCOMMAND, hide = true)]
     Daemon,

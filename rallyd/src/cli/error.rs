@@ -11,6 +11,7 @@ use crate::daemon::DaemonError;
 use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
 use crate::settings::{Origin, SettingsError};
+use crate::track::TrackCommandError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
@@ -25,6 +26,8 @@ pub(crate) enum CommandError {
     NoCoordinator(PathBuf),
     #[error(transparent)]
     Settings(Box<SettingsError>),
+    #[error(transparent)]
+    Track(Box<TrackCommandError>),
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
@@ -86,6 +89,7 @@ impl CommandError {
             Self::NoHome
             | Self::NoCurrentDirectory(_)
             | Self::Settings(_)
+            | Self::Track(_)
             | Self::Address(_)
             | Self::Instance(_)
             | Self::Lock(_)
@@ -104,6 +108,12 @@ impl CommandError {
 impl From<SettingsError> for CommandError {
     fn from(error: SettingsError) -> Self {
         Self::Settings(Box::new(error))
+    }
+}
+
+impl From<TrackCommandError> for CommandError {
+    fn from(error: TrackCommandError) -> Self {
+        Self::Track(Box::new(error))
     }
 }
 

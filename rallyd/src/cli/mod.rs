@@ -1,4 +1,4 @@
-//! The command line: `start`, `stop`, `restart`, `status` and `token`.
+//! The command line.
 
 mod arguments;
 mod error;
@@ -7,6 +7,7 @@ mod start;
 mod status;
 mod stop;
 mod token;
+mod track;
 
 use std::env;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ use crate::console::Console;
 use crate::control::{Request, Response, call};
 use crate::exit::Exit;
 use crate::settings::rally_directory;
+use crate::track::TrackCommand;
 
 use arguments::{Arguments, Command};
 use error::CommandError;
@@ -47,30 +49,34 @@ pub fn main() -> ExitCode {
             return Exit::Failure.into();
         }
     };
-    let exit = runtime.block_on(run(arguments.command, console));
+    let exit = runtime.block_on(run(arguments.command, arguments.offline, console));
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
     exit.into()
 }
 
-async fn run(command: Command, console: Console) -> Exit {
+async fn run(command: Command, offline: bool, console: Console) -> Exit {
     let name = match &command {
         Command::Start(_) => "start",
         Command::Stop(_) => "stop",
         Command::Restart(_) => "restart",
         Command::Status(_) => "show the status",
         Command::Token(_) => "manage tokens",
+        Command::Track(TrackCommand::Info(_)) => "show information about the track",
+        Command::Track(TrackCommand::RenderTrack(_)) => "render the track",
+        Command::Track(TrackCommand::ValidateTrack(_)) => "validate the track",
+        Command::Track(TrackCommand::List(_)) => "list",
         Command::Daemon => return background::be_daemon().await,
     };
     // A daemon in the foreground has its own idea of an interrupt.
     let result = if start::stays_in_foreground(&command) {
-        carry_out(command, console).await
+        carry_out(command, offline, console).await
     } else {
         let hint = match command {
             Command::Start(_) | Command::Restart(_) => "; the daemon goes on if it was started, see `rallyd status`",
             _ => "",
         };
         tokio::select! {
-            result = carry_out(command, console) => result,
+            result = carry_out(command, offline, console) => result,
             Ok(()) = tokio::signal::ctrl_c() => Err(CommandError::Interrupted(hint)),
         }
     };
@@ -80,7 +86,7 @@ async fn run(command: Command, console: Console) -> Exit {
     })
 }
 
-async fn carry_out(command: Command, console: Console) -> Result<Exit, CommandError> {
+async fn carry_out(command: Command, offline: bool, console: Console) -> Result<Exit, CommandError> {
     let directory = directory()?;
     match command {
         Command::Start(start) => start::start(&directory, start.cluster, console).await?,
@@ -88,6 +94,7 @@ async fn carry_out(command: Command, console: Console) -> Result<Exit, CommandEr
         Command::Restart(restart) => start::restart(&directory, restart.cluster, console).await?,
         Command::Status(status) => return status::status(&directory, &status, console).await,
         Command::Token(token) => token::token(&directory, token, console).await?,
+        Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),
     }
     Ok(Exit::Success)

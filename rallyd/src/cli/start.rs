@@ -102,13 +102,7 @@ async fn resolve_config(
         port: arguments.port.clone(),
         token: arguments.token.clone().map(Secret::from),
     };
-    let (settings, notices) = Settings::load(directory, |name| env::var_os(name), &flags)?;
-    for notice in notices {
-        match notice {
-            Notice::Info(text) => console.info(&text),
-            Notice::Warning(text) => console.warning(&text),
-        }
-    }
+    let settings = settings(directory, &flags, console)?;
     let cluster = settings.cluster;
     let coordinator = cluster.coordinator_ip.ok_or_else(|| CommandError::NoCoordinator(directory.join("rally.ini")))?;
     let Addresses { node, coordinator: coordinator_address } =
@@ -160,4 +154,16 @@ fn tell(address: SocketAddr, coordinator: SocketAddr, up: &Up, console: Console)
             ));
         }
     }
+}
+
+/// Reads the settings, and tells the user what is odd about them.
+pub(super) fn settings(directory: &Path, flags: &Flags, console: Console) -> Result<Settings, CommandError> {
+    let (settings, notices) = Settings::load(directory, |name| env::var_os(name), flags)?;
+    for notice in notices {
+        match notice {
+            Notice::Info(text) => console.info(&text),
+            Notice::Warning(text) => console.warning(&text),
+        }
+    }
+    Ok(settings)
 }

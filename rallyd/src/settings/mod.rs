@@ -8,6 +8,7 @@ mod ini;
 mod keys;
 mod layer;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -35,6 +36,20 @@ pub const DEFAULT_PORT: u16 = 1900;
 pub struct Settings {
     /// Section `[cluster]`.
     pub cluster: ClusterSettings,
+    /// Section `[node]`.
+    #[serde(default)]
+    pub node: NodeSettings,
+    /// Section `[tracks]`: the URL of each track repository, under `NAME.url`.
+    #[serde(default)]
+    pub tracks: BTreeMap<String, String>,
+}
+
+/// Section `[node]`: where Rally keeps what it works with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct NodeSettings {
+    /// `root.dir`: tracks, data, distributions and races; `benchmarks` in Rally's directory by default.
+    #[serde(rename = "root.dir", default)]
+    pub root_dir: Option<PathBuf>,
 }
 
 /// Section `[cluster]`: where this host is and whom it follows.

@@ -1,0 +1,145 @@
+//! From a rendered track file to the object model.
+
+mod corpora;
+mod schedule;
+mod schema;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::fault::{Fault, Node};
+use super::model::{ComponentTemplate, DataStream, Index, IndexTemplate, JsonObject, Track};
+use super::template::{Kind, Renderer};
+
+/// Reads a track from what `track.json` rendered to.
+pub(crate) struct Reader<'a> {
+    renderer: &'a Renderer,
+    /// Variables that index bodies and templates take from outside.
+    pub(crate) exposed: BTreeSet<String>,
+    faults: Vec<Fault>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(renderer: &'a Renderer) -> Self {
+        Self { renderer, exposed: BTreeSet::new(), faults: Vec::new() }
+    }
+
+    /// Reads the track called `name`, or says all that is wrong with it.
+    pub(crate) fn read(&mut self, name: &str, specification: &Value) -> Result<Track, Vec<Fault>> {
+        let root = Node::root(specification);
+        let faults = schema::check(&root);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let indices = self.list(&root, "indices", Self::index);
+        let data_streams = self.list(&root, "data-streams", |_, node| DataStream { name: text(node, "name") });
+        if !indices.is_empty() && !data_streams.is_empty() {
+            self.faults.push(root.lack("`indices` and `data-streams` exclude each other"));
+        }
+        let templates = self.list(&root, "templates", Self::index_template);
+        let composable_templates = self.list(&root, "composable-templates", Self::index_template);
+        let component_templates = self.list(&root, "component-templates", Self::component_template);
+        let corpora = self.corpora(&root, &indices, &data_streams);
+        let challenges = self.challenges(&root);
+        if !self.faults.is_empty() {
+            return Err(std::mem::take(&mut self.faults));
+        }
+        Ok(Track {
+            name: name.to_owned(),
+            description: text(&root, "description"),
+            meta: object(&root, "meta"),
+            dependencies: self
+                .list(&root, "dependencies", |_, node| node.value().as_str().unwrap_or_default().to_owned()),
+            indices,
+            data_streams,
+            templates,
+            composable_templates,
+            component_templates,
+            corpora,
+            challenges,
+            has_python_plugin: false,
+        })
+    }
+
+    fn list<T>(&mut self, parent: &Node<'_>, key: &str, mut each: impl FnMut(&mut Self, &Node<'_>) -> T) -> Vec<T> {
+        let Some(node) = parent.get(key) else { return Vec::new() };
+        node.elements().map(|element| each(self, &element)).collect()
+    }
+
+    fn index(&mut self, node: &Node<'_>) -> Index {
+        if let Some(types) = node.get("types") {
+            self.faults.push(types.fault("mapping types are gone since Elasticsearch 8: remove `types`"));
+        }
+        let body = match node.get("body") {
+            Some(file) if file.value() != "" => self.render_file(&file),
+            _ => Value::Object(JsonObject::new()),
+        };
+        Index { name: text(node, "name"), body }
+    }
+
+    fn index_template(&mut self, node: &Node<'_>) -> IndexTemplate {
+        IndexTemplate {
+            name: text(node, "name"),
+            pattern: text(node, "index-pattern"),
+            delete_matching_indices: node.get("delete-matching-indices").is_none_or(|flag| *flag.value() == true),
+            content: self.template_content(node),
+        }
+    }
+
+    fn component_template(&mut self, node: &Node<'_>) -> ComponentTemplate {
+        ComponentTemplate { name: text(node, "name"), content: self.template_content(node) }
+    }
+
+    /// The content of a template's file, narrowed down by `template-path`.
+    fn template_content(&mut self, node: &Node<'_>) -> Value {
+        let Some(file) = node.get("template") else { return Value::Null };
+        let faults = self.faults.len();
+        let mut content = self.render_file(&file);
+        let Some(path) = node.get("template-path").filter(|path| path.value() != "" && faults == self.faults.len())
+        else {
+            return content;
+        };
+        for key in path.value().as_str().unwrap_or_default().split('.') {
+            match content.get_mut(key).map(Value::take) {
+                Some(inner) => content = inner,
+                None => {
+                    let file = file.value().as_str().unwrap_or_default();
+                    self.faults.push(path.fault(format!("there is no `{key}` at this point of `{file}`")));
+                    return Value::Null;
+                }
+            }
+        }
+        content
+    }
+
+    /// Renders a file that the track names.
+    fn render_file(&mut self, file: &Node<'_>) -> Value {
+        let path = file.value().as_str().unwrap_or_default();
+        let rendered = self.renderer.assemble(path).and_then(|assembled| {
+            self.exposed.extend(self.renderer.undeclared(&assembled.source)?);
+            self.renderer.render(&assembled.source, Kind::Body)
+        });
+        match rendered {
+            Ok(rendered) => rendered.json,
+            Err(error) => {
+                self.faults.push(file.lack(error.to_string()));
+                Value::Null
+            }
+        }
+    }
+}
+
+/// A text, empty if it is not there.
+fn text(node: &Node<'_>, key: &str) -> String {
+    optional_text(node, key).unwrap_or_default()
+}
+
+fn optional_text(node: &Node<'_>, key: &str) -> Option<String> {
+    node.get(key)?.value().as_str().map(str::to_owned)
+}
+
+/// An object, empty if it is not there.
+fn object(node: &Node<'_>, key: &str) -> JsonObject {
+    node.get(key).and_then(|member| member.value().as_object().cloned()).unwrap_or_default()
+}

@@ -1,0 +1,272 @@
+//! Templates: Jinja2 as tracks use it, rendered to JSON.
+
+mod assemble;
+mod error;
+mod filters;
+mod python;
+mod undeclared;
+
+use std::collections::{BTreeSet, HashMap};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use minijinja::machinery::parse;
+use minijinja::{AutoEscape, Environment, ErrorKind, OutputSpanKind, Value};
+
+pub(crate) use assemble::{Assembled, assemble};
+pub use error::{JsonError, TemplateError};
+
+use super::files::{self, TrackFiles};
+use super::source::{Location, SourceText};
+
+/// The macros that a track imports from `rally.helpers`.
+const HELPERS: &str = r#"
+{%- macro collect(parts) -%}
+    {% for part in glob(parts) %}{% if not loop.first %},{% endif %}{% include part %}{% endfor %}
+{%- endmacro -%}
+{%- macro exists_set_param(setting_name, value, default_value=None, comma=True) -%}
+    {% if value is defined or default_value is not none -%}
+        {% if comma %}, {% endif %}"{{ setting_name }}": {{ value | default(default_value) | tojson }}
+    {%- endif %}
+{%- endmacro -%}
+"#;
+
+/// How far rendering a template may go before it is stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Steps that one template may take: roughly one for each expression, each turn of a loop and each 64 bytes of
+    /// text. The default of 20 million is a few seconds; the largest of the public tracks takes less than 100,000.
+    pub steps: u64,
+    /// Bytes that one template may grow to, with its parts and rendered. The default is 64 MiB.
+    pub output_bytes: usize,
+    /// Macros, includes and loops within each other. The default is 200.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { steps: 20_000_000, output_bytes: 64 << 20, depth: 200 }
+    }
+}
+
+/// What templates can see, apart from the files.
+#[derive(Clone, Debug)]
+pub(crate) struct Globals {
+    pub(crate) parameters: serde_json::Map<String, serde_json::Value>,
+    pub(crate) build_flavor: String,
+    pub(crate) serverless_operator: bool,
+    pub(crate) now: f64,
+}
+
+/// Which of the two environments a template is rendered in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `track.json`: with `now`, `glob`, filters about dates, and files to include.
+    Track,
+    /// The body of an index or a template: none of these.
+    Body,
+}
+
+/// A template that was rendered to JSON.
+#[derive(Debug)]
+pub(crate) struct Rendered {
+    pub(crate) json: serde_json::Value,
+}
+
+/// Renders the templates of one track.
+pub(crate) struct Renderer {
+    pub(crate) files: Arc<dyn TrackFiles>,
+    pub(crate) globals: Globals,
+    pub(crate) limits: Limits,
+}
+
+impl Renderer {
+    /// Reads a file of the track and pastes the parts that it collects.
+    pub(crate) fn assemble(&self, path: &str) -> Result<Assembled, TemplateError> {
+        let text = files::read_text(self.files.as_ref(), path).map_err(|source| TemplateError::Read {
+            path: path.to_owned(),
+            from: None,
+            source,
+        })?;
+        assemble(self.files.as_ref(), "", SourceText::of_file(path, text), &self.limits)
+    }
+
+    /// The variables that a template takes from outside.
+    pub(crate) fn undeclared(&self, source: &SourceText) -> Result<BTreeSet<String>, TemplateError> {
+        let parsed = parse(source.as_str(), "", Default::default());
+        parsed.as_ref().map(undeclared::undeclared).map_err(|error| {
+            // A syntax error carries its position only once it is known to an environment.
+            let env = Environment::new();
+            let located = env.template_from_str(source.as_str()).err();
+            self.describe(located.as_ref().unwrap_or(error), source, &Mutex::default())
+        })
+    }
+
+    /// Renders a template and parses what it gives.
+    pub(crate) fn render(&self, source: &SourceText, kind: Kind) -> Result<Rendered, TemplateError> {
+        let included = Arc::new(Mutex::new(HashMap::new()));
+        let name = source.locate(0).file;
+        let mut env = self.environment(kind, included.clone());
+        let mut output = LimitedOutput { bytes: Vec::new(), limit: self.limits.output_bytes, exceeded: false };
+        let outcome = env
+            .template_from_named_str(&name, source.as_str())
+            .and_then(|template| template.render_captured_to((), &mut output).map(drop));
+        if output.exceeded {
+            return Err(TemplateError::TooLarge { limit: self.limits.output_bytes, location: None });
+        }
+        if let Err(error) = outcome {
+            // Once more, now with the positions that debugging keeps.
+            env.set_debug(true);
+            let again = env.template_from_named_str(&name, source.as_str()).and_then(|template| template.render(()));
+            return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
+        }
+        let text = String::from_utf8_lossy(&output.bytes).into_owned();
+        match serde_json::from_str(&text) {
+            Ok(json) => Ok(Rendered { json }),
+            Err(error) => {
+                let error = JsonError::new(&name, &text, &error);
+                let origin = Self::origin(&env, source, &name, &included, error.offset);
+                Err(TemplateError::Json(Box::new(error.with_origin(origin))))
+            }
+        }
+    }
+
+    fn environment(&self, kind: Kind, included: Arc<Mutex<HashMap<String, SourceText>>>) -> Environment<'static> {
+        let mut env = Environment::new();
+        env.set_auto_escape_callback(|_| AutoEscape::None);
+        env.set_fuel(Some(self.limits.steps));
+        env.set_recursion_limit(self.limits.depth);
+        env.set_unknown_method_callback(python::unknown_method);
+        env.set_formatter(|out, state, value| match python::as_float(value) {
+            Some(float) => Ok(out.write_str(&python::float_text(float))?),
+            None if value.as_object().is_some() => Ok(out.write_str(&python::text_of(value)?)?),
+            None => minijinja::escape_formatter(out, state, value),
+        });
+        env.remove_global("debug");
+        filters::add(&mut env);
+        env.add_function("range", python::Range::call);
+        env.add_function("dict", python::dict);
+        env.add_function("joiner", minijinja_contrib::globals::joiner);
+        env.add_function("cycler", minijinja_contrib::globals::cycler);
+        for (name, value) in &self.globals.parameters {
+            env.add_global(name.clone(), python::from_json(value));
+        }
+        env.add_global("build_flavor", self.globals.build_flavor.clone());
+        env.add_global("serverless_operator", self.globals.serverless_operator);
+        if kind == Kind::Track {
+            filters::add_dates(&mut env);
+            env.add_global("now", self.globals.now);
+            let files = self.files.clone();
+            env.add_function("glob", move |pattern: String| glob(files.as_ref(), &pattern));
+        }
+        let files = self.files.clone();
+        env.set_loader(move |name| {
+            if name == "rally.helpers" {
+                return Ok(Some(HELPERS.to_owned()));
+            }
+            if kind == Kind::Body || name.split('/').any(|part| part == "..") {
+                return Ok(None);
+            }
+            match files::read_text(files.as_ref(), name) {
+                Ok(text) => {
+                    let source = SourceText::of_file(name, text.clone());
+                    included.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), source);
+                    Ok(Some(text))
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("cannot read `{name}`"))
+                    .with_source(error)),
+            }
+        });
+        env
+    }
+
+    /// Where in the templates a byte of the rendered text came from.
+    fn origin(
+        env: &Environment<'_>,
+        source: &SourceText,
+        name: &str,
+        included: &Mutex<HashMap<String, SourceText>>,
+        offset: usize,
+    ) -> Option<Location> {
+        let template = env.template_from_named_str(name, source.as_str()).ok()?;
+        let (_, spans) = template.render_with_spans(()).ok()?;
+        let index = spans.partition_point(|span| span.output_range().start <= offset).checked_sub(1)?;
+        let span = spans.get(index)?;
+        let into = match span.kind() {
+            OutputSpanKind::Raw => offset - span.output_range().start,
+            _ => 0,
+        };
+        let position = span.source_range().start + into;
+        if span.name() == name {
+            return Some(source.locate(position));
+        }
+        included.lock().unwrap_or_else(PoisonError::into_inner).get(span.name()).map(|source| source.locate(position))
+    }
+
+    /// Puts an error of the engine into our words, with the place in the files of the track.
+    fn describe(
+        &self,
+        error: &minijinja::Error,
+        source: &SourceText,
+        included: &Mutex<HashMap<String, SourceText>>,
+    ) -> TemplateError {
+        // The innermost error knows the included file or the macro that is at fault.
+        let mut innermost = error;
+        while let Some(next) =
+            std::error::Error::source(innermost).and_then(|source| source.downcast_ref::<minijinja::Error>())
+        {
+            innermost = next;
+        }
+        let included = included.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = innermost.name().and_then(|name| included.get(name)).unwrap_or(source);
+        let offset = innermost.range().map(|range| range.start).or_else(|| {
+            let line = innermost.line()?;
+            Some(file.as_str().split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum())
+        });
+        let location = offset.filter(|_| innermost.name() != Some("rally.helpers")).map(|offset| file.locate(offset));
+        match innermost.kind() {
+            ErrorKind::OutOfFuel => TemplateError::Endless { limit: self.limits.steps, location },
+            _ => {
+                let mut message = match innermost.detail() {
+                    Some(detail) => format!("{}: {detail}", innermost.kind()),
+                    None => innermost.kind().to_string(),
+                };
+                if let Some(cause) = std::error::Error::source(innermost) {
+                    message = format!("{message}: {cause}");
+                }
+                let excerpt = offset.map(|offset| error::excerpt(file.as_str(), offset));
+                TemplateError::Engine { message, location, excerpt }
+            }
+        }
+    }
+}
+
+/// The function `glob`: paths that match a pattern relative to the folder of the track.
+fn glob(files: &dyn TrackFiles, pattern: &str) -> Result<Value, minijinja::Error> {
+    let paths = files::expand_pattern(files, pattern)
+        .map_err(|error| minijinja::Error::new(ErrorKind::InvalidOperation, error.to_string()))?;
+    Ok(paths.into_iter().filter(|path| path != pattern || files.read(path).is_ok()).map(Value::from).collect())
+}
+
+/// Collects what a template writes, up to a limit.
+struct LimitedOutput {
+    bytes: Vec<u8>,
+    limit: usize,
+    exceeded: bool,
+}
+
+impl io::Write for LimitedOutput {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + buffer.len() > self.limit {
+            self.exceeded = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(buffer);
+        Ok(buffer.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

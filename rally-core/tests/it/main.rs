@@ -1,0 +1,4 @@
+//! Integration tests of the crate.
+
+mod track_conformance;
+mod track_properties;
