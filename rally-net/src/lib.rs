@@ -28,7 +28,8 @@ mod transfer;
 pub use clock::{BadSample, ClockFilter, ClockSample, LocalTime, MAX_DRIFT_PPM, Recorded};
 pub use cluster_clock::{ClusterClock, UnknownTime};
 pub use host::{
-    ConnectError, Host, HostConfig, HostEvent, JoinError, PeerSource, Place, Roles, StartError, TokenError, TokenSource,
+    ConnectError, Host, HostConfig, HostEvent, JoinError, PeerSource, Place, Roles, StartError, TokenError,
+    TokenSource, socket,
 };
 pub use identity::{
     Authority, AuthorityError, ClockDifference, Credentials, CredentialsError, DEFAULT_CERTIFICATE_LIFETIME,

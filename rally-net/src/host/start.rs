@@ -24,7 +24,7 @@ use crate::identity::{
     private_file,
 };
 use crate::remote;
-use crate::rpc::{Access, Services};
+use crate::rpc::Access;
 use crate::status::HostRole;
 
 /// Counts the starts of the host.
@@ -118,7 +118,7 @@ pub enum StartError {
 }
 
 pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
-    let HostConfig { directory, address, place, facts, roles, timing } = config;
+    let HostConfig { directory, address, place, facts, roles, mut services, timing } = config;
     private_file::create_directory(&directory)?;
     let socket = bind(address)?;
     let address = socket.local_addr().map_err(|source| StartError::Bind { address, source })?;
@@ -168,7 +168,6 @@ pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
     }
 
     let mut tasks = JoinSet::new();
-    let mut services = Services::new();
     let hosts = Arc::clone(&shared);
     services.answer(Access::AnyHost, move |_, ListHosts| {
         let hosts = Arc::clone(&hosts);

@@ -1,3 +1,4 @@
 //! Integration tests of `rally-net`.
 
 mod cluster;
+mod services;
