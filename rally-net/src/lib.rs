@@ -29,7 +29,7 @@ pub use clock::{BadSample, ClockFilter, ClockSample, LocalTime, MAX_DRIFT_PPM, R
 pub use cluster_clock::{ClusterClock, UnknownTime};
 pub use host::{
     ConnectError, Host, HostConfig, HostEvent, HostFailed, JoinError, PeerSource, Place, Roles, StartError, TokenError,
-    TokenSource,
+    TokenSource, socket,
 };
 pub use identity::{
     Authority, AuthorityError, ClockDifference, Credentials, CredentialsError, DEFAULT_CERTIFICATE_LIFETIME,

@@ -9,6 +9,7 @@ use rally_core::{Coordinator, HostFacts, LoadDriver, Provisioner};
 
 use crate::identity::{DEFAULT_CERTIFICATE_LIFETIME, JoinToken};
 use crate::membership::Timing;
+use crate::rpc::Services;
 
 /// How to start a [`Host`](super::Host).
 #[derive(Clone, Debug)]
@@ -23,12 +24,15 @@ pub struct HostConfig {
     pub facts: HostFacts,
     /// What the host does for others; nothing by default.
     pub roles: Roles,
+    /// What else it answers, beside its roles and what every host answers; nothing by default. Their names must not be
+    /// those of requests of this crate, which begin with `cluster/`, `file/`, `lease/` or the name of a role.
+    pub services: Services,
     /// When it waits how long for what.
     pub timing: Timing,
 }
 
 impl HostConfig {
-    /// A host with [`Timing::default`] and no roles.
+    /// A host with [`Timing::default`], no roles and no services of its own.
     pub fn new(directory: impl Into<PathBuf>, address: SocketAddr, place: Place) -> Self {
         Self {
             directory: directory.into(),
@@ -36,6 +40,7 @@ impl HostConfig {
             place,
             facts: HostFacts::default(),
             roles: Roles::default(),
+            services: Services::new(),
             timing: Timing::default(),
         }
     }

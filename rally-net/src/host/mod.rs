@@ -13,7 +13,7 @@ mod leases;
 mod member;
 mod renewal;
 mod shared;
-mod socket;
+pub mod socket;
 mod start;
 
 use std::net::SocketAddr;
@@ -88,6 +88,10 @@ impl Host {
     /// # Errors
     ///
     /// [`StartError`] if the address cannot be bound or the identity on disk is of no use.
+    ///
+    /// # Panics
+    ///
+    /// If one of [`HostConfig::services`] has the name of a service that every host offers.
     pub async fn start(config: HostConfig) -> Result<Self, StartError> {
         match spawn_blocking(move || start::start(config)).await {
             Ok(started) => started,

@@ -1,4 +1,6 @@
 //! The one UDP socket of a host, and how QUIC uses it.
+//!
+//! It is public for programs that talk to hosts without being one, or measure against what hosts are made of.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -28,7 +30,11 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 const MAX_INCOMING: usize = 1024;
 
 /// Binds the socket of a host.
-pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+///
+/// # Errors
+///
+/// The system does not give out the address.
+pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     let socket = UdpSocket::bind(address)?;
     for (what, result) in [
         ("receive", rustix::net::sockopt::set_socket_recv_buffer_size(&socket, SOCKET_BUFFER)),
@@ -45,7 +51,11 @@ pub(super) fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
 ///
 /// `seed` is a secret that stays the same over restarts of the daemon: from it come the tokens by which a peer
 /// recognises, at its first packet after a crash, that the connection it still believes in is gone.
-pub(super) fn endpoint(socket: UdpSocket, seed: &[u8; 32]) -> io::Result<Endpoint> {
+///
+/// # Errors
+///
+/// The runtime does not take the socket.
+pub fn endpoint(socket: UdpSocket, seed: &[u8; 32]) -> io::Result<Endpoint> {
     let derive = |purpose: &str| blake3::derive_key(purpose, seed);
     let mut config = EndpointConfig::new(Arc::new(ring::hmac::Key::new(
         ring::hmac::HMAC_SHA256,
@@ -57,15 +67,23 @@ pub(super) fn endpoint(socket: UdpSocket, seed: &[u8; 32]) -> io::Result<Endpoin
     Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
 }
 
-/// How this host accepts connections.
-pub(super) fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
+/// How a host accepts connections.
+///
+/// # Errors
+///
+/// `tls` cannot be used for QUIC; that of [`server_config`](crate::server_config) can.
+pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport())).max_incoming(MAX_INCOMING);
     Ok(config)
 }
 
-/// How this host dials.
-pub(super) fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
+/// How a host dials.
+///
+/// # Errors
+///
+/// `tls` cannot be used for QUIC; that of [`client_config`](crate::client_config) can.
+pub fn client(tls: rustls::ClientConfig) -> Result<ClientConfig, NoInitialCipherSuite> {
     let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
     config.transport_config(Arc::new(transport()));
     Ok(config)

@@ -28,7 +28,7 @@ use crate::identity::{
     private_file,
 };
 use crate::remote;
-use crate::rpc::{Access, Services};
+use crate::rpc::Access;
 use crate::status::HostRole;
 
 /// Counts the starts of the host.
@@ -123,7 +123,7 @@ pub enum StartError {
 
 /// Starts a host from within a runtime; reads and writes small files.
 pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
-    let HostConfig { directory, address, place, facts, roles, timing } = config;
+    let HostConfig { directory, address, place, facts, roles, mut services, timing } = config;
     private_file::create_directory(&directory)?;
     let socket = bind(address)?;
     let address = socket.local_addr().map_err(|source| StartError::Bind { address, source })?;
@@ -173,7 +173,6 @@ pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
     }
 
     let mut tasks = JoinSet::new();
-    let mut services = Services::new();
     let hosts = Arc::clone(&shared);
     services.stream(Access::AnyHost, move |_, ListHosts| {
         let hosts = Arc::clone(&hosts);

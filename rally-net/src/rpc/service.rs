@@ -53,10 +53,10 @@ impl Caller {
     }
 }
 
-type Handler = Box<dyn Fn(Caller, Bytes, SendStream, Duration) -> BoxFuture<'static, ()> + Send + Sync>;
+type Handler = Arc<dyn Fn(Caller, Bytes, SendStream, Duration) -> BoxFuture<'static, ()> + Send + Sync>;
 
-/// What a host offers to its peers, by the name of the request.
-#[derive(Default)]
+/// What a host offers to its peers, by the name of the request. Clones share the services themselves.
+#[derive(Clone, Default)]
 pub struct Services {
     by_name: HashMap<&'static str, (Access, Handler)>,
 }
@@ -168,7 +168,7 @@ impl Services {
         access: Access,
         handler: impl Fn(Caller, Bytes, SendStream, Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     ) {
-        let previous = self.by_name.insert(R::NAME, (access, Box::new(handler)));
+        let previous = self.by_name.insert(R::NAME, (access, Arc::new(handler)));
         assert!(previous.is_none(), "two services are named `{}`", R::NAME);
     }
 

@@ -7,5 +7,6 @@ mod fakes;
 mod network;
 mod relay;
 mod roles;
+mod services;
 mod simulation;
 mod transfer;
