@@ -67,7 +67,12 @@ pub(crate) async fn member_in(directory: &Path, coordinator: SocketAddr, token: 
     member_at(directory, FREE_PORT, coordinator, token).await
 }
 
-pub(crate) async fn member_at(directory: &Path, address: SocketAddr, coordinator: SocketAddr, token: TokenSource) -> Host {
+pub(crate) async fn member_at(
+    directory: &Path,
+    address: SocketAddr,
+    coordinator: SocketAddr,
+    token: TokenSource,
+) -> Host {
     start_again(config(directory, address, Place::Member { coordinator, token }, "member")).await
 }
 
@@ -97,7 +102,7 @@ pub(crate) async fn until(events: &mut broadcast::Receiver<HostEvent>, mut fits:
     timeout(SOON, wait).await.expect("the change in time");
 }
 
-async fn refusal(host: &Host) -> String {
+pub(crate) async fn refusal(host: &Host) -> String {
     timeout(SOON, host.joined()).await.expect("in time").expect_err("refused").to_string()
 }
 

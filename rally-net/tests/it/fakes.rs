@@ -82,11 +82,7 @@ impl Fake {
         self.failure.lock().unwrap().take().map_or(Ok(()), Err)
     }
 
-    fn follow<E: Send + 'static>(
-        &self,
-        after: Sequence,
-        event: fn(Sequence) -> E,
-    ) -> EventStream<E> {
+    fn follow<E: Send + 'static>(&self, after: Sequence, event: fn(Sequence) -> E) -> EventStream<E> {
         let next = move |(mut log, after): (watch::Receiver<(u64, bool)>, Sequence)| async move {
             let (happened, _) = *log.wait_for(|(happened, ended)| *happened > after.0 || *ended).await.ok()?;
             let sequence = after.next();

@@ -2,7 +2,9 @@
 
 mod cluster;
 mod fakes;
+mod identity;
 mod network;
 mod relay;
+mod requests;
 mod roles;
 mod transfer;

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use rally_net::{Host, HostConfig, HostChange, HostEvent, HostState, LinkState, Place, Timing, UplinkEvent};
+use rally_net::{Host, HostChange, HostConfig, HostEvent, HostState, LinkState, Place, Timing, UplinkEvent};
 use tempfile::TempDir;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::{sleep, timeout};
@@ -61,8 +61,7 @@ pub(crate) fn patient() -> Timing {
 async fn loss_and_delay_cost_nobody_its_place() {
     let (_a, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
-    let weather =
-        Weather { delay: Duration::from_millis(50), loss: 0.05, repeated: 0.1, ..Weather::default() };
+    let weather = Weather { delay: Duration::from_millis(50), loss: 0.05, repeated: 0.1, ..Weather::default() };
     relay.set(weather);
     // Joining and greeting go through the same weather.
     let (_b, member) = member_behind(&relay, &coordinator, quick()).await;
@@ -129,9 +128,7 @@ async fn a_long_cut_is_a_death_from_which_the_same_host_returns() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_of_one_way_is_noticed_from_both_sides_and_mends() {
-    for weather in
-        [Weather { cut_up: true, ..Weather::default() }, Weather { cut_down: true, ..Weather::default() }]
-    {
+    for weather in [Weather { cut_up: true, ..Weather::default() }, Weather { cut_down: true, ..Weather::default() }] {
         let (_a, coordinator) = coordinator().await;
         let relay = Relay::to(coordinator.address()).await;
         let (_b, member) = member_behind(&relay, &coordinator, quick()).await;

@@ -64,12 +64,8 @@ enum Way {
 impl Relay {
     pub(crate) async fn to(coordinator: SocketAddr) -> Self {
         let front = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let state = State {
-            weather: Weather::default(),
-            random: StdRng::seed_from_u64(7),
-            backs: HashMap::new(),
-            carried: 0,
-        };
+        let state =
+            State { weather: Weather::default(), random: StdRng::seed_from_u64(7), backs: HashMap::new(), carried: 0 };
         let shared = Arc::new(Shared { front, coordinator, state: Mutex::new(state) });
         let mut tasks = JoinSet::new();
         tasks.spawn(Arc::clone(&shared).carry_up());

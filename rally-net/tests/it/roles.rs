@@ -8,9 +8,7 @@ use rally_core::{
     Activity, ClusterTime, ContentHash, Coordinator, HostFacts, JoinPoint, LoadDriver, NodePlan, PlannedNode,
     Provisioner, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
 };
-use rally_net::{
-    CallError, Host, HostChange, HostConfig, Place, Rejection, Request, Roles, Timing, UplinkEvent,
-};
+use rally_net::{CallError, Host, HostChange, HostConfig, Place, Rejection, Request, Roles, Timing, UplinkEvent};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -106,10 +104,7 @@ async fn a_load_driver_is_used_from_afar_as_if_it_were_here() {
             r#"stop ("4711", Drain)"#,
         ]
     );
-    assert_eq!(
-        playing.host.status().await.activity,
-        Activity::Racing { race, roles: vec![Role::LoadDriver] }
-    );
+    assert_eq!(playing.host.status().await.activity, Activity::Racing { race, roles: vec![Role::LoadDriver] });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -155,12 +150,7 @@ async fn any_member_may_start_watch_and_cancel_a_race() {
     remote.cancel(&race, StopMode::Now).await.unwrap();
     assert_eq!(
         fake.calls(),
-        [
-            r#"start_race ("4711", ["player"])"#,
-            "current_race ()",
-            r#"events ("4711", 0)"#,
-            r#"cancel ("4711", Now)"#
-        ]
+        [r#"start_race ("4711", ["player"])"#, "current_race ()", r#"events ("4711", 0)"#, r#"cancel ("4711", Now)"#]
     );
     let error = fake.fail_next(RoleErrorKind::Busy, "race 4711 runs");
     assert_eq!(remote.cancel(&race, StopMode::Now).await, Err(error));

@@ -84,8 +84,7 @@ async fn a_range_is_fetched_alone() {
     let (_b, member) = member_of(&coordinator).await;
     let target = TempDir::new().unwrap();
     let range = 1_000_000..1_500_001;
-    let request =
-        Fetch { range: Some(range.clone()), ..request(offer(&coordinator, here.path()).await, &target) };
+    let request = Fetch { range: Some(range.clone()), ..request(offer(&coordinator, here.path()).await, &target) };
     let source = Arc::new(PeerSource::new(member.coordinator().unwrap()));
     let fetched = fetch_from(&request, vec![source]).await.unwrap();
     assert!(std::fs::read(fetched.path).unwrap() == content()[range.start as usize..range.end as usize]);
@@ -100,9 +99,13 @@ async fn a_content_that_nobody_offers_is_an_error_that_names_who_was_asked() {
     let nowhere = ContentHash::from_bytes([9; 32]);
     let error = fetch_from(&request(nowhere, &target), vec![source]).await.unwrap_err().to_string();
     assert!(error.contains("coordinator (127.0.0.1:") && error.contains("does not offer"), "{error}");
-    assert_eq!(std::fs::read_dir(target.path()).unwrap().filter(|entry| {
-        !entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.')
-    }).count(), 0);
+    assert_eq!(
+        std::fs::read_dir(target.path())
+            .unwrap()
+            .filter(|entry| { !entry.as_ref().unwrap().file_name().to_string_lossy().starts_with('.') })
+            .count(),
+        0
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
