@@ -102,7 +102,7 @@ pub(crate) async fn until(events: &mut broadcast::Receiver<HostEvent>, mut fits:
     timeout(SOON, wait).await.expect("the change in time");
 }
 
-async fn refusal(host: &Host) -> String {
+pub(crate) async fn refusal(host: &Host) -> String {
     timeout(SOON, host.joined()).await.expect("in time").expect_err("refused").to_string()
 }
 

@@ -4,8 +4,10 @@
 
 mod cluster;
 mod fakes;
+mod identity;
 mod network;
 mod relay;
+mod requests;
 mod roles;
 mod services;
 mod simulation;
