@@ -65,16 +65,55 @@ pub(crate) fn describe(error: &ConnectionError) -> String {
         ConnectionError::TimedOut => "no packet has arrived for too long".to_owned(),
         ConnectionError::Reset => "the daemon there has been restarted".to_owned(),
         ConnectionError::LocallyClosed => "it was closed here".to_owned(),
-        ConnectionError::VersionMismatch
-        | ConnectionError::TransportError(_)
-        | ConnectionError::ConnectionClosed(_)
-        | ConnectionError::CidsExhausted => error.to_string(),
+        ConnectionError::ConnectionClosed(close) => match peer_text(&close.reason) {
+            reason if reason.is_empty() => format!("it was closed there: {}", close.error_code),
+            reason => format!("it was closed there: {}: {reason}", close.error_code),
+        },
+        ConnectionError::VersionMismatch | ConnectionError::TransportError(_) | ConnectionError::CidsExhausted => {
+            error.to_string()
+        }
     }
+}
+
+/// Texts with which peers end connections are cut off after this many characters; our own are shorter.
+const MAX_PEER_TEXT: usize = 600;
+
+/// The text with which a peer ended a connection, without anything that could harm a terminal: it may come from anybody.
+pub(crate) fn peer_text(reason: &[u8]) -> String {
+    String::from_utf8_lossy(reason).chars().filter(|c| !c.is_control()).take(MAX_PEER_TEXT).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use quinn::{ConnectionClose, TransportErrorCode};
+
     use super::*;
+
+    fn closed_with(reason: &[u8]) -> ConnectionError {
+        let reason = reason.to_vec().into();
+        ConnectionError::ConnectionClosed(ConnectionClose {
+            error_code: TransportErrorCode::PROTOCOL_VIOLATION,
+            frame_type: None,
+            reason,
+        })
+    }
+
+    #[test]
+    fn the_reason_of_a_peer_is_shown_without_its_control_characters() {
+        let words = describe(&closed_with(b"\x1b[2Jno such \r\nframe"));
+        assert!(words.starts_with("it was closed there: ") && words.ends_with(": [2Jno such frame"), "{words}");
+        assert!(!describe(&closed_with(b"\n")).ends_with(": "), "an empty reason leaves nothing behind");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_peer_says_at_the_end_is_short_and_harmless(reason: Vec<u8>, times in 1_usize..100) {
+            let words = describe(&closed_with(&reason.repeat(times)));
+            prop_assert!(!words.chars().any(char::is_control), "{words:?}");
+            prop_assert!(words.chars().count() < MAX_PEER_TEXT + 200);
+        }
+    }
 
     #[test]
     fn every_code_has_its_own_number_and_words() {

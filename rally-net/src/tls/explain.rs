@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, Error, OtherError};
 
 use super::COORDINATOR_SERVER_NAME;
+use crate::close::peer_text;
 use crate::identity::Utc;
 use crate::{Fingerprint, HostRole, PeerIdentity, peer_identity};
 
@@ -125,9 +126,6 @@ impl From<CertificateProblem> for Error {
 /// How rustls shows an error of its kind `Other`, which [`CertificateProblem`] becomes.
 const OTHER_ERROR: &str = "other error: ";
 
-/// Peers' texts are cut off after this many characters; our own are shorter.
-const MAX_PEER_TEXT: usize = 600;
-
 /// Explains a failed handshake: what went wrong, and what to check.
 pub fn explain(error: &Error) -> String {
     match error {
@@ -177,11 +175,6 @@ fn explain_alert(alert: AlertDescription) -> &'static str {
         }
         _ => UNEXPLAINED,
     }
-}
-
-/// A peer's text without anything that could harm a terminal.
-fn peer_text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control()).take(MAX_PEER_TEXT).collect()
 }
 
 fn host_name(identity: Option<PeerIdentity>) -> String {
