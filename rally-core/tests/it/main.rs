@@ -1,4 +1,5 @@
 //! Integration tests of the crate.
 
 mod track_conformance;
+mod track_constructs;
 mod track_properties;

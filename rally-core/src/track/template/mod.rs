@@ -4,13 +4,14 @@ mod assemble;
 mod error;
 mod filters;
 mod python;
+mod semantics;
 mod undeclared;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use minijinja::machinery::parse;
+use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::{AutoEscape, Environment, ErrorKind, OutputSpanKind, Value};
 
 pub(crate) use assemble::{Assembled, assemble};
@@ -107,20 +108,18 @@ impl Renderer {
         let included = Arc::new(Mutex::new(HashMap::new()));
         let name = source.locate(0).file;
         let mut env = self.environment(kind, included.clone());
-        let mut output = LimitedOutput { bytes: Vec::new(), limit: self.limits.output_bytes, exceeded: false };
-        let outcome = env
-            .template_from_named_str(&name, source.as_str())
-            .and_then(|template| template.render_captured_to((), &mut output).map(drop));
-        if output.exceeded {
+        let text = match evaluate(&env, &name, source.as_str()) {
+            Ok(text) => text,
+            Err(error) => {
+                // Once more, now with the positions that debugging keeps.
+                env.set_debug(true);
+                let again = evaluate(&env, &name, source.as_str());
+                return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
+            }
+        };
+        if text.len() > self.limits.output_bytes {
             return Err(TemplateError::TooLarge { limit: self.limits.output_bytes, location: None });
         }
-        if let Err(error) = outcome {
-            // Once more, now with the positions that debugging keeps.
-            env.set_debug(true);
-            let again = env.template_from_named_str(&name, source.as_str()).and_then(|template| template.render(()));
-            return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
-        }
-        let text = String::from_utf8_lossy(&output.bytes).into_owned();
         match serde_json::from_str(&text) {
             Ok(json) => Ok(Rendered { json }),
             Err(error) => {
@@ -144,6 +143,7 @@ impl Renderer {
         });
         env.remove_global("debug");
         filters::add(&mut env);
+        semantics::add_functions(&mut env);
         env.add_function("range", python::Range::call);
         env.add_function("dict", python::dict);
         env.add_function("joiner", minijinja_contrib::globals::joiner);
@@ -249,24 +249,15 @@ fn glob(files: &dyn TrackFiles, pattern: &str) -> Result<Value, minijinja::Error
     Ok(paths.into_iter().filter(|path| path != pattern || files.read(path).is_ok()).map(Value::from).collect())
 }
 
-/// Collects what a template writes, up to a limit.
-struct LimitedOutput {
-    bytes: Vec<u8>,
-    limit: usize,
-    exceeded: bool,
-}
-
-impl io::Write for LimitedOutput {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        if self.bytes.len() + buffer.len() > self.limit {
-            self.exceeded = true;
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.bytes.extend_from_slice(buffer);
-        Ok(buffer.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// Runs a template with Python's operators.
+fn evaluate(env: &Environment<'_>, name: &str, source: &str) -> Result<String, minijinja::Error> {
+    let template = semantics::with_python_operators(&parse(source, name, Default::default())?, source);
+    let mut generator = CodeGenerator::new(name, source);
+    generator.compile_stmt(&template);
+    let (instructions, blocks) = generator.finish();
+    let mut text = String::new();
+    let mut output = make_string_output(&mut text);
+    eval(env, &instructions, Value::from(()), &blocks, &mut output, AutoEscape::None)?;
+    drop(output);
+    Ok(text)
 }

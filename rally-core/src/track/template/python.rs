@@ -53,41 +53,37 @@ impl Dict {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn snapshot(&self) -> Vec<(Value, Value)> {
-        self.entries().iter().map(|(key, value)| (key.clone(), value.clone())).collect()
-    }
-
     fn insert_all(self: &Arc<Self>, state: &State<'_, '_>, new: Vec<(Value, Value)>) -> Result<(), Error> {
         for (_, value) in &new {
-            self.refuse_cycle(state, value, 0)?;
+            refuse_cycle(self, state, value, 0)?;
         }
         self.entries().extend(new);
         Ok(())
     }
+}
 
-    /// A dict within itself could neither be printed nor compared nor dropped.
-    fn refuse_cycle(self: &Arc<Self>, state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error> {
-        if !matches!(value.kind(), ValueKind::Map | ValueKind::Seq) {
-            return Ok(());
-        }
-        state.consume_fuel(1)?;
-        if depth >= MAX_NESTING {
-            return Err(too_deep());
-        }
-        let Some(dict) = value.downcast_object_ref::<Self>() else {
-            for item in value.try_iter()? {
-                self.refuse_cycle(state, &item, depth + 1)?;
-                if value.kind() == ValueKind::Map {
-                    self.refuse_cycle(state, &value.get_item(&item)?, depth + 1)?;
-                }
-            }
-            return Ok(());
-        };
-        if std::ptr::eq(dict, Arc::as_ptr(self)) {
-            return Err(Error::new(ErrorKind::InvalidOperation, "a dict cannot contain itself"));
-        }
-        dict.snapshot().iter().try_for_each(|(_, value)| self.refuse_cycle(state, value, depth + 1))
+/// Something within itself could neither be printed nor compared nor dropped.
+fn refuse_cycle<T: Object + 'static>(
+    container: &Arc<T>,
+    state: &State<'_, '_>,
+    value: &Value,
+    depth: usize,
+) -> Result<(), Error> {
+    if !matches!(value.kind(), ValueKind::Map | ValueKind::Seq) || value.downcast_object_ref::<Range>().is_some() {
+        return Ok(());
     }
+    state.consume_fuel(1)?;
+    if depth >= MAX_NESTING {
+        return Err(too_deep());
+    }
+    if value.downcast_object_ref::<T>().is_some_and(|inner| std::ptr::eq(inner, Arc::as_ptr(container))) {
+        return Err(Error::new(ErrorKind::InvalidOperation, "a list or a dict cannot contain itself"));
+    }
+    for item in value.try_iter()? {
+        let inner = if value.kind() == ValueKind::Map { value.get_item(&item)? } else { item };
+        refuse_cycle(container, state, &inner, depth + 1)?;
+    }
+    Ok(())
 }
 
 impl Object for Dict {
@@ -137,6 +133,103 @@ impl Object for Dict {
             }
             _ => Err(ErrorKind::UnknownMethod.into()),
         }
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&text_of(&Value::from_dyn_object(self.clone())).map_err(|_| fmt::Error)?)
+    }
+}
+
+/// A list that can be changed.
+#[derive(Debug, Default)]
+pub(crate) struct List(Mutex<Vec<Value>>);
+
+impl From<List> for Value {
+    fn from(list: List) -> Self {
+        Self::from_object(list)
+    }
+}
+
+impl List {
+    pub(crate) fn from_items(items: impl IntoIterator<Item = Value>) -> Self {
+        Self(Mutex::new(items.into_iter().collect()))
+    }
+
+    fn items(&self) -> MutexGuard<'_, Vec<Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(self: &Arc<Self>, state: &State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        match method {
+            "append" => {
+                let (item,): (Value,) = from_args(args)?;
+                refuse_cycle(self, state, &item, 0)?;
+                self.items().push(item);
+            }
+            "extend" => {
+                let (source,): (Value,) = from_args(args)?;
+                let new: Vec<Value> = source.try_iter()?.collect();
+                new.iter().try_for_each(|item| refuse_cycle(self, state, item, 0))?;
+                self.items().extend(new);
+            }
+            "insert" => {
+                let (index, item): (i64, Value) = from_args(args)?;
+                refuse_cycle(self, state, &item, 0)?;
+                let mut items = self.items();
+                let index = position(index, items.len()).clamp(0, items.len());
+                items.insert(index, item);
+            }
+            "remove" => {
+                let (wanted,): (Value,) = from_args(args)?;
+                let items = self.items().clone();
+                let index = items
+                    .iter()
+                    .position(|item| *item == wanted)
+                    .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is not in the list")))?;
+                self.items().remove(index);
+            }
+            "pop" => {
+                let (index,): (Option<i64>,) = from_args(args)?;
+                let mut items = self.items();
+                let index = position(index.unwrap_or(-1), items.len());
+                if index >= items.len() {
+                    return Err(Error::new(ErrorKind::InvalidOperation, "there is nothing at this place of the list"));
+                }
+                return Ok(items.remove(index));
+            }
+            "clear" => self.items().clear(),
+            "reverse" => self.items().reverse(),
+            _ => return Err(ErrorKind::UnknownMethod.into()),
+        }
+        Ok(Value::from(()))
+    }
+}
+
+/// An index that may count from the end, as an index from the beginning. Out of range, it is at least `length`, or 0.
+fn position(index: i64, length: usize) -> usize {
+    let distance = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
+    if index < 0 { length.saturating_sub(distance) } else { distance }
+}
+
+impl Object for List {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Seq
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.items().get(key.as_usize()?).cloned()
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.items().clone())
+    }
+
+    fn enumerator_len(self: &Arc<Self>) -> Option<usize> {
+        Some(self.items().len())
+    }
+
+    fn call_method(self: &Arc<Self>, state: &mut State<'_, '_>, method: &str, args: &[Value]) -> Result<Value, Error> {
+        self.change(state, method, args)
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,0 +1,342 @@
+//! Where Python's operators differ from those of the engine, the syntax tree is changed before it is compiled.
+//!
+//! * `<`, `<=`, `>` and `>=` refuse what has no order in Python, such as a text and a number, or an undefined value.
+//! * `%` with a literal text on the left formats it.
+//! * A loop over `none` is an error.
+//! * What is set within `{% set x %}`, `{% filter %}`, `{% autoescape %}` or an included file stays in there.
+//! * Lists and dicts that are written down can be changed, in templates that call methods which change them.
+//!
+//! The tree refers to functions by names such as `<`, which no template can use itself.
+
+use minijinja::machinery::Span;
+use minijinja::machinery::ast::{
+    AutoEscape, BinOp, BinOpKind, Block, Call, CallArg, CallBlock, Compare, CompareOp, Const, Do, EmitExpr, EmitRaw,
+    Expr, Extends, Filter, FilterBlock, ForLoop, FromImport, GetAttr, GetItem, IfCond, IfExpr, Import, Include,
+    List as ListLiteral, Macro, Map, Set, SetBlock, Slice, Spanned, Stmt, Template, Test, Tuple, UnaryOp, UnaryOpKind,
+    Var, WithBlock,
+};
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind, State, Value};
+
+use super::python::{Dict, List};
+
+/// Methods that change a list or a dict.
+const MUTATORS: [&str; 11] =
+    ["append", "clear", "extend", "insert", "pop", "popitem", "remove", "reverse", "setdefault", "sort", "update"];
+
+/// Functions of the changed tree.
+const FORMAT: &str = "%";
+const ITERATE: &str = "in";
+const LIST: &str = "[]";
+const DICT: &str = "{}";
+
+/// Adds the functions that changed trees refer to.
+pub(crate) fn add_functions(env: &mut Environment<'_>) {
+    env.add_function("<", |a: Value, b: Value| compare("<", a, b).map(|ordering| ordering.is_lt()));
+    env.add_function("<=", |a: Value, b: Value| compare("<=", a, b).map(|ordering| ordering.is_le()));
+    env.add_function(">", |a: Value, b: Value| compare(">", a, b).map(|ordering| ordering.is_gt()));
+    env.add_function(">=", |a: Value, b: Value| compare(">=", a, b).map(|ordering| ordering.is_ge()));
+    env.add_function(FORMAT, format);
+    env.add_function(ITERATE, iterate);
+    env.add_function(LIST, |value: Value| Ok::<_, Error>(Value::from(List::from_items(value.try_iter()?))));
+    env.add_function(DICT, |value: Value| {
+        let entries = value.try_iter()?.map(|key| Ok((key.clone(), value.get_item(&key)?)));
+        Ok::<_, Error>(Value::from(Dict::from_entries(entries.collect::<Result<Vec<_>, Error>>()?)))
+    });
+}
+
+fn compare(operator: &str, a: Value, b: Value) -> Result<std::cmp::Ordering, Error> {
+    let number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
+    match (a.kind(), b.kind()) {
+        (ValueKind::Undefined, _) | (_, ValueKind::Undefined) => Err(ErrorKind::UndefinedError.into()),
+        (ValueKind::String, ValueKind::String) => Ok(a.cmp(&b)),
+        (ValueKind::Seq, ValueKind::Seq) if a.is_tuple() == b.is_tuple() => Ok(a.cmp(&b)),
+        _ if number(&a) && number(&b) => Ok(without_bool(a).cmp(&without_bool(b))),
+        (one, other) => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            format!("`{operator}` does not work between {one} and {other}"),
+        )),
+    }
+}
+
+fn without_bool(value: Value) -> Value {
+    if value.kind() == ValueKind::Bool { Value::from(i64::from(value.is_true())) } else { value }
+}
+
+fn format(state: &mut State<'_, '_>, text: Value, arguments: Value) -> Result<Value, Error> {
+    let mut all = vec![text];
+    if arguments.is_tuple() {
+        all.extend(arguments.try_iter()?);
+    } else {
+        all.push(arguments);
+    }
+    state.apply_filter("format", &all)
+}
+
+fn iterate(value: Value) -> Result<Value, Error> {
+    if value.is_none() {
+        return Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable"));
+    }
+    Ok(value)
+}
+
+/// Makes a tree with Python's operators. `source` is the text of the template.
+pub(crate) fn with_python_operators<'a>(template: &Stmt<'a>, source: &str) -> Stmt<'a> {
+    let mutable_literals = MUTATORS.iter().any(|method| source.contains(&format!(".{method}(")));
+    Rewrite { mutable_literals }.statement(template)
+}
+
+/// Copies a tree with changes. The nodes of the engine cannot be changed in place.
+struct Rewrite {
+    /// Whether lists and dicts that are written down have to be ours.
+    mutable_literals: bool,
+}
+
+impl Rewrite {
+    fn body<'a>(&self, body: &[Stmt<'a>]) -> Vec<Stmt<'a>> {
+        body.iter().map(|stmt| self.statement(stmt)).collect()
+    }
+
+    /// A body whose variables end with it.
+    fn scope<'a>(&self, body: &[Stmt<'a>], span: Span) -> Vec<Stmt<'a>> {
+        vec![scoped(self.body(body), span)]
+    }
+
+    fn expressions<'a>(&self, exprs: &[Expr<'a>]) -> Vec<Expr<'a>> {
+        exprs.iter().map(|expr| self.expression(expr)).collect()
+    }
+
+    fn optional<'a>(&self, expr: Option<&Expr<'a>>) -> Option<Expr<'a>> {
+        expr.map(|expr| self.expression(expr))
+    }
+
+    fn statement<'a>(&self, stmt: &Stmt<'a>) -> Stmt<'a> {
+        match stmt {
+            Stmt::Template(node) => {
+                Stmt::Template(Spanned::new(Template { children: self.body(&node.children) }, node.span()))
+            }
+            Stmt::EmitExpr(node) => {
+                Stmt::EmitExpr(Spanned::new(EmitExpr { expr: self.expression(&node.expr) }, node.span()))
+            }
+            Stmt::EmitRaw(node) => Stmt::EmitRaw(Spanned::new(EmitRaw { raw: node.raw }, node.span())),
+            Stmt::ForLoop(node) => {
+                let iter = self.expression(&node.iter);
+                let for_loop = ForLoop {
+                    target: copy(&node.target),
+                    iter: call(ITERATE, vec![iter], node.iter.span()),
+                    filter_expr: self.optional(node.filter_expr.as_ref()),
+                    recursive: node.recursive,
+                    body: self.body(&node.body),
+                    else_body: self.body(&node.else_body),
+                };
+                Stmt::ForLoop(Spanned::new(for_loop, node.span()))
+            }
+            Stmt::IfCond(node) => {
+                let condition = IfCond {
+                    expr: self.expression(&node.expr),
+                    true_body: self.body(&node.true_body),
+                    false_body: self.body(&node.false_body),
+                };
+                Stmt::IfCond(Spanned::new(condition, node.span()))
+            }
+            Stmt::WithBlock(node) => {
+                let assignments =
+                    node.assignments.iter().map(|(target, value)| (copy(target), self.expression(value))).collect();
+                Stmt::WithBlock(Spanned::new(WithBlock { assignments, body: self.body(&node.body) }, node.span()))
+            }
+            Stmt::Set(node) => {
+                let set = Set { target: copy(&node.target), expr: self.expression(&node.expr) };
+                Stmt::Set(Spanned::new(set, node.span()))
+            }
+            Stmt::SetBlock(node) => {
+                let set = SetBlock {
+                    target: copy(&node.target),
+                    filter: self.optional(node.filter.as_ref()),
+                    body: self.scope(&node.body, node.span()),
+                };
+                Stmt::SetBlock(Spanned::new(set, node.span()))
+            }
+            Stmt::AutoEscape(node) => {
+                let block =
+                    AutoEscape { enabled: self.expression(&node.enabled), body: self.scope(&node.body, node.span()) };
+                Stmt::AutoEscape(Spanned::new(block, node.span()))
+            }
+            Stmt::FilterBlock(node) => {
+                let block = FilterBlock {
+                    filter: self.expression(&node.filter),
+                    filter_span: node.filter_span,
+                    body: self.scope(&node.body, node.span()),
+                };
+                Stmt::FilterBlock(Spanned::new(block, node.span()))
+            }
+            Stmt::Block(node) => {
+                let block = Block { name: node.name, required: node.required, body: self.body(&node.body) };
+                Stmt::Block(Spanned::new(block, node.span()))
+            }
+            Stmt::Import(node) => {
+                let import = Import { expr: self.expression(&node.expr), name: copy(&node.name) };
+                Stmt::Import(Spanned::new(import, node.span()))
+            }
+            Stmt::FromImport(node) => {
+                let names = node.names.iter().map(|(name, alias)| (copy(name), alias.as_ref().map(copy))).collect();
+                let import = FromImport { expr: self.expression(&node.expr), names };
+                Stmt::FromImport(Spanned::new(import, node.span()))
+            }
+            Stmt::Extends(node) => {
+                Stmt::Extends(Spanned::new(Extends { name: self.expression(&node.name) }, node.span()))
+            }
+            Stmt::Include(node) => {
+                let include = Include { name: self.expression(&node.name), ignore_missing: node.ignore_missing };
+                scoped(vec![Stmt::Include(Spanned::new(include, node.span()))], node.span())
+            }
+            Stmt::Macro(node) => Stmt::Macro(self.declaration(node)),
+            Stmt::CallBlock(node) => {
+                let block = CallBlock {
+                    call: self.call(&node.call),
+                    call_expr_span: node.call_expr_span,
+                    macro_decl: self.declaration(&node.macro_decl),
+                };
+                Stmt::CallBlock(Spanned::new(block, node.span()))
+            }
+            Stmt::Do(node) => Stmt::Do(Spanned::new(Do { call: self.call(&node.call) }, node.span())),
+        }
+    }
+
+    fn declaration<'a>(&self, node: &Spanned<Macro<'a>>) -> Spanned<Macro<'a>> {
+        let declared = Macro {
+            name: node.name,
+            args: node.args.iter().map(copy).collect(),
+            defaults: self.expressions(&node.defaults),
+            body: self.body(&node.body),
+        };
+        Spanned::new(declared, node.span())
+    }
+
+    fn call<'a>(&self, node: &Spanned<Call<'a>>) -> Spanned<Call<'a>> {
+        let call = Call { expr: self.expression(&node.expr), args: self.arguments(&node.args) };
+        Spanned::new(call, node.span())
+    }
+
+    fn arguments<'a>(&self, arguments: &[CallArg<'a>]) -> Vec<CallArg<'a>> {
+        let argument = |argument: &CallArg<'a>| match argument {
+            CallArg::Pos(expr) => CallArg::Pos(self.expression(expr)),
+            CallArg::Kwarg(name, expr) => CallArg::Kwarg(name, self.expression(expr)),
+            CallArg::PosSplat(expr) => CallArg::PosSplat(self.expression(expr)),
+            CallArg::KwargSplat(expr) => CallArg::KwargSplat(self.expression(expr)),
+        };
+        arguments.iter().map(argument).collect()
+    }
+
+    fn expression<'a>(&self, expr: &Expr<'a>) -> Expr<'a> {
+        match expr {
+            Expr::Var(node) => Expr::Var(Spanned::new(Var { id: node.id }, node.span())),
+            Expr::Const(node) => Expr::Const(Spanned::new(Const { value: node.value.clone() }, node.span())),
+            Expr::Slice(node) => {
+                let slice = Slice {
+                    expr: self.expression(&node.expr),
+                    start: self.optional(node.start.as_ref()),
+                    stop: self.optional(node.stop.as_ref()),
+                    step: self.optional(node.step.as_ref()),
+                };
+                Expr::Slice(Spanned::new(slice, node.span()))
+            }
+            Expr::UnaryOp(node) => {
+                let op = match node.op {
+                    UnaryOpKind::Not => UnaryOpKind::Not,
+                    UnaryOpKind::Neg => UnaryOpKind::Neg,
+                };
+                Expr::UnaryOp(Spanned::new(UnaryOp { op, expr: self.expression(&node.expr) }, node.span()))
+            }
+            Expr::BinOp(node) => self.operator(node),
+            Expr::Compare(node) => {
+                let compare = |op: &CompareOp<'a>| CompareOp { op: op.op, expr: self.expression(&op.expr) };
+                let chain = Compare { expr: self.expression(&node.expr), ops: node.ops.iter().map(compare).collect() };
+                Expr::Compare(Spanned::new(chain, node.span()))
+            }
+            Expr::IfExpr(node) => {
+                let branch = IfExpr {
+                    test_expr: self.expression(&node.test_expr),
+                    true_expr: self.expression(&node.true_expr),
+                    false_expr: self.optional(node.false_expr.as_ref()),
+                };
+                Expr::IfExpr(Spanned::new(branch, node.span()))
+            }
+            Expr::Filter(node) => {
+                let filter = Filter {
+                    name: node.name,
+                    expr: self.optional(node.expr.as_ref()),
+                    args: self.arguments(&node.args),
+                };
+                Expr::Filter(Spanned::new(filter, node.span()))
+            }
+            Expr::Test(node) => {
+                let test =
+                    Test { name: node.name, expr: self.expression(&node.expr), args: self.arguments(&node.args) };
+                Expr::Test(Spanned::new(test, node.span()))
+            }
+            Expr::GetAttr(node) => {
+                let attribute = GetAttr { expr: self.expression(&node.expr), name: node.name };
+                Expr::GetAttr(Spanned::new(attribute, node.span()))
+            }
+            Expr::GetItem(node) => {
+                let item = GetItem {
+                    expr: self.expression(&node.expr),
+                    subscript_expr: self.expression(&node.subscript_expr),
+                };
+                Expr::GetItem(Spanned::new(item, node.span()))
+            }
+            Expr::Call(node) => Expr::Call(self.call(node)),
+            Expr::List(node) => {
+                let list = Expr::List(Spanned::new(ListLiteral { items: self.expressions(&node.items) }, node.span()));
+                if self.mutable_literals { call(LIST, vec![list], node.span()) } else { list }
+            }
+            Expr::Tuple(node) => Expr::Tuple(Spanned::new(Tuple { items: self.expressions(&node.items) }, node.span())),
+            Expr::Map(node) => {
+                let map = Map { keys: self.expressions(&node.keys), values: self.expressions(&node.values) };
+                let map = Expr::Map(Spanned::new(map, node.span()));
+                if self.mutable_literals { call(DICT, vec![map], expr.span()) } else { map }
+            }
+        }
+    }
+
+    fn operator<'a>(&self, node: &Spanned<BinOp<'a>>) -> Expr<'a> {
+        let (left, right) = (self.expression(&node.left), self.expression(&node.right));
+        let comparison = match node.op {
+            BinOpKind::Lt => "<",
+            BinOpKind::Lte => "<=",
+            BinOpKind::Gt => ">",
+            BinOpKind::Gte => ">=",
+            op => {
+                // The type of anything but a constant is not known yet.
+                if let (Expr::Const(constant), BinOpKind::Rem) = (&node.left, op)
+                    && constant.value.kind() == ValueKind::String
+                {
+                    return call(FORMAT, vec![left, right], node.span());
+                }
+                return Expr::BinOp(Spanned::new(BinOp { op, left, right }, node.span()));
+            }
+        };
+        call(comparison, vec![left, right], node.span())
+    }
+}
+
+fn scoped<'a>(body: Vec<Stmt<'a>>, span: Span) -> Stmt<'a> {
+    Stmt::WithBlock(Spanned::new(WithBlock { assignments: Vec::new(), body }, span))
+}
+
+/// Copies what needs no change: names and targets of assignments.
+fn copy<'a>(expr: &Expr<'a>) -> Expr<'a> {
+    match expr {
+        // The targets are unpacked as they are, never made into lists of ours.
+        Expr::List(node) => {
+            Expr::List(Spanned::new(ListLiteral { items: node.items.iter().map(copy).collect() }, node.span()))
+        }
+        other => Rewrite { mutable_literals: false }.expression(other),
+    }
+}
+
+fn call<'a>(function: &'static str, arguments: Vec<Expr<'a>>, span: Span) -> Expr<'a> {
+    let function = Expr::Var(Spanned::new(Var { id: function }, span));
+    let args = arguments.into_iter().map(CallArg::Pos).collect();
+    Expr::Call(Spanned::new(Call { expr: function, args }, span))
+}

@@ -1,0 +1,348 @@
+//! Each construct of the track format, and each way to get it wrong. Expected results were compared with Rally 2.13.0.
+
+use std::sync::Arc;
+
+use rally_core::track::{
+    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, TrackFiles,
+    TrackRegistry, load_track,
+};
+use serde_json::{Value, json};
+
+fn load_with(files: MemoryFiles, options: LoadOptions) -> Result<LoadedTrack, LoadTrackError> {
+    load_track(Arc::new(files), &options)
+}
+
+fn load(track: &str) -> Result<LoadedTrack, LoadTrackError> {
+    load_with(MemoryFiles::new().with("track.json", track), LoadOptions::default())
+}
+
+/// The faults of a track made of this JSON, one in each line.
+fn faults(track: Value) -> String {
+    match load(&track.to_string()) {
+        Err(LoadTrackError::Invalid { faults, .. }) => {
+            faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        }
+        other => panic!("expected faults, got {other:?}"),
+    }
+}
+
+/// What an expression renders to.
+fn render(expression: &str, parameters: Value) -> Result<Value, LoadTrackError> {
+    let track = format!(r#"{{"schedule": [{{"operation": "x"}}], "r": {expression}}}"#);
+    let options = LoadOptions {
+        parameters: parameters.as_object().cloned().unwrap_or_default(),
+        ignore_unused_parameters: true,
+        now: 1_750_000_000.25,
+        ..LoadOptions::default()
+    };
+    Ok(load_with(MemoryFiles::new().with("track.json", track), options)?.rendered["r"].clone())
+}
+
+#[test]
+fn expressions_mean_what_they_mean_in_python() {
+    let parameters = json!({"n": 5, "d": {"z": 1, "a": [1, 2.0]}, "t": "12"});
+    for (expression, expected) in [
+        ("{{ n / 5 }}", json!(1.0)),
+        ("{{ n // 2 }}", json!(2)),
+        ("{{ -n % 3 }}", json!(1)),
+        ("{{ t | int + 1 }}", json!(13)),
+        ("{{ ' 1_000 ' | int }}", json!(1000)),
+        ("{{ 'abc' | int }}", json!(0)),
+        ("{{ 7.1 | round(0, 'ceil') }}", json!(8.0)),
+        ("{{ d | tojson }}", json!({"a": [1, 2.0], "z": 1})),
+        ("\"{{ d }}\"", json!("{'z': 1, 'a': [1, 2.0]}")),
+        ("\"{{ d.keys() | list }}\"", json!("['z', 'a']")),
+        ("{% set x = d.copy() %}{% set _ = x.update({'n': 2}) %}{{ [x | length, d | length] }}", json!([3, 2])),
+        (
+            "{% set x = {} %}{% set _ = x.update(a=1) %}{% set l = [] %}{% set _ = l.append(x) %}{{ l | tojson }}",
+            json!([{"a": 1}]),
+        ),
+        ("\"{{ '%s-%05.1f' % (t, 2.25) }}\"", json!("12-002.2")),
+        ("{{ missing | default(none) | tojson }}", json!(null)),
+        ("{{ '' | default(3, boolean=true) }}", json!(3)),
+        ("{{ missing | length }}", json!(0)),
+        ("{% set c = joiner() %}[{% for i in range(3) %}{{ c() }}{{ i }}{% endfor %}]", json!([0, 1, 2])),
+        ("{% set ns = namespace(s=0) %}{% for i in [1, 2] %}{% set ns.s = ns.s + i %}{% endfor %}{{ ns.s }}", json!(3)),
+        ("{% set x = 1 %}{% set y %}{% set x = 2 %}{% endset %}{{ x }}", json!(1)),
+        ("{{ now }}", json!(1_750_000_000.25)),
+        ("{{ '01-01-2024' | days_ago('31-01-2024') }}", json!(30)),
+        ("\"{{ now | get_start_date }} {{ now | get_end_date(10) }}\"", json!("2025-06-15 2025-06-25")),
+        ("\"{{ build_flavor }} {{ serverless_operator }}\"", json!("default False")),
+    ] {
+        assert_eq!(render(expression, parameters.clone()).unwrap(), expected, "{expression}");
+    }
+}
+
+#[test]
+fn what_python_refuses_is_refused() {
+    for expression in [
+        "{{ missing < 0 }}",
+        "{{ [1][5] > 0 }}",
+        "{{ missing | int }}",
+        "{{ missing | tojson }}",
+        "{{ missing + 1 }}",
+        "{{ missing.x }}",
+        "{{ t > 3 }}",
+        "{{ t + 1 }}",
+        "{{ none >= 1 }}",
+        "{% for i in none %}{% endfor %}",
+        "{{ t | nofilter }}",
+        "{{ t.nomethod() }}",
+        "{{ nofunction() }}",
+        "{% include 'missing.json' %}",
+        "{% include '../outside.json' %}",
+        "{{ 1 / 0 }}",
+        "{% if %}",
+    ] {
+        let error = render(expression, json!({"t": "12"})).unwrap_err();
+        assert_eq!(error.stage(), LoadStage::Render, "{expression}: {error}");
+    }
+}
+
+#[test]
+fn parts_includes_and_macros_come_together() {
+    let files = MemoryFiles::new()
+        .with(
+            "track.json",
+            r#"{% import "rally.helpers" as rally with context %}{% import "macros.j2" as macros %}
+            {"operations": [{{ rally.collect(parts="ops/*.json") }}],
+             "schedule": [{% for name in names %}{% include "task.json" %}{{ "," if not loop.last }}{% endfor %}],
+             "settings": {"a": 1 {{ rally.exists_set_param("b", b) }}{{ rally.exists_set_param("c", c, 3) }}},
+             "quoted": {{ macros.quote("x") }}}"#,
+        )
+        .with("ops/a.json", r#"{% set names = ["first", "second"] %}{"name": "first", "operation-type": "sleep"}"#)
+        .with("ops/b.json", r#"{"name": "second", "operation-type": "search", "size": {{ size | default(7) }}}"#)
+        .with("task.json", r#"{"operation": "{{ name }}", "clients": {{ clients | default(2) }}}"#)
+        .with("macros.j2", r#"{% macro quote(x) %}"{{ x }}{{ b }}"{% endmacro %}"#);
+    let parameters = json!({"b": 2}).as_object().cloned().unwrap();
+    let loaded = load_with(files, LoadOptions { parameters, ..LoadOptions::default() }).unwrap();
+    assert_eq!(loaded.rendered["settings"], json!({"a": 1, "b": 2, "c": 3}));
+    assert_eq!(loaded.rendered["quoted"], "x2");
+    let tasks: Vec<_> = loaded.track.challenges[0].tasks().map(|task| (task.name.as_str(), task.clients)).collect();
+    assert_eq!(tasks, [("first", 2), ("second", 2)]);
+    // What only an included file reads is not known as a parameter.
+    assert_eq!(loaded.exposed_parameters.iter().map(String::as_str).collect::<Vec<_>>(), ["b", "c", "size"]);
+}
+
+#[test]
+fn bodies_and_templates_are_rendered_and_narrowed_down() {
+    let files = MemoryFiles::new()
+        .with(
+            "track.json",
+            r#"{"composable-templates": [{"name": "t", "index-pattern": "l*", "template": "t.json", "template-path": "a.b"}],
+                "component-templates": [{"name": "c", "template": "t.json"}],
+                "indices": [{"name": "i", "body": "i.json"}, {"name": "j"}],
+                "schedule": [{"operation": "refresh"}]}"#,
+        )
+        .with("t.json", r#"{"a": {"b": {"shards": {{ shards | default(1) }}}}}"#)
+        .with("i.json", r#"{"now": "{{ now }}", "flavor": "{{ build_flavor }}"}"#);
+    let track = load_with(files, LoadOptions::default()).unwrap();
+    assert!(track.exposed_parameters.contains("shards"));
+    let track = track.track;
+    assert_eq!(track.composable_templates[0].content, json!({"shards": 1}));
+    assert!(track.composable_templates[0].delete_matching_indices);
+    assert_eq!(track.component_templates[0].content, json!({"a": {"b": {"shards": 1}}}));
+    assert_eq!(track.indices[0].body, json!({"now": "", "flavor": "default"}));
+    assert_eq!(track.indices[1].body, json!({}));
+}
+
+#[test]
+fn tasks_inherit_from_their_parallel_element() {
+    let track = json!({"schedule": [{"parallel": {
+        "warmup-time-period": 10, "time-period": 60, "ramp-up-time-period": 5, "completed-by": "bulk",
+        "tasks": [
+            {"operation": "bulk", "clients": 4, "tags": "a"},
+            {"operation": "search", "time-period": 30, "target-throughput": "5 docs/s", "tags": ["a", "b"]}
+        ]
+    }}]});
+    let track = load(&track.to_string()).unwrap().track;
+    let ScheduleElement::Parallel(parallel) = &track.challenges[0].schedule[0] else { panic!("a parallel element") };
+    assert_eq!(parallel.clients(), 5);
+    let seconds: Vec<_> = parallel.tasks.iter().map(|task| task.time_period.map(|period| period.as_secs())).collect();
+    assert_eq!(seconds, [Some(60), Some(30)]);
+    assert!(parallel.tasks[0].completes_parent && !parallel.tasks[1].completes_parent);
+    assert_eq!(parallel.tasks[1].ramp_up_time_period.unwrap().as_secs(), 5);
+    assert_eq!(parallel.tasks[1].tags, ["a", "b"]);
+}
+
+#[test]
+fn all_faults_are_reported_together() {
+    let track = json!({
+        "version": 3,
+        "indices": [],
+        "corpora": [{"name": "c", "documents": [{"source-file": "d.json"}]}],
+        "operations": [{"name": "o", "operation-type": "search", "pages": "all", "mode": "fast"}],
+        "challenges": [{"name": "c", "schedule": [{"operation": "o", "clients": 0}, {"parallel": {"tasks": [{}]}}, {}]}]
+    });
+    assert_eq!(
+        faults(track),
+        "/version: the track is written for version 3 of the format, but only version 2 is supported: update Rally\n\
+         /indices: must not be empty: leave it out, or add an element\n\
+         /corpora/0/documents/0: `document-count` is missing\n\
+         /operations/0/pages: must be an integer of at least 1, found \"all\"\n\
+         /operations/0/mode: must be one of blocking, polling, found \"fast\"\n\
+         /challenges/0/schedule/0/clients: must be an integer of at least 1, found 0\n\
+         /challenges/0/schedule/1/parallel/tasks/0: `operation` is missing\n\
+         /challenges/0/schedule/2: `operation` or `parallel` is missing"
+    );
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let with_task = |task: Value| json!({"schedule": [task]});
+    for (track, expected) in [
+        (json!({}), "(the whole track): one of `challenge`, `challenges` and `schedule` is needed, but there is none"),
+        (
+            json!({"schedule": [{"operation": "a"}], "challenges": [{"name": "c", "schedule": [{"operation": "a"}]}]}),
+            "(the whole track): only one of `challenge`, `challenges` and `schedule` is allowed, but there are several",
+        ),
+        (
+            with_task(json!({"operation": "a", "warmup-iterations": 1, "time-period": 1})),
+            "/schedule/0: `warmup-iterations` and `time-period` exclude each other: a task is measured by iterations or by time",
+        ),
+        (
+            with_task(json!({"operation": "a", "ramp-up-time-period": 5, "warmup-time-period": 1})),
+            "/schedule/0: `warmup-time-period` (1 s) must not be shorter than `ramp-up-time-period` (5 s)",
+        ),
+        (
+            with_task(json!({"operation": "a", "target-throughput": 1, "target-interval": 1})),
+            "/schedule/0/target-interval: `target-throughput` and `target-interval` exclude each other, found 1",
+        ),
+        (with_task(json!({"operation": {"name": "nameless"}})), "/schedule/0/operation: `operation-type` is missing"),
+        (
+            with_task(json!({"parallel": {"completed-by": "b", "tasks": [{"operation": "a"}]}})),
+            "/schedule/0/parallel/completed-by: no task of the parallel element has this name, found \"b\"",
+        ),
+        (
+            with_task(
+                json!({"parallel": {"tasks": [{"operation": "a", "ramp-up-time-period": 0, "warmup-time-period": 1}]}}),
+            ),
+            "/schedule/0/parallel/tasks/0/ramp-up-time-period: is only allowed on the parallel element as a whole, found 0",
+        ),
+        (
+            json!({"schedule": [{"operation": "a"}, {"operation": "a"}]}),
+            "/schedule/1: another task of this challenge is called `a` as well: give one of them another `name`",
+        ),
+        (
+            json!({"challenges": [
+                {"name": "a", "schedule": [{"operation": "a"}]}, {"name": "b", "schedule": [{"operation": "a"}]}
+            ]}),
+            "/challenges: no default: add \"default\": true to one of `a`, `b`",
+        ),
+        (
+            json!({"indices": [{"name": "i", "body": "missing.json"}], "schedule": [{"operation": "a"}]}),
+            "/indices/0/body: cannot read `missing.json`: entity not found",
+        ),
+        (
+            json!({"indices": [{"name": "i"}, {"name": "j"}], "schedule": [{"operation": "a"}],
+                "corpora": [{"name": "c", "documents": [{"source-file": "d", "document-count": 1}]}]}),
+            "/corpora/0/documents/0: `target-index` is missing, and the track declares several indices",
+        ),
+        (
+            json!({"data-streams": [{"name": "i"}], "schedule": [{"operation": "a"}],
+                "corpora": [{"name": "c", "documents": [{"source-file": "d", "document-count": 1, "target-index": "x"}]}]}),
+            "/corpora/0/documents/0: `target-index` makes no sense: the track declares `data-streams`",
+        ),
+    ] {
+        assert_eq!(faults(track.clone()), expected, "{track}");
+    }
+}
+
+#[test]
+fn json_errors_show_the_line_and_the_part_of_the_template_that_it_came_from() {
+    let files = MemoryFiles::new()
+        .with("track.json", "{\"operations\": [\n{{ rally.collect(parts=\"ops/*.json\") }}\n]}")
+        .with("ops/a.json", "{\n  \"name\": \"a\",\n  \"bulk-size\": {{ size }}\n}");
+    let parameters = json!({"size": "1 000"}).as_object().cloned().unwrap();
+    let error = load_with(files, LoadOptions { parameters, ..LoadOptions::default() }).unwrap_err();
+    assert_eq!(error.stage(), LoadStage::Json);
+    assert_eq!(
+        error.to_string().trim_end(),
+        "cannot render track `track`: ops/a.json:3:19: expected `,` or `}` at line 4, column 18 of what `track.json` \
+         renders to\n\n     \
+         1 | {\"operations\": [\n     \
+         2 | {\n     \
+         3 |   \"name\": \"a\",\n     \
+         4 |   \"bulk-size\": 1 000\n       \
+           |                  ^\n     \
+         5 | }\n     \
+         6 | ]}"
+    );
+}
+
+#[test]
+fn template_errors_name_the_file_the_line_and_the_column() {
+    let files = MemoryFiles::new()
+        .with("track.json", "{{ rally.collect(parts=\"parts/*.json\") }}")
+        .with("parts/a.json", "{}")
+        .with("parts/b.json", "{\n  \"x\": {{ 1 + nothing }}\n}");
+    let error = load_with(files, LoadOptions::default()).unwrap_err().to_string();
+    assert!(error.starts_with("cannot render track `track`: parts/b.json:2:11: "), "{error}");
+    let error = load("{\n {% endif %}\n}").unwrap_err().to_string();
+    assert!(error.starts_with("cannot render track `track`: track.json:2:5: syntax error"), "{error}");
+}
+
+#[test]
+fn templates_without_end_are_stopped() {
+    let limits = Limits { steps: 100_000, output_bytes: 1 << 20, ..Limits::default() };
+    let stopped = |text: &str| {
+        let files = MemoryFiles::new().with("track.json", text).with("self.json", "{% include 'self.json' %}");
+        let options = LoadOptions { limits: limits.clone(), ..LoadOptions::default() };
+        load_with(files, options).unwrap_err().to_string()
+    };
+    for text in [
+        "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
+        "{% for a in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
+        "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
+        "{% set x = range(1000000000) | list %}",
+    ] {
+        assert!(stopped(text).contains("does not come to an end"), "{text}: {}", stopped(text));
+    }
+    for text in [
+        "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+        "{% include 'self.json' %}",
+        "{% set d = dict() %}{% set _ = d.update(d=d) %}",
+        "{% set l = [] %}{% set _ = l.append([l]) %}",
+    ] {
+        assert!(!stopped(text).is_empty());
+    }
+    let nested = "[".repeat(10_000);
+    assert!(stopped(&nested).contains("recursion limit exceeded"));
+}
+
+#[test]
+fn plugins_are_seen_and_named() {
+    let track = json!({"schedule": [
+        {"operation": {"operation-type": "raw-bulk", "param-source": "raw"}, "schedule": "business-hours"},
+        {"operation": {"operation-type": "bulk", "param-source": "file-reader"}, "schedule": "poisson"},
+        {"operation": {"operation-type": "composite", "requests": [{"stream": [{"operation-type": "knn"}, {"operation-type": "search"}]}]}}
+    ]});
+    let files =
+        MemoryFiles::new().with("track.json", track.to_string()).with("track.py", "def register(registry): ...");
+    let track = load_with(files, LoadOptions::default()).unwrap().track;
+    assert!(track.has_python_plugin);
+    let mut registry = TrackRegistry::new();
+    assert_eq!(
+        registry.missing(&track.challenges[0]).to_string(),
+        "operation type `knn` (composite)\n\
+         operation type `raw-bulk` (raw-bulk)\n\
+         parameter source `raw` (raw-bulk)\n\
+         scheduler `business-hours` (raw-bulk)"
+    );
+    registry.register_runner("raw-bulk").register_runner("knn");
+    registry.register_param_source("raw").register_scheduler("business-hours");
+    assert!(registry.missing(&track.challenges[0]).is_empty());
+}
+
+#[test]
+fn a_track_in_a_folder_is_read_from_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = rally_core::track::TrackDirectory::new(folder.path());
+    assert!(matches!(load_track(Arc::new(files.clone()), &LoadOptions::default()), Err(LoadTrackError::Read { .. })));
+    std::fs::create_dir(folder.path().join("parts")).unwrap();
+    std::fs::write(folder.path().join("parts/a.json"), r#"{"operation": "refresh"}"#).unwrap();
+    std::fs::write(folder.path().join("track.json"), r#"{"schedule": [{{ rally.collect(parts="parts/*") }}]}"#)
+        .unwrap();
+    assert_eq!(files.list("").unwrap().len(), 2);
+    assert_eq!(load_track(Arc::new(files), &LoadOptions::default()).unwrap().track.challenges[0].schedule.len(), 1);
+}
