@@ -9,7 +9,8 @@ use rally_core::track::{LoadOptions, TrackDirectory, load_track};
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let directory = arguments.next().expect("usage: load_track DIRECTORY ROUNDS");
-    let rounds: usize = arguments.next().and_then(|text| text.parse().ok()).expect("usage: load_track DIRECTORY ROUNDS");
+    let rounds: usize =
+        arguments.next().and_then(|text| text.parse().ok()).expect("usage: load_track DIRECTORY ROUNDS");
     let files = Arc::new(TrackDirectory::new(directory));
     let times: Vec<f64> = (0..rounds)
         .map(|_| {

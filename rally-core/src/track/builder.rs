@@ -118,10 +118,9 @@ impl TrackBuilder {
 
 /// Appends to a list, which is created first if it has to be.
 fn push(object: &mut JsonObject, key: &str, element: Value) {
-    match object.entry(key).or_insert_with(|| json!([])) {
-        Value::Array(elements) => elements.push(element),
-        // Someone set the property to something else, which is reported when the track is built.
-        _ => {}
+    // If someone set the property to something else, this is reported when the track is built.
+    if let Value::Array(elements) = object.entry(key).or_insert_with(|| json!([])) {
+        elements.push(element);
     }
 }
 
@@ -372,13 +371,9 @@ mod tests {
     #[test]
     fn a_builder_is_held_to_the_same_rules_as_a_file() {
         let error = Track::builder("mine")
-            .challenge(
-                Challenge::builder("one").task(
-                    Task::builder(Operation::builder("search"))
-                        .iterations(0)
-                        .time_period(Duration::from_millis(1_500)),
-                ),
-            )
+            .challenge(Challenge::builder("one").task(
+                Task::builder(Operation::builder("search")).iterations(0).time_period(Duration::from_millis(1_500)),
+            ))
             .build()
             .unwrap_err();
         assert_eq!(

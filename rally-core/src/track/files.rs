@@ -99,7 +99,9 @@ impl TrackFiles for MemoryFiles {
         let names: BTreeSet<String> = self
             .files
             .keys()
-            .filter_map(|path| if folder.is_empty() { Some(path.as_str()) } else { path.strip_prefix(&folder)?.strip_prefix('/') })
+            .filter_map(|path| {
+                if folder.is_empty() { Some(path.as_str()) } else { path.strip_prefix(&folder)?.strip_prefix('/') }
+            })
             .filter_map(|rest| rest.split('/').next())
             .map(str::to_owned)
             .collect();

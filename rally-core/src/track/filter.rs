@@ -18,7 +18,9 @@ pub enum TaskSelection {
 
 /// A task filter is neither a name, nor a type, nor a tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{filter}` is no task filter: expected the name of a task, `type:` and an operation type, or `tag:` and a tag")]
+#[error(
+    "`{filter}` is no task filter: expected the name of a task, `type:` and an operation type, or `tag:` and a tag"
+)]
 pub struct ParseTaskFilterError {
     /// What was given.
     pub filter: String,

@@ -52,7 +52,11 @@ pub(crate) fn check(given: &JsonObject, exposed: &BTreeSet<String>) -> (Vec<Para
         unused
             .map(|name| ParameterFault::Unused { name: (*name).clone(), suggestion: suggest(name, exposed) })
             .collect(),
-        names.iter().filter(|name| reserved(name)).map(|name| ParameterFault::Reserved { name: (*name).clone() }).collect(),
+        names
+            .iter()
+            .filter(|name| reserved(name))
+            .map(|name| ParameterFault::Reserved { name: (*name).clone() })
+            .collect(),
     )
 }
 

@@ -186,7 +186,8 @@ impl fmt::Display for PluginNeeds {
             ("parameter source", &self.param_sources),
             ("scheduler", &self.schedulers),
         ];
-        let lines = kinds.into_iter().flat_map(|(kind, names)| names.iter().map(move |(name, tasks)| (kind, name, tasks)));
+        let lines =
+            kinds.into_iter().flat_map(|(kind, names)| names.iter().map(move |(name, tasks)| (kind, name, tasks)));
         for (index, (kind, name, tasks)) in lines.enumerate() {
             if index > 0 {
                 f.write_str("\n")?;

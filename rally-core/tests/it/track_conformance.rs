@@ -82,7 +82,8 @@ fn compare(root: &std::path::Path, track: &str, case: &Value) -> Vec<String> {
         Err(error) => json!({"error": {"stage": error.stage().as_str()}}),
     };
     let name = format!("{}@{}.json.gz", track.replace('/', "~"), case["id"].as_str().unwrap());
-    let golden: Value = serde_json::from_reader(GzDecoder::new(File::open(root.join("golden").join(name)).unwrap())).unwrap();
+    let golden: Value =
+        serde_json::from_reader(GzDecoder::new(File::open(root.join("golden").join(name)).unwrap())).unwrap();
     let expected = match golden.get("error") {
         Some(error) => json!({"error": select(error, &["stage"])}),
         None => select(&golden, &["rendered", "track", "exposed_params"]),

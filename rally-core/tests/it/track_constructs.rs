@@ -53,7 +53,10 @@ fn expressions_mean_what_they_mean_in_python() {
         ("\"{{ d }}\"", json!("{'z': 1, 'a': [1, 2.0]}")),
         ("\"{{ d.keys() | list }}\"", json!("['z', 'a']")),
         ("{% set x = d.copy() %}{% set _ = x.update({'n': 2}) %}{{ [x | length, d | length] }}", json!([3, 2])),
-        ("{% set x = {} %}{% set _ = x.update(a=1) %}{% set l = [] %}{% set _ = l.append(x) %}{{ l | tojson }}", json!([{"a": 1}])),
+        (
+            "{% set x = {} %}{% set _ = x.update(a=1) %}{% set l = [] %}{% set _ = l.append(x) %}{{ l | tojson }}",
+            json!([{"a": 1}]),
+        ),
         ("\"{{ '%s-%05.1f' % (t, 2.25) }}\"", json!("12-002.2")),
         ("{{ missing | default(none) | tojson }}", json!(null)),
         ("{{ '' | default(3, boolean=true) }}", json!(3)),
@@ -90,6 +93,9 @@ fn what_python_refuses_is_refused() {
         "{% include '../outside.json' %}",
         "{{ 1 / 0 }}",
         "{% if %}",
+        // These made the engine panic when a fuzzer found them.
+        "{% import 'rally.helpers' as 1 %}",
+        "{% if true %}{% import 'rally.helpers' as a + b %}{% endif %}",
     ] {
         let error = render(expression, json!({"t": "12"})).unwrap_err();
         assert_eq!(error.stage(), LoadStage::Render, "{expression}: {error}");
@@ -205,16 +211,15 @@ fn what_does_not_go_together_is_refused() {
             with_task(json!({"operation": "a", "target-throughput": 1, "target-interval": 1})),
             "/schedule/0/target-interval: `target-throughput` and `target-interval` exclude each other, found 1",
         ),
-        (
-            with_task(json!({"operation": {"name": "nameless"}})),
-            "/schedule/0/operation: `operation-type` is missing",
-        ),
+        (with_task(json!({"operation": {"name": "nameless"}})), "/schedule/0/operation: `operation-type` is missing"),
         (
             with_task(json!({"parallel": {"completed-by": "b", "tasks": [{"operation": "a"}]}})),
             "/schedule/0/parallel/completed-by: no task of the parallel element has this name, found \"b\"",
         ),
         (
-            with_task(json!({"parallel": {"tasks": [{"operation": "a", "ramp-up-time-period": 0, "warmup-time-period": 1}]}})),
+            with_task(
+                json!({"parallel": {"tasks": [{"operation": "a", "ramp-up-time-period": 0, "warmup-time-period": 1}]}}),
+            ),
             "/schedule/0/parallel/tasks/0/ramp-up-time-period: is only allowed on the parallel element as a whole, found 0",
         ),
         (
@@ -315,7 +320,8 @@ fn plugins_are_seen_and_named() {
         {"operation": {"operation-type": "bulk", "param-source": "file-reader"}, "schedule": "poisson"},
         {"operation": {"operation-type": "composite", "requests": [{"stream": [{"operation-type": "knn"}, {"operation-type": "search"}]}]}}
     ]});
-    let files = MemoryFiles::new().with("track.json", track.to_string()).with("track.py", "def register(registry): ...");
+    let files =
+        MemoryFiles::new().with("track.json", track.to_string()).with("track.py", "def register(registry): ...");
     let track = load_with(files, LoadOptions::default()).unwrap().track;
     assert!(track.has_python_plugin);
     let mut registry = TrackRegistry::new();
@@ -338,7 +344,8 @@ fn a_track_in_a_folder_is_read_from_there() {
     assert!(matches!(load_track(Arc::new(files.clone()), &LoadOptions::default()), Err(LoadTrackError::Read { .. })));
     std::fs::create_dir(folder.path().join("parts")).unwrap();
     std::fs::write(folder.path().join("parts/a.json"), r#"{"operation": "refresh"}"#).unwrap();
-    std::fs::write(folder.path().join("track.json"), r#"{"schedule": [{{ rally.collect(parts="parts/*") }}]}"#).unwrap();
+    std::fs::write(folder.path().join("track.json"), r#"{"schedule": [{{ rally.collect(parts="parts/*") }}]}"#)
+        .unwrap();
     assert_eq!(files.list("").unwrap().len(), 2);
     assert_eq!(load_track(Arc::new(files), &LoadOptions::default()).unwrap().track.challenges[0].schedule.len(), 1);
 }

@@ -25,8 +25,17 @@ fn scalar() -> impl Strategy<Value = Value> {
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![
         "\\PC{0,8}",
-        select(vec!["{{ x }}", "{% if %}", "{# c #}", "{{{", "}}", "{{ rally.collect(parts=\"*\") }}", "\\{{\"", "é\u{1F600}\n\t"])
-            .prop_map(str::to_owned),
+        select(vec![
+            "{{ x }}",
+            "{% if %}",
+            "{# c #}",
+            "{{{",
+            "}}",
+            "{{ rally.collect(parts=\"*\") }}",
+            "\\{{\"",
+            "é\u{1F600}\n\t"
+        ])
+        .prop_map(str::to_owned),
     ]
 }
 
@@ -34,7 +43,8 @@ fn object() -> impl Strategy<Value = Value> {
     let value = scalar().prop_recursive(3, 16, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
-            prop::collection::vec((text(), inner), 0..4).prop_map(|pairs| pairs.into_iter().collect::<Map<_, _>>().into()),
+            prop::collection::vec((text(), inner), 0..4)
+                .prop_map(|pairs| pairs.into_iter().collect::<Map<_, _>>().into()),
         ]
     });
     prop::collection::vec((text(), value), 0..4).prop_map(|pairs| pairs.into_iter().collect::<Map<_, _>>().into())
@@ -53,11 +63,8 @@ fn properties() -> impl Strategy<Value = Value> {
         (0..1_000_u32).prop_map(|value| json!({"target-throughput": format!("{value} docs/s")})),
         (0..10_u32).prop_map(|value| json!({"target-interval": value})),
     ];
-    let tags = prop_oneof![
-        Just(json!({})),
-        Just(json!({"tags": "setup"})),
-        Just(json!({"tags": ["setup", "search"]})),
-    ];
+    let tags =
+        prop_oneof![Just(json!({})), Just(json!({"tags": "setup"})), Just(json!({"tags": ["setup", "search"]})),];
     (1..20_u32, timing, target, tags, object()).prop_map(|(clients, timing, target, tags, meta)| {
         let mut all = Map::from_iter([("clients".to_owned(), clients.into()), ("meta".to_owned(), meta)]);
         for part in [timing, target, tags] {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand, ValueEnum};
-use rally_core::track::{LoadOptions, LoadTrackError, LoadedTrack, TaskSelection, TrackDirectory, load_track, render_track};
+use rally_core::track::{
+    LoadOptions, LoadTrackError, LoadedTrack, TaskSelection, TrackDirectory, load_track, render_track,
+};
 
 use super::info;
 use super::repository::{RepositoryError, Revision, TrackRepository};
@@ -350,7 +352,8 @@ async fn find(
 fn at_path(path: &Path) -> Result<(TrackDirectory, LoadOptions), TrackCommandError> {
     let no_track = || TrackCommandError::NoTrack(path.to_owned());
     let path = std::path::absolute(path).map_err(|_| no_track())?;
-    let text = |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned()).ok_or_else(no_track);
+    let text =
+        |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned()).ok_or_else(no_track);
     let mut options = LoadOptions { now: now(), ..LoadOptions::default() };
     if path.join(&options.file).is_file() {
         options.name = text(path.file_name())?;

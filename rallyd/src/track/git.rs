@@ -102,7 +102,9 @@ impl Git {
     }
 }
 
-async fn repeat<F: Future<Output = Result<String, GitError>>>(mut command: impl FnMut() -> F) -> Result<String, GitError> {
+async fn repeat<F: Future<Output = Result<String, GitError>>>(
+    mut command: impl FnMut() -> F,
+) -> Result<String, GitError> {
     for wait in BACKOFF {
         match command().await {
             Err(GitError::Failed { .. }) => tokio::time::sleep(wait).await,

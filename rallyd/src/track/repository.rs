@@ -123,7 +123,9 @@ impl TrackRepository {
         let failed = |source| self.failed(source);
         if self.url.is_some() {
             let branches = self.git.remote_branches().await.map_err(failed)?;
-            if let Some(branch) = version::best_match(&branches, version).map(|branch| default_branch(branch, &branches)) {
+            if let Some(branch) =
+                version::best_match(&branches, version).map(|branch| default_branch(branch, &branches))
+            {
                 self.git.checkout(&branch).await.map_err(failed)?;
                 if let Err(error) = self.git.rebase_on_origin(&branch).await {
                     warnings.push(format!("local changes keep `{branch}` from being updated: {error}"));
@@ -243,7 +245,10 @@ mod tests {
         repository.update(&Revision::ForVersion(Some("7.5.1".to_owned())), false).await.unwrap();
         assert_eq!(repository.tracks(), ["old"]);
         let error = repository.update(&Revision::ForVersion(Some("6.0.0".to_owned())), false).await.unwrap_err();
-        assert_eq!(error.to_string(), "track repository `default` has neither a branch nor a tag for Elasticsearch 6.0.0");
+        assert_eq!(
+            error.to_string(),
+            "track repository `default` has neither a branch nor a tag for Elasticsearch 6.0.0"
+        );
     }
 
     #[tokio::test]
@@ -258,9 +263,6 @@ mod tests {
         let (after, _) = repository.update(&Revision::ForVersion(None), true).await.unwrap();
         assert_eq!(before, after);
         let error = repository.track_directory("nothing").unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "track repository `default` has no track `nothing`, it has elastic/logs, old"
-        );
+        assert_eq!(error.to_string(), "track repository `default` has no track `nothing`, it has elastic/logs, old");
     }
 }

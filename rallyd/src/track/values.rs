@@ -34,7 +34,9 @@ pub enum ParseValueError {
         expected: &'static str,
     },
     /// A pair is not of the form `key:value`.
-    #[error("`{pair}` must be of the form `key:value`; write the whole as JSON if the value contains a colon or a comma")]
+    #[error(
+        "`{pair}` must be of the form `key:value`; write the whole as JSON if the value contains a colon or a comma"
+    )]
     Pair {
         /// What was given.
         pair: String,
@@ -144,9 +146,12 @@ mod tests {
     fn a_map_is_json_or_pairs_whose_values_are_guessed() {
         for (text, expected) in [
             ("", json!({})),
-            ("a:1, b:-2.5,c:true,d:FALSE,e:none,f:text,g:'1',h:1e3", json!({
-                "a": 1, "b": -2.5, "c": true, "d": false, "e": null, "f": "text", "g": "1", "h": 1000.0
-            })),
+            (
+                "a:1, b:-2.5,c:true,d:FALSE,e:none,f:text,g:'1',h:1e3",
+                json!({
+                    "a": 1, "b": -2.5, "c": true, "d": false, "e": null, "f": "text", "g": "1", "h": 1000.0
+                }),
+            ),
             ("{\"a\": {\"b\": [1]}}", json!({"a": {"b": [1]}})),
             ("a:nan", json!({"a": "nan"})),
             ("a:'", json!({"a": ""})),
@@ -154,8 +159,14 @@ mod tests {
             assert_eq!(Value::from(parse_map(text).unwrap()), expected, "{text}");
         }
         for (text, expected) in [
-            ("a", "`a` must be of the form `key:value`; write the whole as JSON if the value contains a colon or a comma"),
-            ("a:b:c", "`a:b:c` must be of the form `key:value`; write the whole as JSON if the value contains a colon or a comma"),
+            (
+                "a",
+                "`a` must be of the form `key:value`; write the whole as JSON if the value contains a colon or a comma",
+            ),
+            (
+                "a:b:c",
+                "`a:b:c` must be of the form `key:value`; write the whole as JSON if the value contains a colon or a comma",
+            ),
             ("[1]", "`[1]` must be a JSON object"),
             ("{a", "`{a` is not valid JSON"),
             ("/nowhere/x.json", "cannot read `/nowhere/x.json`"),
@@ -166,7 +177,9 @@ mod tests {
 
     #[test]
     fn a_list_is_json_or_has_commas() {
-        for (text, expected) in [("", vec![]), ("a", vec!["a"]), (" a , type:b ", vec!["a", "type:b"]), ("[\"a,b\"]", vec!["a,b"])] {
+        for (text, expected) in
+            [("", vec![]), ("a", vec!["a"]), (" a , type:b ", vec!["a", "type:b"]), ("[\"a,b\"]", vec!["a,b"])]
+        {
             assert_eq!(parse_list(text).unwrap(), expected);
         }
         assert!(parse_list("[1]").is_err());

@@ -16,7 +16,8 @@ impl Version {
             None => (text, None),
         };
         let mut parts = numbers.split('.').map(|part| part.parse::<u64>().ok());
-        let version = Self { major: parts.next()??, minor: parts.next().flatten(), patch: parts.next().flatten(), suffix };
+        let version =
+            Self { major: parts.next()??, minor: parts.next().flatten(), patch: parts.next().flatten(), suffix };
         let dots = numbers.matches('.').count();
         let known = usize::from(version.minor.is_some()) + usize::from(version.patch.is_some());
         // A suffix only ever follows a patch.
@@ -86,8 +87,9 @@ mod tests {
 
     #[test]
     fn the_most_specific_branch_wins() {
-        let branches = ["1.7", "2", "5.0.0-alpha1", "5", "5.4", "6.1.2", "6", "7.1", "7.11.2", "7.2", "7", "8.3", "master"]
-            .map(str::to_owned);
+        let branches =
+            ["1.7", "2", "5.0.0-alpha1", "5", "5.4", "6.1.2", "6", "7.1", "7.11.2", "7.2", "7", "8.3", "master"]
+                .map(str::to_owned);
         for (version, expected) in [
             ("6.1.2", Some("6.1.2")),
             ("6.0.0-alpha1", Some("6")),

@@ -49,7 +49,8 @@ impl<'a> Reader<'a> {
             name: name.to_owned(),
             description: text(&root, "description"),
             meta: object(&root, "meta"),
-            dependencies: self.list(&root, "dependencies", |_, node| node.value().as_str().unwrap_or_default().to_owned()),
+            dependencies: self
+                .list(&root, "dependencies", |_, node| node.value().as_str().unwrap_or_default().to_owned()),
             indices,
             data_streams,
             templates,
@@ -95,7 +96,8 @@ impl<'a> Reader<'a> {
         let Some(file) = node.get("template") else { return Value::Null };
         let faults = self.faults.len();
         let mut content = self.render_file(&file);
-        let Some(path) = node.get("template-path").filter(|path| path.value() != "" && faults == self.faults.len()) else {
+        let Some(path) = node.get("template-path").filter(|path| path.value() != "" && faults == self.faults.len())
+        else {
             return content;
         };
         for key in path.value().as_str().unwrap_or_default().split('.') {

@@ -39,7 +39,8 @@ impl Timing {
     fn conflicts(&self) -> Vec<String> {
         let mut conflicts = Vec::new();
         let mut exclude = |one: &str, other: &str| {
-            conflicts.push(format!("`{one}` and `{other}` exclude each other: a task is measured by iterations or by time"));
+            conflicts
+                .push(format!("`{one}` and `{other}` exclude each other: a task is measured by iterations or by time"));
         };
         if self.warmup_iterations.is_some() && self.time_period.is_some() {
             exclude("warmup-iterations", "time-period");
@@ -77,7 +78,8 @@ impl Reader<'_> {
     pub(super) fn challenges(&mut self, track: &Node<'_>) -> Vec<Challenge> {
         let operations = self.operations(track);
         let parameters = object(track, "parameters");
-        let forms: Vec<_> = ["challenge", "challenges", "schedule"].into_iter().filter_map(|key| track.get(key)).collect();
+        let forms: Vec<_> =
+            ["challenge", "challenges", "schedule"].into_iter().filter_map(|key| track.get(key)).collect();
         let [form] = forms.as_slice() else {
             self.faults.push(track.lack(match forms.as_slice() {
                 [] => "one of `challenge`, `challenges` and `schedule` is needed, but there is none",
@@ -128,9 +130,8 @@ impl Reader<'_> {
 
     fn operations(&mut self, track: &Node<'_>) -> Operations {
         let mut operations = Operations::new();
-        for (node, operation) in self.list(track, "operations", |reader, node| {
-            (node.lack(""), reader.operation(node))
-        }) {
+        for (node, operation) in self.list(track, "operations", |reader, node| (node.lack(""), reader.operation(node)))
+        {
             let Some(operation) = operation else { continue };
             if operations.contains_key(&operation.name) {
                 let problem = format!("another operation is called `{}` as well", operation.name);

@@ -61,7 +61,8 @@ impl Assembler<'_> {
     }
 
     fn paste(&mut self, out: &mut SourceText, pattern: &str, location: Location) -> Result<(), TemplateError> {
-        let failed = |path: &str, source| TemplateError::Read { path: path.to_owned(), from: Some(location.clone()), source };
+        let failed =
+            |path: &str, source| TemplateError::Read { path: path.to_owned(), from: Some(location.clone()), source };
         let paths = files::expand_pattern(self.files, pattern).map_err(|source| failed(pattern, source))?;
         let mut any = false;
         for path in paths {

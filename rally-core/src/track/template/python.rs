@@ -112,9 +112,10 @@ impl Object for Dict {
             }
             "pop" => {
                 let (key, default): (Value, &[Value]) = from_args(args)?;
-                self.entries().shift_remove(&key).or_else(|| default.first().cloned()).ok_or_else(|| {
-                    Error::new(ErrorKind::InvalidOperation, format!("the dict has no key {key:?}"))
-                })
+                self.entries()
+                    .shift_remove(&key)
+                    .or_else(|| default.first().cloned())
+                    .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("the dict has no key {key:?}")))
             }
             "setdefault" => {
                 let (key, default): (Value, Option<Value>) = from_args(args)?;
@@ -181,9 +182,10 @@ impl List {
             "remove" => {
                 let (wanted,): (Value,) = from_args(args)?;
                 let items = self.items().clone();
-                let index = items.iter().position(|item| *item == wanted).ok_or_else(|| {
-                    Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is not in the list"))
-                })?;
+                let index = items
+                    .iter()
+                    .position(|item| *item == wanted)
+                    .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is not in the list")))?;
                 self.items().remove(index);
             }
             "pop" => {
@@ -284,9 +286,11 @@ pub(crate) fn unknown_method(
         }
         (ValueKind::Seq, "index") => {
             let (wanted,): (Value,) = from_args(args)?;
-            value.try_iter()?.position(|item| item == wanted).map(Value::from).ok_or_else(|| {
-                Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is not in the list"))
-            })
+            value
+                .try_iter()?
+                .position(|item| item == wanted)
+                .map(Value::from)
+                .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is not in the list")))
         }
         _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
     }
@@ -309,7 +313,8 @@ impl Range {
         if step == 0 {
             return Err(Error::new(ErrorKind::InvalidOperation, "the step of a range must not be zero"));
         }
-        let distance = if step > 0 { i128::from(stop) - i128::from(start) } else { i128::from(start) - i128::from(stop) };
+        let distance =
+            if step > 0 { i128::from(stop) - i128::from(start) } else { i128::from(start) - i128::from(stop) };
         let width = i128::from(step.unsigned_abs());
         let length = usize::try_from((distance.max(0) + width - 1) / width)
             .map_err(|_| Error::new(ErrorKind::InvalidOperation, "the range is too long"))?;
@@ -568,7 +573,10 @@ mod tests {
             to_json(&value, None).unwrap(),
             r#"{"a": "\u00e9\u003c\u0027\n\ud83d\ude00\u007f", "b": [1, 2.0, null, true], "c": {}}"#
         );
-        assert_eq!(to_json(&from_json(&serde_json::json!({"a": [1]})), Some(2)).unwrap(), "{\n  \"a\": [\n    1\n  ]\n}");
+        assert_eq!(
+            to_json(&from_json(&serde_json::json!({"a": [1]})), Some(2)).unwrap(),
+            "{\n  \"a\": [\n    1\n  ]\n}"
+        );
     }
 
     #[test]

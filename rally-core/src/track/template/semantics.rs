@@ -10,8 +10,8 @@
 
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::{
-    AutoEscape, BinOp, BinOpKind, Block, Call, CallArg, CallBlock, Compare, CompareOp, Const, Do, EmitExpr, EmitRaw, Expr,
-    Extends, Filter, FilterBlock, ForLoop, FromImport, GetAttr, GetItem, IfCond, IfExpr, Import, Include,
+    AutoEscape, BinOp, BinOpKind, Block, Call, CallArg, CallBlock, Compare, CompareOp, Const, Do, EmitExpr, EmitRaw,
+    Expr, Extends, Filter, FilterBlock, ForLoop, FromImport, GetAttr, GetItem, IfCond, IfExpr, Import, Include,
     List as ListLiteral, Macro, Map, Set, SetBlock, Slice, Spanned, Stmt, Template, Test, Tuple, UnaryOp, UnaryOpKind,
     Var, WithBlock,
 };
@@ -78,6 +78,36 @@ fn iterate(value: Value) -> Result<Value, Error> {
         return Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable"));
     }
     Ok(value)
+}
+
+/// Refuses what the engine parses and cannot compile: `{% import "file" as 1 %}`.
+pub(crate) fn check_imports(stmt: &Stmt<'_>) -> Result<(), Error> {
+    let empty: &[Stmt<'_>] = &[];
+    let (body, rest) = match stmt {
+        Stmt::Import(import) if !matches!(import.name, Expr::Var(_)) => {
+            let line = import.span().start_line;
+            return Err(Error::new(ErrorKind::SyntaxError, format!("line {line}: expected a name after `as`")));
+        }
+        Stmt::Template(node) => (node.children.as_slice(), empty),
+        Stmt::ForLoop(node) => (node.body.as_slice(), node.else_body.as_slice()),
+        Stmt::IfCond(node) => (node.true_body.as_slice(), node.false_body.as_slice()),
+        Stmt::WithBlock(node) => (node.body.as_slice(), empty),
+        Stmt::SetBlock(node) => (node.body.as_slice(), empty),
+        Stmt::AutoEscape(node) => (node.body.as_slice(), empty),
+        Stmt::FilterBlock(node) => (node.body.as_slice(), empty),
+        Stmt::Block(node) => (node.body.as_slice(), empty),
+        Stmt::Macro(node) => (node.body.as_slice(), empty),
+        Stmt::CallBlock(node) => (node.macro_decl.body.as_slice(), empty),
+        Stmt::Import(_)
+        | Stmt::FromImport(_)
+        | Stmt::EmitExpr(_)
+        | Stmt::EmitRaw(_)
+        | Stmt::Set(_)
+        | Stmt::Extends(_)
+        | Stmt::Include(_)
+        | Stmt::Do(_) => (empty, empty),
+    };
+    body.iter().chain(rest).try_for_each(check_imports)
 }
 
 /// Makes a tree with Python's operators. `source` is the text of the template.
@@ -157,10 +187,8 @@ impl Rewrite {
                 Stmt::SetBlock(Spanned::new(set, node.span()))
             }
             Stmt::AutoEscape(node) => {
-                let block = AutoEscape {
-                    enabled: self.expression(&node.enabled),
-                    body: self.scope(&node.body, node.span()),
-                };
+                let block =
+                    AutoEscape { enabled: self.expression(&node.enabled), body: self.scope(&node.body, node.span()) };
                 Stmt::AutoEscape(Spanned::new(block, node.span()))
             }
             Stmt::FilterBlock(node) => {
@@ -243,17 +271,13 @@ impl Rewrite {
                 Expr::Slice(Spanned::new(slice, node.span()))
             }
             Expr::UnaryOp(node) => {
-                let op = match node.op {
-                    UnaryOpKind::Not => UnaryOpKind::Not,
-                    UnaryOpKind::Neg => UnaryOpKind::Neg,
-                };
+                let op = if matches!(node.op, UnaryOpKind::Not) { UnaryOpKind::Not } else { UnaryOpKind::Neg };
                 Expr::UnaryOp(Spanned::new(UnaryOp { op, expr: self.expression(&node.expr) }, node.span()))
             }
             Expr::BinOp(node) => self.operator(node),
             Expr::Compare(node) => {
                 let compare = |op: &CompareOp<'a>| CompareOp { op: op.op, expr: self.expression(&op.expr) };
-                let chain =
-                    Compare { expr: self.expression(&node.expr), ops: node.ops.iter().map(compare).collect() };
+                let chain = Compare { expr: self.expression(&node.expr), ops: node.ops.iter().map(compare).collect() };
                 Expr::Compare(Spanned::new(chain, node.span()))
             }
             Expr::IfExpr(node) => {
@@ -293,9 +317,7 @@ impl Rewrite {
                 let list = Expr::List(Spanned::new(ListLiteral { items: self.expressions(&node.items) }, node.span()));
                 if self.mutable_literals { call(LIST, vec![list], node.span()) } else { list }
             }
-            Expr::Tuple(node) => {
-                Expr::Tuple(Spanned::new(Tuple { items: self.expressions(&node.items) }, node.span()))
-            }
+            Expr::Tuple(node) => Expr::Tuple(Spanned::new(Tuple { items: self.expressions(&node.items) }, node.span())),
             Expr::Map(node) => {
                 let map = Map { keys: self.expressions(&node.keys), values: self.expressions(&node.values) };
                 let map = Expr::Map(Spanned::new(map, node.span()));

@@ -293,7 +293,10 @@ mod tests {
             ("{% filter upper %}{{ a }}{% endfilter %}", "a"),
             ("{{ null }}{{ none }}{{ true }}{{ None }}", "null"),
             ("{{ now }}{{ build_flavor }}{{ joiner() }}{{ glob('x') }}{{ serverless_operator }}{{ lipsum() }}", ""),
-            ("{% if x is defined and x.y[z] == 'a' ~ b %}{% elif c in [d, (e,), {'f': f, g: 1}] %}{% endif %}", "b c d e f g x z"),
+            (
+                "{% if x is defined and x.y[z] == 'a' ~ b %}{% elif c in [d, (e,), {'f': f, g: 1}] %}{% endif %}",
+                "b c d e f g x z",
+            ),
             ("{% if a %}{% set v = 1 %}{% elif v %}{% endif %}", "a v"),
             ("{% for i in [1] %}{% if i %}{% set t = 1 %}{% endif %}{{ t }}{% endfor %}", "t"),
             ("{% set t = 0 %}{% for i in [1] %}{% if i %}{% set t = 1 %}{% endif %}{{ t }}{% endfor %}", ""),
