@@ -40,6 +40,9 @@ impl Console {
     }
 
     fn message(self, level: &str, message: &str) {
+        // What another host said may be part of it, and must not move the cursor.
+        let message: String =
+            message.chars().filter(|&character| matches!(character, '\n' | '\t') || !character.is_control()).collect();
         // Without standard error there is nobody left to tell.
         let _ = writeln!(io::stderr().lock(), "[{level}] {message}");
     }

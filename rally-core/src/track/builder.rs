@@ -118,10 +118,9 @@ impl TrackBuilder {
 
 /// Appends to a list, which is created first if it has to be.
 fn push(object: &mut JsonObject, key: &str, element: Value) {
-    match object.entry(key).or_insert_with(|| json!([])) {
-        Value::Array(elements) => elements.push(element),
-        // Someone set the property to something else, which is reported when the track is built.
-        _ => {}
+    // If someone set the property to something else, this is reported when the track is built.
+    if let Value::Array(elements) = object.entry(key).or_insert_with(|| json!([])) {
+        elements.push(element);
     }
 }
 

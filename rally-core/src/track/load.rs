@@ -146,7 +146,7 @@ pub enum LoadTrackError {
         /// The track.
         track: String,
         /// What is wrong.
-        source: TemplateError,
+        source: Box<TemplateError>,
         /// What may have led to it.
         warnings: Vec<LoadWarning>,
     },
@@ -172,7 +172,7 @@ impl LoadTrackError {
     #[must_use]
     pub fn stage(&self) -> LoadStage {
         match self {
-            Self::Template { source: TemplateError::Json(_), .. } => LoadStage::Json,
+            Self::Template { source, .. } if matches!(**source, TemplateError::Json(_)) => LoadStage::Json,
             Self::Template { .. } => LoadStage::Render,
             Self::Read { .. } | Self::Invalid { .. } | Self::Filter(_) => LoadStage::Load,
         }
@@ -190,7 +190,7 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
     let (source, mut warnings) = assemble(&renderer, options)?;
     let failed = |source, warnings: &[LoadWarning]| LoadTrackError::Template {
         track: options.name.clone(),
-        source,
+        source: Box::new(source),
         warnings: warnings.to_vec(),
     };
     let mut exposed_parameters = renderer.undeclared(&source).map_err(|error| failed(error, &warnings))?;
@@ -245,7 +245,7 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
 pub fn render_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<Value, LoadTrackError> {
     let renderer = Renderer::new(files, options);
     let (source, warnings) = assemble(&renderer, options)?;
-    let failed = |source| LoadTrackError::Template { track: options.name.clone(), source, warnings };
+    let failed = |source| LoadTrackError::Template { track: options.name.clone(), source: Box::new(source), warnings };
     Ok(renderer.render(&source, Kind::Track).map_err(failed)?.json)
 }
 
@@ -273,7 +273,11 @@ fn assemble(renderer: &Renderer, options: &LoadOptions) -> Result<(SourceText, V
         Err(TemplateError::Read { path, from: None, source }) => {
             Err(LoadTrackError::Read { track: options.name.clone(), file: path, source })
         }
-        Err(source) => Err(LoadTrackError::Template { track: options.name.clone(), source, warnings: Vec::new() }),
+        Err(source) => Err(LoadTrackError::Template {
+            track: options.name.clone(),
+            source: Box::new(source),
+            warnings: Vec::new(),
+        }),
     }
 }
 

@@ -93,6 +93,9 @@ fn what_python_refuses_is_refused() {
         "{% include '../outside.json' %}",
         "{{ 1 / 0 }}",
         "{% if %}",
+        // These made the engine panic when a fuzzer found them.
+        "{% import 'rally.helpers' as 1 %}",
+        "{% if true %}{% import 'rally.helpers' as a + b %}{% endif %}",
     ] {
         let error = render(expression, json!({"t": "12"})).unwrap_err();
         assert_eq!(error.stage(), LoadStage::Render, "{expression}: {error}");

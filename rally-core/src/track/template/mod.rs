@@ -11,7 +11,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use minijinja::machinery::ast::Stmt;
 use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, ErrorKind, OutputSpanKind, Value};
 
 pub(crate) use assemble::{Assembled, assemble};
@@ -94,13 +96,9 @@ impl Renderer {
 
     /// The variables that a template takes from outside.
     pub(crate) fn undeclared(&self, source: &SourceText) -> Result<BTreeSet<String>, TemplateError> {
-        let parsed = parse(source.as_str(), "", Default::default());
-        parsed.as_ref().map(undeclared::undeclared).map_err(|error| {
-            // A syntax error carries its position only once it is known to an environment.
-            let env = Environment::new();
-            let located = env.template_from_str(source.as_str()).err();
-            self.describe(located.as_ref().unwrap_or(error), source, &Mutex::default())
-        })
+        parse_checked(source.as_str(), "")
+            .map(|template| undeclared::undeclared(&template))
+            .map_err(|error| self.describe(&error, source, &Mutex::default()))
     }
 
     /// Renders a template and parses what it gives.
@@ -169,6 +167,7 @@ impl Renderer {
             }
             match files::read_text(files.as_ref(), name) {
                 Ok(text) => {
+                    parse_checked(&text, name)?;
                     let source = SourceText::of_file(name, text.clone());
                     included.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), source);
                     Ok(Some(text))
@@ -249,9 +248,16 @@ fn glob(files: &dyn TrackFiles, pattern: &str) -> Result<Value, minijinja::Error
     Ok(paths.into_iter().filter(|path| path != pattern || files.read(path).is_ok()).map(Value::from).collect())
 }
 
+/// Parses a template, and refuses what cannot be compiled.
+fn parse_checked<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, minijinja::Error> {
+    let template = parse(source, name, SyntaxConfig::default())?;
+    semantics::check_imports(&template)?;
+    Ok(template)
+}
+
 /// Runs a template with Python's operators.
 fn evaluate(env: &Environment<'_>, name: &str, source: &str) -> Result<String, minijinja::Error> {
-    let template = semantics::with_python_operators(&parse(source, name, Default::default())?, source);
+    let template = semantics::with_python_operators(&parse_checked(source, name)?, source);
     let mut generator = CodeGenerator::new(name, source);
     generator.compile_stmt(&template);
     let (instructions, blocks) = generator.finish();

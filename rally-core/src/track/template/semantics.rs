@@ -80,6 +80,36 @@ fn iterate(value: Value) -> Result<Value, Error> {
     Ok(value)
 }
 
+/// Refuses what the engine parses and cannot compile: `{% import "file" as 1 %}`.
+pub(crate) fn check_imports(stmt: &Stmt<'_>) -> Result<(), Error> {
+    let empty: &[Stmt<'_>] = &[];
+    let (body, rest) = match stmt {
+        Stmt::Import(import) if !matches!(import.name, Expr::Var(_)) => {
+            let line = import.span().start_line;
+            return Err(Error::new(ErrorKind::SyntaxError, format!("line {line}: expected a name after `as`")));
+        }
+        Stmt::Template(node) => (node.children.as_slice(), empty),
+        Stmt::ForLoop(node) => (node.body.as_slice(), node.else_body.as_slice()),
+        Stmt::IfCond(node) => (node.true_body.as_slice(), node.false_body.as_slice()),
+        Stmt::WithBlock(node) => (node.body.as_slice(), empty),
+        Stmt::SetBlock(node) => (node.body.as_slice(), empty),
+        Stmt::AutoEscape(node) => (node.body.as_slice(), empty),
+        Stmt::FilterBlock(node) => (node.body.as_slice(), empty),
+        Stmt::Block(node) => (node.body.as_slice(), empty),
+        Stmt::Macro(node) => (node.body.as_slice(), empty),
+        Stmt::CallBlock(node) => (node.macro_decl.body.as_slice(), empty),
+        Stmt::Import(_)
+        | Stmt::FromImport(_)
+        | Stmt::EmitExpr(_)
+        | Stmt::EmitRaw(_)
+        | Stmt::Set(_)
+        | Stmt::Extends(_)
+        | Stmt::Include(_)
+        | Stmt::Do(_) => (empty, empty),
+    };
+    body.iter().chain(rest).try_for_each(check_imports)
+}
+
 /// Makes a tree with Python's operators. `source` is the text of the template.
 pub(crate) fn with_python_operators<'a>(template: &Stmt<'a>, source: &str) -> Stmt<'a> {
     let mutable_literals = MUTATORS.iter().any(|method| source.contains(&format!(".{method}(")));
@@ -241,10 +271,7 @@ impl Rewrite {
                 Expr::Slice(Spanned::new(slice, node.span()))
             }
             Expr::UnaryOp(node) => {
-                let op = match node.op {
-                    UnaryOpKind::Not => UnaryOpKind::Not,
-                    UnaryOpKind::Neg => UnaryOpKind::Neg,
-                };
+                let op = if matches!(node.op, UnaryOpKind::Not) { UnaryOpKind::Not } else { UnaryOpKind::Neg };
                 Expr::UnaryOp(Spanned::new(UnaryOp { op, expr: self.expression(&node.expr) }, node.span()))
             }
             Expr::BinOp(node) => self.operator(node),
