@@ -117,6 +117,7 @@ pub enum StartError {
     Tls(String),
 }
 
+#[expect(clippy::unused_async, reason = "it has to be called within a runtime, and may come to wait for the disk")]
 pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
     let HostConfig { directory, address, place, facts, roles, timing } = config;
     private_file::create_directory(&directory)?;
@@ -177,6 +178,7 @@ pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
     renewal::offer(&mut services, &shared);
     files::offer(&mut services, &shared.shelf);
     remote::offer(&mut services, &shared, &roles);
+    let served = services.served().clone();
     let services = Arc::new(services);
 
     tasks.spawn(accept_connections(Arc::clone(&shared), Arc::clone(&services)));
@@ -188,7 +190,7 @@ pub(super) async fn start(config: HostConfig) -> Result<Host, StartError> {
     shared.roles_running.send_replace(true);
     let ended = shared.leases.ended();
     tasks.spawn(remote::end_with_leases(Arc::clone(&shared), roles, ended));
-    Ok(Host { shared, tasks })
+    Ok(Host { shared, tasks, served })
 }
 
 fn bind(address: SocketAddr) -> Result<UdpSocket, StartError> {
