@@ -1,5 +1,7 @@
 //! Integration tests of `rally-net`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod cluster;
 mod fakes;
 mod identity;
