@@ -251,6 +251,8 @@ impl Follower {
     }
 
     fn publish(&self, side: &MemberSide, event: UplinkEvent) {
+        // First of all, so that who waits for this host to join and listens then is not told of the past.
+        self.shared.publish(HostEvent::Uplink(event.clone()));
         match &event {
             UplinkEvent::Connected { coordinator, epoch, restarted } => {
                 info!(%coordinator, %epoch, "connected to the coordinator");
@@ -272,7 +274,6 @@ impl Follower {
             UplinkEvent::CoordinatorSuspected => warn!("the coordinator is silent"),
             UplinkEvent::CoordinatorRecovered => info!("the coordinator is heard of again"),
         }
-        self.shared.publish(HostEvent::Uplink(event));
     }
 }
 

@@ -24,6 +24,7 @@ use rally_core::{ClusterTime, Epoch, HostId};
 use tokio::sync::broadcast;
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
+use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 pub use config::{HostConfig, Place, Roles, TokenSource};
@@ -49,7 +50,12 @@ pub struct Host {
     shared: Arc<Shared>,
     /// Everything that runs for this host.
     tasks: JoinSet<()>,
+    /// Requests of peers that are being served.
+    served: TaskTracker,
 }
+
+/// How long peers of a host that ends have to take what its roles said last.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// A change in the cluster, as far as this host can see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -234,6 +240,9 @@ impl Host {
         let orderly = async {
             self.shared.begin_stop();
             self.shared.roles_ended().await;
+            self.served.close();
+            // Whoever still waits for something that never comes is told by the goodbye.
+            let _ = timeout(LAST_ANSWERS, self.served.wait()).await;
             self.shared.end(CloseCode::Goodbye);
             while let Some(ended) = self.tasks.join_next().await {
                 if let Err(error) = ended {

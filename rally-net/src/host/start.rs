@@ -181,6 +181,7 @@ pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
     renewal::offer(&mut services, &shared);
     files::offer(&mut services, &shared.shelf);
     remote::offer(&mut services, &shared, &roles);
+    let served = services.served().clone();
     let services = Arc::new(services);
 
     let mut run = |part, work: BoxFuture<'static, ()>| tasks.spawn(supervise(Arc::clone(&shared), part, work));
@@ -193,7 +194,7 @@ pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
     shared.roles_running.send_replace(true);
     let ended = shared.leases.ended();
     run("end roles with their leases", remote::end_with_leases(Arc::clone(&shared), roles, ended).boxed());
-    Ok(Host { shared, tasks })
+    Ok(Host { shared, tasks, served })
 }
 
 /// Runs a part of the host, and tells if it crashes.

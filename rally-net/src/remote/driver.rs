@@ -53,7 +53,9 @@ impl LoadDriver for RemoteLoadDriver {
     async fn prepare(&self, assignment: DriverAssignment) -> Result<(), RoleError> {
         let mut lease = self.lease.lock().await;
         if lease.as_ref().is_none_or(|lease| lease.race != assignment.race) {
-            *lease = None;
+            if let Some(other) = lease.take() {
+                other.give_back().await;
+            }
             *lease = Some(HeldLease::acquire(&self.remote, &assignment.race).await?);
         }
         let phase = format!("prepare race {}", assignment.race);

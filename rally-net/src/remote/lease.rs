@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rally_core::{RaceId, Role, RoleError, RoleErrorKind};
+use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{debug, warn};
@@ -97,7 +98,8 @@ pub(super) fn check(shared: &Shared, caller: &Caller, role: Role, race: &RaceId)
 #[derive(Debug)]
 pub(super) struct HeldLease {
     pub(super) race: RaceId,
-    _kept: DropGuard,
+    kept: DropGuard,
+    keeper: JoinHandle<()>,
 }
 
 impl HeldLease {
@@ -106,8 +108,15 @@ impl HeldLease {
         let lease = remote.call(&phase, &AcquireLease { role: remote.role, race: race.clone() }).await?;
         // Ends with the handle or with the host, whichever is first.
         let end = remote.shared.stop.child_token();
-        remote.shared.tracker.spawn(keep(remote.clone(), lease, end.clone()));
-        Ok(Self { race: race.clone(), _kept: end.drop_guard() })
+        let keeper = remote.shared.tracker.spawn(keep(remote.clone(), lease, end.clone()));
+        Ok(Self { race: race.clone(), kept: end.drop_guard(), keeper })
+    }
+
+    /// Gives the lease back, and waits until the role is free for another race.
+    pub(super) async fn give_back(self) {
+        drop(self.kept);
+        // It reports its own failures, and ends by itself.
+        let _ = self.keeper.await;
     }
 }
 

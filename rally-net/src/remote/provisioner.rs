@@ -49,7 +49,9 @@ impl Provisioner for RemoteProvisioner {
     async fn launch(&self, plan: NodePlan) -> Result<(), RoleError> {
         let mut lease = self.lease.lock().await;
         if lease.as_ref().is_none_or(|lease| lease.race != plan.race) {
-            *lease = None;
+            if let Some(other) = lease.take() {
+                other.give_back().await;
+            }
             *lease = Some(HeldLease::acquire(&self.remote, &plan.race).await?);
         }
         let phase = format!("launch the nodes of race {}", plan.race);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use quinn::{RecvStream, SendStream};
 use rally_core::{Epoch, HostId};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use super::{Head, Peer, Rejection, Request};
@@ -59,12 +61,19 @@ type Handler = Arc<dyn Fn(Caller, Bytes, SendStream, Duration) -> BoxFuture<'sta
 #[derive(Clone, Default)]
 pub struct Services {
     by_name: HashMap<&'static str, (Access, Handler)>,
+    /// Every request that is being served, until its peer has all of the answer.
+    served: TaskTracker,
 }
 
 impl Services {
     /// No services.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Every request that is being served, until its peer has all of the answer.
+    pub(crate) fn served(&self) -> &TaskTracker {
+        &self.served
     }
 
     /// Answers requests of one kind with one answer each.
@@ -108,7 +117,7 @@ impl Services {
                     Err(rejection) => send_last(&mut stream, frame::encode(&Err::<(), _>(rejection))).await,
                     Ok(items) => {
                         let mut sent = send(&mut stream, frame::encode(&Ok::<(), Rejection>(()))).await;
-                        let mut items = std::pin::pin!(AssertUnwindSafe(items).catch_unwind());
+                        let mut items = pin!(AssertUnwindSafe(items).catch_unwind());
                         while sent.is_ok()
                             && let Some(item) = items.next().await
                         {
@@ -192,15 +201,18 @@ impl Services {
             )
             .await;
         }
-        let cancelled = send.stopped();
+        let stopped = send.stopped();
         let within = Duration::from_millis(head.within.into());
         let rest = body.slice_ref(rest);
+        // The peer stops reading when it drops the call.
+        let mut stopped = pin!(stopped);
         tokio::select! {
             biased;
             () = handler(caller, rest, send, within) => (),
-            // The peer stops reading when it drops the call, and is `Ok(None)` once it has everything.
-            Ok(Some(_)) | Err(_) = cancelled => (),
+            _ = &mut stopped => return,
         }
+        // However it ends: the peer has everything, or wants no more of it.
+        let _ = stopped.await;
     }
 }
 
@@ -218,7 +230,11 @@ pub(crate) async fn serve(services: &Arc<Services>, peer: &Peer) -> quinn::Conne
             accepted = peer.connection().accept_bi() => match accepted {
                 Ok((send, receive)) => {
                     let (services, caller) = (Arc::clone(services), Caller { peer: peer.clone() });
-                    running.spawn(async move { services.serve_one(caller, send, receive).await });
+                    let served = services.served.token();
+                    running.spawn(async move {
+                        services.serve_one(caller, send, receive).await;
+                        drop(served);
+                    });
                 }
                 Err(error) => return error,
             },
