@@ -84,7 +84,9 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<Bytes>,
     }
     let mut body = BytesMut::with_capacity(length.min(READ_STEP));
     while body.len() < length {
-        body.reserve((length - body.len()).min(READ_STEP));
+        if body.len() == body.capacity() {
+            body.reserve((length - body.len()).min(READ_STEP));
+        }
         let read = (&mut *stream).take((length - body.len()) as u64).read_buf(&mut body).await?;
         if read == 0 {
             return Err(FrameError::Io(std::io::ErrorKind::UnexpectedEof.into()));
@@ -95,7 +97,11 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<Bytes>,
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
     use proptest::prelude::*;
+    use tokio::io::ReadBuf;
 
     use super::*;
 
@@ -126,6 +132,38 @@ mod tests {
     #[test]
     fn bytes_behind_the_value_are_refused() {
         assert!(matches!(decode::<u8>(&[1, 2]), Err(FrameError::TrailingBytes(1))));
+    }
+
+    /// Announces a long frame, sends one byte of it at a time, and notes how much room there is for more.
+    struct Drip {
+        sent: usize,
+        most_room: usize,
+    }
+
+    impl AsyncRead for Drip {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<std::io::Result<()>> {
+            match self.sent {
+                0 => buffer.put_slice(&(MAX_FRAME as u32).to_le_bytes()),
+                1..100 => {
+                    self.most_room = self.most_room.max(buffer.remaining() + self.sent - 1);
+                    buffer.put_slice(&[0]);
+                }
+                _ => {}
+            }
+            self.sent += 1;
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn room_is_made_only_when_the_last_is_used_up() {
+        let mut drip = Drip { sent: 0, most_room: 0 };
+        block_on(read(&mut drip)).expect_err("it breaks off");
+        assert_eq!(drip.most_room, READ_STEP);
     }
 
     proptest! {

@@ -11,8 +11,11 @@ use rally_net::frame::{self, FrameError, MAX_FRAME};
 use rally_net_fuzz::bounded;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, repeat};
 
+/// Four of these are the length of a frame that is too long.
+const FILLER: u8 = 1;
+
 /// In bytes; more would only take more time.
-const MAX_ZEROS: u32 = 200 << 10;
+const MAX_FILLING: u32 = 200 << 10;
 
 /// Delivers a few bytes at a time.
 struct Steps<'a, R> {
@@ -27,7 +30,8 @@ impl<R: AsyncRead + Unpin> AsyncRead for Steps<'_, R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        let mut part = buffer.take(self.step);
+        let step = self.step.min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(step));
         let polled = Pin::new(&mut self.stream).poll_read(context, &mut part);
         let filled = part.filled().len();
         self.delivered.set(self.delivered.get() + filled);
@@ -49,16 +53,16 @@ fn split(mut bytes: &[u8]) -> (Vec<&[u8]>, bool) {
 }
 
 fuzz_target!(|input: (u16, u32, &[u8])| {
-    // Bodies that are longer than any input, and than the steps in which they are read, end with zeros.
-    let (step, zeros, data) = input;
-    let zeros = zeros % MAX_ZEROS;
+    // Bodies that are longer than any input, and than the steps in which they are read, end with a filling.
+    let (step, filling, data) = input;
+    let filling = filling % MAX_FILLING;
     // Long streams do not come byte by byte, which would take too long.
-    let step = usize::from(step).max(1 + zeros as usize / 1000);
+    let step = usize::from(step).max(1 + filling as usize / 1000);
     let delivered = Cell::new(0);
-    let stream = data.chain(repeat(0).take(zeros.into()));
+    let stream = data.chain(repeat(FILLER).take(filling.into()));
     let mut stream = Steps { stream, step, delivered: &delivered };
 
-    let whole = [data, &vec![0; zeros as usize]].concat();
+    let whole = [data, &vec![FILLER; filling as usize]].concat();
     let (bodies, ends_well) = split(&whole);
     let mut bodies = bodies.into_iter();
     loop {
