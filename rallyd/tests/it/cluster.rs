@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use jiff::SignedDuration;
 use rustix::process::Signal;
 
-use crate::lab::{DEAD_WITHIN, Host, Lab, PORT, REJOIN_WITHIN, SOON, files, within};
+use crate::lab::{DEAD_WITHIN, Host, Lab, PORT, REJOIN_WITHIN, SOON, files, note, within};
 
 /// What a daemon leaves in its directory on purpose: who it is, how often it was started and with what, and its log.
 const MEMBER_FILES: [&str; 5] = ["daemon.log", "epoch", "identity.pem", "start.json", "transport.key"];
@@ -26,7 +26,7 @@ fn hosts_find_each_other_in_every_order_of_starts_and_stops() {
     coordinator.stop();
     let follow = format!("--coordinator-ip={}", coordinator.ip);
     for (order, stops) in ORDERS.iter().zip(ORDERS.iter().rev()) {
-        println!("  started in the order {order:?}, stopped in the order {stops:?}");
+        note(&format!("started in the order {order:?}, stopped in the order {stops:?}"));
         for &index in order {
             match index {
                 0 => coordinator.start(&[]),
@@ -186,7 +186,7 @@ fn daemons_that_were_stopped_leave_no_process_socket_or_lock_behind() {
     ] {
         let left = files(&host.instances().join(format!("{}-{port}", host.ip)));
         assert_eq!(left, expected);
-        println!("  left on purpose at {}:{port}: {}", host.ip, left.join(", "));
+        note(&format!("left on purpose at {}:{port}: {}", host.ip, left.join(", ")));
     }
     assert_eq!(files(&other.home).len(), MEMBER_FILES.len(), "there is nothing beside the daemon's directory");
 }

@@ -434,6 +434,11 @@ impl Status {
     }
 }
 
+/// Says what the current test has found out; tests that run at the same time mix their lines.
+pub(crate) fn note(text: &str) {
+    println!("{}: {text}", thread::current().name().unwrap_or_default());
+}
+
 /// Waits until it is so.
 pub(crate) fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -441,7 +446,7 @@ pub(crate) fn within(limit: Duration, what: &str, mut is_so: impl FnMut() -> boo
         assert!(start.elapsed() < limit, "not within {limit:?}: {what}");
         thread::sleep(POLL);
     }
-    println!("  {what}: after {:.1} s", start.elapsed().as_secs_f64());
+    note(&format!("{what}: after {:.1} s", start.elapsed().as_secs_f64()));
 }
 
 /// Looks again and again for a while, and it must be so each time.
@@ -451,7 +456,7 @@ pub(crate) fn throughout(duration: Duration, what: &str, mut is_so: impl FnMut()
         assert!(is_so(), "no longer after {:?}: {what}", start.elapsed());
         thread::sleep(POLL);
     }
-    println!("  {what}: for {} s", duration.as_secs());
+    note(&format!("{what}: for {} s", duration.as_secs()));
 }
 
 /// The names of all files below `directory`, without those of directories.

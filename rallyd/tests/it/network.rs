@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::lab::{DEAD_WITHIN, Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, throughout, within};
+use crate::lab::{DEAD_WITHIN, Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, note, throughout, within};
 use crate::relay::Relay;
 
 fn packets_from(host: &Host) -> String {
@@ -32,7 +32,7 @@ fn partitions_are_noticed_from_both_sides_and_heal() {
     let before = member.running();
     let (from_member, from_coordinator) = (packets_from(member), packets_from(coordinator));
 
-    println!("  no packet gets through");
+    note("no packet gets through");
     coordinator.drop_incoming(&[&from_member]);
     member.drop_incoming(&[&from_coordinator]);
     parted(coordinator, member);
@@ -42,20 +42,20 @@ fn partitions_are_noticed_from_both_sides_and_heal() {
     member.let_all_in();
     lab.is_whole(REJOIN_WITHIN);
 
-    println!("  no packet from the member gets through");
+    note("no packet from the member gets through");
     coordinator.drop_incoming(&[&from_member]);
     parted(coordinator, member);
     within(DEAD_WITHIN, "the member is dead", || coordinator.sees(member).as_deref() == Some("dead"));
     coordinator.let_all_in();
     lab.is_whole(REJOIN_WITHIN);
 
-    println!("  no packet from the coordinator gets through");
+    note("no packet from the coordinator gets through");
     member.drop_incoming(&[&from_coordinator]);
     parted(coordinator, member);
     member.let_all_in();
     lab.is_whole(REJOIN_WITHIN);
 
-    println!("  the member's own firewall forbids it to send");
+    note("the member's own firewall forbids it to send");
     member.drop_outgoing(&[&format!("udp dport {PORT}")]);
     parted(coordinator, member);
     member.let_all_in();
@@ -97,7 +97,7 @@ fn a_cluster_forms_and_lasts_with_delay_and_loss() {
     }
     for relay in &relays {
         let (passed, dropped) = relay.counts();
-        println!("  the relay passed {passed} packets and dropped {dropped}");
+        note(&format!("the relay passed {passed} packets and dropped {dropped}"));
         assert!(dropped > 0);
     }
 }
@@ -121,7 +121,7 @@ fn a_cluster_forms_and_lasts_where_large_packets_vanish() {
     let test = "a_cluster_forms_and_lasts_where_large_packets_vanish";
     for family in [Family::V4, Family::V6] {
         let Some(lab) = Lab::<3>::with_own_network(test, family) else { return };
-        println!("  {family:?}");
+        note(&format!("{family:?}"));
         lab.limit_switch_to(1280);
         lab.start();
         let [coordinator, member, other] = &lab.hosts;
