@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::blocking::blocking;
 
 /// A group is at least this many bytes, so that handling one costs little beside its bytes.
-pub(super) const SMALLEST_GROUP: u64 = 256 << 10;
+pub(super) const SMALLEST_GROUP: u64 = 1 << 20;
 
 /// A group is at most this many bytes; buffers are of this size.
 pub(super) const LARGEST_GROUP: u64 = 4 << 20;
@@ -36,7 +36,7 @@ const HASH_STEP: usize = 256 << 10;
 
 /// The outline of a content: its length, and the hash of each group of its bytes.
 ///
-/// BLAKE3 is a hash over a tree, and a group is a subtree of it: a power of two of bytes, between 256 KiB and 4 MiB
+/// BLAKE3 is a hash over a tree, and a group is a subtree of it: a power of two of bytes, between 1 MiB and 4 MiB
 /// depending on the length. The receiver merges the groups' hashes into that of the content, so a manifest need not be
 /// trusted, and then checks each group by itself. Cloning is cheap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -319,9 +319,9 @@ mod tests {
     #[test]
     fn groups_grow_with_the_content_and_the_manifest_stays_small() {
         for (length, group, count) in [
-            (0, 256 << 10, 0),
-            (256 << 20, 256 << 10, 1024),
-            ((256 << 20) + 1, 512 << 10, 513),
+            (0, 1 << 20, 0),
+            (1 << 30, 1 << 20, 1024),
+            ((1 << 30) + 1, 2 << 20, 513),
             (4 << 30, 4 << 20, 1024),
             (500_000_000_000, 4 << 20, 119_210),
             (MAX_CONTENT_LENGTH, 4 << 20, 1 << 20),
