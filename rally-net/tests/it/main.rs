@@ -1,7 +1,6 @@
 //! Integration tests of `rally-net`, one module per subject.
 
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
-#![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod cluster;
 mod fakes;
