@@ -50,7 +50,7 @@ fn a_member_that_was_killed_is_dead_until_it_returns_as_the_same_host() {
     lab.start();
     let [coordinator, member, other] = &lab.hosts;
     let before = member.running();
-    member.signal(Signal::KILL);
+    member.kill();
     within(DEAD_WITHIN, "coordinator and other member know that it is dead", || {
         [coordinator, other].iter().all(|host| host.sees(member).as_deref() == Some("dead"))
     });
@@ -62,7 +62,7 @@ fn a_member_that_was_killed_is_dead_until_it_returns_as_the_same_host() {
     assert_eq!(coordinator.running().cluster_size(), 3, "it is not a new host");
 
     // As quick as a service manager.
-    member.signal(Signal::KILL);
+    member.kill();
     member.start(&[&format!("--coordinator-ip={}", coordinator.ip)]);
     lab.is_whole(SOON);
     assert_eq!(member.running().epoch(), before.epoch() + 2);
@@ -78,7 +78,7 @@ fn a_coordinator_that_was_killed_or_restarted_finds_its_members_again() {
     let [coordinator, members @ ..] = &lab.hosts;
     let ids = || members.each_ref().map(|member| member.running().id().to_owned());
     let before = (coordinator.running(), ids());
-    coordinator.signal(Signal::KILL);
+    coordinator.kill();
     within(DEAD_WITHIN, "both members know that it is gone", || {
         members.iter().all(|member| member.link().as_deref() == Some("connecting"))
     });

@@ -348,6 +348,12 @@ impl Host {
         succeed(self.inside(program).args(arguments.split(' ')));
     }
 
+    /// Kills the daemon, and waits until the kernel has done so.
+    pub(crate) fn kill(&self) {
+        self.signal(Signal::KILL);
+        within(SOON, "the daemon is killed", || self.run(&["status"]).exit == 3);
+    }
+
     /// Sends a signal to the daemon.
     pub(crate) fn signal(&self, signal: Signal) -> SignalledDaemon {
         let pid = self.running().pid();
