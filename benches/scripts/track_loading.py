@@ -4,14 +4,13 @@
     benches/scripts/track_loading.py TRACK_DIRECTORY [--rounds N]
 
 Installs Rally 2.13.0 from PyPI into a virtual environment (`target/rally-venv`) at the first run. Each side loads the track
-several times within one process, so that neither starting Python nor starting our binary counts; the medians are
+several times within one process, so that neither starting Python nor starting our binary counts; the best rounds are
 compared. Both read the files, render the templates, check the result and build the model.
 """
 import argparse
 import json
 import os
 import pathlib
-import statistics
 import subprocess
 import sys
 import venv
@@ -59,8 +58,8 @@ def main():
     parser.add_argument("--rounds", type=int, default=21)
     args = parser.parse_args()
     directory = os.path.abspath(args.track)
-    ours = statistics.median(our_times(directory, args.rounds))
-    theirs = statistics.median(rally_times(directory, args.rounds))
+    ours = min(our_times(directory, args.rounds))
+    theirs = min(rally_times(directory, args.rounds))
     print(f"rally-core: {ours * 1000:.2f} ms, Rally 2.13.0: {theirs * 1000:.2f} ms, ratio {theirs / ours:.0f}")
 
 

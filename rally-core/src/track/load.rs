@@ -193,8 +193,9 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
         source: Box::new(source),
         warnings: warnings.to_vec(),
     };
-    let mut exposed_parameters = renderer.undeclared(&source).map_err(|error| failed(error, &warnings))?;
-    let rendered = renderer.render(&source, Kind::Track).map_err(|error| failed(error, &warnings))?.json;
+    let mut exposed_parameters = BTreeSet::new();
+    let rendered =
+        renderer.render(&source, Kind::Track, &mut exposed_parameters).map_err(|error| failed(error, &warnings))?.json;
 
     let mut reader = Reader::new(&renderer);
     let outcome = reader.read(&options.name, &rendered);
@@ -246,7 +247,7 @@ pub fn render_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result
     let renderer = Renderer::new(files, options);
     let (source, warnings) = assemble(&renderer, options)?;
     let failed = |source| LoadTrackError::Template { track: options.name.clone(), source: Box::new(source), warnings };
-    Ok(renderer.render(&source, Kind::Track).map_err(failed)?.json)
+    Ok(renderer.render(&source, Kind::Track, &mut BTreeSet::new()).map_err(failed)?.json)
 }
 
 impl Renderer {

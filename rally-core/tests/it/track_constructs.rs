@@ -173,6 +173,7 @@ fn all_faults_are_reported_together() {
     let track = json!({
         "version": 3,
         "indices": [],
+        "dependencies": ["a", "b", "a"],
         "corpora": [{"name": "c", "documents": [{"source-file": "d.json"}]}],
         "operations": [{"name": "o", "operation-type": "search", "pages": "all", "mode": "fast"}],
         "challenges": [{"name": "c", "schedule": [{"operation": "o", "clients": 0}, {"parallel": {"tasks": [{}]}}, {}]}]
@@ -184,6 +185,7 @@ fn all_faults_are_reported_together() {
          /corpora/0/documents/0: `document-count` is missing\n\
          /operations/0/pages: must be an integer of at least 1, found \"all\"\n\
          /operations/0/mode: must be one of blocking, polling, found \"fast\"\n\
+         /dependencies/2: must not be there twice, found \"a\"\n\
          /challenges/0/schedule/0/clients: must be an integer of at least 1, found 0\n\
          /challenges/0/schedule/1/parallel/tasks/0: `operation` is missing\n\
          /challenges/0/schedule/2: `operation` or `parallel` is missing"

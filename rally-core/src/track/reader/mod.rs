@@ -116,10 +116,10 @@ impl<'a> Reader<'a> {
     /// Renders a file that the track names.
     fn render_file(&mut self, file: &Node<'_>) -> Value {
         let path = file.value().as_str().unwrap_or_default();
-        let rendered = self.renderer.assemble(path).and_then(|assembled| {
-            self.exposed.extend(self.renderer.undeclared(&assembled.source)?);
-            self.renderer.render(&assembled.source, Kind::Body)
-        });
+        let rendered = self
+            .renderer
+            .assemble(path)
+            .and_then(|assembled| self.renderer.render(&assembled.source, Kind::Body, &mut self.exposed));
         match rendered {
             Ok(rendered) => rendered.json,
             Err(error) => {

@@ -239,8 +239,7 @@ impl Reader<'_> {
                 _ => self.faults.push(member.fault("several tasks of the parallel element have this name")),
             }
         }
-        let mut params = node.value().as_object().cloned().unwrap_or_default();
-        params.shift_remove("tasks");
+        let params = all_but(node, "tasks");
         Parallel { declared_clients: clients(node), tasks, params }
     }
 
@@ -253,8 +252,7 @@ impl Reader<'_> {
         let inherited = parent.map(|parent| parent.timing).unwrap_or_default();
         let timing = Timing::read(node, &inherited);
         self.faults.extend(timing.conflicts().into_iter().map(|conflict| node.lack(conflict)));
-        let mut params = node.value().as_object().cloned().unwrap_or_default();
-        params.shift_remove("operation");
+        let params = all_but(node, "operation");
         let target_throughput = TargetThroughput::from_params(&params).unwrap_or_else(|error| {
             let at = ["target-interval", "target-throughput"].into_iter().find_map(|key| node.get(key));
             self.faults.push(at.unwrap_or(*node).fault(error.to_string()));
@@ -316,6 +314,12 @@ impl Reader<'_> {
             _ => false,
         }
     }
+}
+
+/// All members of an object but one.
+fn all_but(node: &Node<'_>, left_out: &str) -> JsonObject {
+    let members = node.value().as_object().into_iter().flatten().filter(|(key, _)| *key != left_out);
+    members.map(|(key, value)| (key.clone(), value.clone())).collect()
 }
 
 fn clients(node: &Node<'_>) -> Option<u32> {

@@ -2,6 +2,8 @@
 //!
 //! Members that are not listed are allowed everywhere.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 
 use crate::track::fault::{Fault, Node};
@@ -230,9 +232,18 @@ impl Schema {
         if elements.len() < minimum {
             self.faults.push(node.lack("must not be empty: leave it out, or add an element"));
         }
-        for (index, element) in node.elements().enumerate() {
-            if key != "schedule" && key != "tasks" && elements[..index].contains(element.value()) {
-                self.faults.push(element.fault("must not be there twice"));
+        // Tasks may repeat here; their names are looked at later.
+        let unique = key != "schedule" && key != "tasks";
+        let mut seen: HashMap<Option<&str>, Vec<&Value>> = HashMap::new();
+        for element in node.elements() {
+            if unique {
+                // What is equal has the same name, so that few have to be compared.
+                let name = element.value().get("name").unwrap_or(element.value()).as_str();
+                let others = seen.entry(name).or_default();
+                if others.contains(&element.value()) {
+                    self.faults.push(element.fault("must not be there twice"));
+                }
+                others.push(element.value());
             }
             each(self, &element);
         }

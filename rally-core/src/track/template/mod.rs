@@ -94,24 +94,25 @@ impl Renderer {
         assemble(self.files.as_ref(), "", SourceText::of_file(path, text), &self.limits)
     }
 
-    /// The variables that a template takes from outside.
-    pub(crate) fn undeclared(&self, source: &SourceText) -> Result<BTreeSet<String>, TemplateError> {
-        parse_checked(source.as_str(), "")
-            .map(|template| undeclared::undeclared(&template))
-            .map_err(|error| self.describe(&error, source, &Mutex::default()))
-    }
-
-    /// Renders a template and parses what it gives.
-    pub(crate) fn render(&self, source: &SourceText, kind: Kind) -> Result<Rendered, TemplateError> {
+    /// Renders a template and parses what it gives. The variables that it takes from outside are added to `exposed`.
+    pub(crate) fn render(
+        &self,
+        source: &SourceText,
+        kind: Kind,
+        exposed: &mut BTreeSet<String>,
+    ) -> Result<Rendered, TemplateError> {
         let included = Arc::new(Mutex::new(HashMap::new()));
         let name = source.locate(0).file;
+        let template =
+            parse_checked(source.as_str(), &name).map_err(|error| self.describe(&error, source, &included))?;
+        exposed.append(&mut undeclared::undeclared(&template));
         let mut env = self.environment(kind, included.clone());
-        let text = match evaluate(&env, &name, source.as_str()) {
+        let text = match evaluate(&env, &name, source.as_str(), &template) {
             Ok(text) => text,
             Err(error) => {
                 // Once more, now with the positions that debugging keeps.
                 env.set_debug(true);
-                let again = evaluate(&env, &name, source.as_str());
+                let again = evaluate(&env, &name, source.as_str(), &template);
                 return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
             }
         };
@@ -256,8 +257,8 @@ fn parse_checked<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, minijin
 }
 
 /// Runs a template with Python's operators.
-fn evaluate(env: &Environment<'_>, name: &str, source: &str) -> Result<String, minijinja::Error> {
-    let template = semantics::with_python_operators(&parse_checked(source, name)?, source);
+fn evaluate(env: &Environment<'_>, name: &str, source: &str, template: &Stmt<'_>) -> Result<String, minijinja::Error> {
+    let template = semantics::with_python_operators(template, source);
     let mut generator = CodeGenerator::new(name, source);
     generator.compile_stmt(&template);
     let (instructions, blocks) = generator.finish();

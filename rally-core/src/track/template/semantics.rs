@@ -112,7 +112,10 @@ pub(crate) fn check_imports(stmt: &Stmt<'_>) -> Result<(), Error> {
 
 /// Makes a tree with Python's operators. `source` is the text of the template.
 pub(crate) fn with_python_operators<'a>(template: &Stmt<'a>, source: &str) -> Stmt<'a> {
-    let mutable_literals = MUTATORS.iter().any(|method| source.contains(&format!(".{method}(")));
+    let mutable_literals = source.match_indices('(').any(|(end, _)| {
+        let before = source[..end].rsplit_once('.').map_or("", |(_, name)| name);
+        MUTATORS.contains(&before)
+    });
     Rewrite { mutable_literals }.statement(template)
 }
 
