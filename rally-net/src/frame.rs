@@ -95,25 +95,6 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<Bytes>,
     Ok(Some(body.freeze()))
 }
 
-/// Reads the body of the only frame of a stream, `None` if the stream is empty.
-///
-/// A QUIC stream that was read to its end is done with; dropped earlier, it still tells the peer to stop sending.
-///
-/// # Errors
-///
-/// As [`read`], and [`FrameError::TrailingBytes`] if anything follows.
-///
-/// # Cancel safety
-///
-/// As [`read`].
-pub async fn read_only<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<Bytes>, FrameError> {
-    let body = read(stream).await?;
-    match stream.read(&mut [0]).await? {
-        0 => Ok(body),
-        more => Err(FrameError::TrailingBytes(more)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::Pin;
@@ -146,15 +127,6 @@ mod tests {
         let error = block_on(read_all(&(MAX_FRAME as u32 + 1).to_le_bytes())).expect_err("too long");
         assert!(matches!(error, FrameError::TooLong { .. }), "{error}");
         assert!(matches!(encode(&vec![0_u8; MAX_FRAME + 1]), Err(FrameError::TooLong { .. })));
-    }
-
-    #[test]
-    fn the_only_frame_of_a_stream_is_followed_by_its_end() {
-        let frame = encode(&7_u8).expect("short");
-        assert_eq!(block_on(read_only(&mut &frame[..])).expect("one frame").as_deref(), Some(&[7][..]));
-        assert_eq!(block_on(read_only(&mut &[][..])).expect("no frame"), None);
-        let two = [frame.clone(), frame].concat();
-        assert!(matches!(block_on(read_only(&mut &two[..])), Err(FrameError::TrailingBytes(_))));
     }
 
     #[test]

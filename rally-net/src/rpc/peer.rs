@@ -72,11 +72,9 @@ impl Peer {
     pub async fn call<R: Request>(&self, request: &R, within: Duration) -> Result<R::Answer, CallError> {
         self.bounded::<R, _>(within, async {
             let mut stream = self.send(request, within).await?;
-            let body = frame::read_only(&mut stream).await.map_err(|error| self.broken(error))?;
-            let answer: Option<Result<R::Answer, Rejection>> = self.decode(body)?;
-            answer
-                .ok_or_else(|| self.broken(FrameError::Io(end_of_stream())))?
-                .map_err(|rejection| self.rejected(rejection))
+            let answer: Result<R::Answer, Rejection> =
+                self.receive(&mut stream).await?.ok_or_else(|| self.broken(FrameError::Io(end_of_stream())))?;
+            answer.map_err(|rejection| self.rejected(rejection))
         })
         .await
     }
@@ -135,10 +133,6 @@ impl Peer {
 
     async fn receive<T: DeserializeOwned>(&self, stream: &mut RecvStream) -> Result<Option<T>, CallError> {
         let body = frame::read(stream).await.map_err(|error| self.broken(error))?;
-        self.decode(body)
-    }
-
-    fn decode<T: DeserializeOwned>(&self, body: Option<Bytes>) -> Result<Option<T>, CallError> {
         body.map(|body| frame::decode(&body)).transpose().map_err(|error| self.broken(error))
     }
 

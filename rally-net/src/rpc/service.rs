@@ -183,7 +183,7 @@ impl Services {
 
     /// Reads one request from a fresh stream and serves it, until it is done or the peer cancels it.
     async fn serve_one(&self, caller: Caller, mut send: SendStream, mut receive: RecvStream) {
-        let Ok(Ok(Some(body))) = timeout(REQUEST_TIMEOUT, frame::read_only(&mut receive)).await else {
+        let Ok(Ok(Some(body))) = timeout(REQUEST_TIMEOUT, frame::read(&mut receive)).await else {
             debug!(peer = caller.peer.name(), "a request did not arrive whole");
             return;
         };
