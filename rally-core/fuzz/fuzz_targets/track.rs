@@ -29,14 +29,14 @@ fuzz_target!(|data: &[u8]| {
     };
     match load_track(Arc::new(files), &options) {
         Ok(loaded) => {
-            loaded.to_json();
+            let _ = loaded.to_json();
             let again = LoadOptions { name: loaded.track.name.clone(), ..LoadOptions::default() };
             if loaded.track.challenges.iter().all(|challenge| challenge.tasks().next().is_some()) {
                 let _ = load_track(Arc::new(loaded.track.to_files()), &again);
             }
         }
         Err(error) => {
-            error.to_json();
+            let _ = error.to_json();
         }
     }
 });
