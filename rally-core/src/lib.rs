@@ -9,18 +9,23 @@
 //!
 //! There is no async runtime, no socket, no HTTP, no clock and no process here. Time and randomness are handed in.
 
+pub mod allocation;
 mod content;
 mod host;
 mod id;
+pub mod metrics;
+pub mod race;
 mod role;
 #[cfg(any(test, feature = "test-util"))]
 pub mod sim;
 mod time;
 pub mod track;
 
+pub use allocation::{Allocation, ClientTask, Completion, TaskIndex};
 pub use content::{ContentHash, ParseContentHashError};
 pub use host::{Activity, HostFacts};
 pub use id::{Epoch, HostId, InvalidRaceId, JoinPoint, ParseHostIdError, RaceId};
+pub use race::{OnError, RacePlan};
 pub use role::coordinator::{Coordinator, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest};
 pub use role::driver::{DriverAssignment, DriverEvent, DriverEventKind, LoadDriver, Step};
 pub use role::error::{Role, RoleError, RoleErrorKind};

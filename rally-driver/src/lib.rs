@@ -1,1 +1,23 @@
 //! Interprets a track's schedule and applies the load.
+//!
+//! A [`Runner`] executes one operation, a [`ParamSource`] says with which parameters, and a [`Scheduler`] says when. The
+//! [`Registry`] knows them by name: those of Rally are there from the start, and a program adds its own.
+//!
+//! # What this crate leaves out
+//!
+//! It does not know who asked for the load nor what becomes of the samples.
+
+pub mod client;
+mod error;
+mod param_source;
+mod registry;
+mod runner;
+mod scheduler;
+mod timer;
+
+pub use error::{ErrorClass, RunnerError};
+pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};
+pub use registry::Registry;
+pub use runner::{InnerTiming, Outcome, Runner, RunnerSetup};
+pub use scheduler::{Scheduler, SchedulerSetup};
+pub use timer::{RequestTimer, Span};

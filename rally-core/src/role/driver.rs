@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{EventStream, Sequence, StopMode};
+use crate::allocation::TaskIndex;
+use crate::metrics::Interval;
 use crate::{ClusterTime, ContentHash, HostFacts, JoinPoint, RaceId, RoleError};
 
 /// Interprets a track and applies load with its share of the clients.
@@ -68,10 +70,12 @@ pub trait LoadDriver: Send + Sync + 'static {
 pub struct DriverAssignment {
     /// The race.
     pub race: RaceId,
-    /// The content of the bundle with the rendered track, its parameters and body files.
-    pub bundle: ContentHash,
+    /// The content of the [`RacePlan`](crate::RacePlan) as JSON.
+    pub plan: ContentHash,
     /// The clients of the race that this driver simulates, counted from 0 over all drivers.
     pub clients: Range<u32>,
+    /// Whether this driver runs the telemetry devices that ask the cluster under test; exactly one does.
+    pub telemetry: bool,
 }
 
 /// The tasks between two join points.
@@ -104,6 +108,26 @@ pub enum DriverEventKind {
     Reached {
         /// The join point.
         at: JoinPoint,
+    },
+    /// All clients here of a task that ends its step are done, while others may still run: by `completed-by` a task, the
+    /// coordinator waits for this from every driver that has clients of it; by `any`, the first one counts.
+    TaskCompleted {
+        /// The join point at the end of the step.
+        until: JoinPoint,
+        /// The task.
+        task: TaskIndex,
+    },
+    /// What was measured in the last second.
+    Measured(Box<Interval>),
+    /// Records of telemetry devices: a JSON array of metrics documents.
+    Telemetry {
+        /// The documents.
+        json: Vec<u8>,
+    },
+    /// Something that the user should see, as a sentence: data that is downloaded, a warning.
+    Noticed {
+        /// The sentence.
+        message: String,
     },
     /// A file of raw samples is complete and can be fetched.
     SegmentWritten {

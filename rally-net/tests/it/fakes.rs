@@ -188,5 +188,5 @@ pub(crate) fn race(id: &str) -> RaceId {
 }
 
 pub(crate) fn assignment(id: &str) -> DriverAssignment {
-    DriverAssignment { race: race(id), bundle: ContentHash::from_bytes([1; 32]), clients: 0..8 }
+    DriverAssignment { race: race(id), plan: ContentHash::from_bytes([1; 32]), clients: 0..8, telemetry: false }
 }

@@ -1,0 +1,68 @@
+//! What every role of a race needs to know of it.
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use crate::track::{Challenge, JsonObject, Track};
+
+/// What a failed request does to the race.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnError {
+    /// It is recorded, and the race goes on unless nothing answers at all.
+    #[default]
+    Continue,
+    /// It ends the race.
+    Abort,
+    /// It is recorded, and the race goes on whatever it was.
+    ContinueOnNetwork,
+}
+
+/// A race as it is sent to load drivers, as JSON: the track with everything that its files said, and all options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RacePlan {
+    /// The track, with filters and test mode applied.
+    pub track: Track,
+    /// The name of the challenge to run.
+    pub challenge: String,
+    /// The clusters under test by name, each with its hosts as `host:port` or URL. Ordinary operations use `default`.
+    pub target_hosts: IndexMap<String, Vec<String>>,
+    /// Client options by cluster.
+    pub client_options: IndexMap<String, JsonObject>,
+    /// What a failed request does.
+    pub on_error: OnError,
+    /// Whether assertions of operations are evaluated.
+    pub enable_assertions: bool,
+    /// Whether the race only tries the track out.
+    pub test_mode: bool,
+    /// Whether every client runs its task against all clusters at the same time.
+    pub multi_cluster: bool,
+    /// Whether nothing may be downloaded.
+    pub offline: bool,
+    /// The version of the cluster under test, such as `8.15.0`, or `serverless`, if it is known.
+    pub distribution_version: Option<String>,
+    /// The flavor of the cluster under test, such as `default`, `oss` or `serverless`, if it is known.
+    pub distribution_flavor: Option<String>,
+    /// Whether the user operates the serverless project.
+    pub serverless_operator: bool,
+    /// Telemetry devices to use in addition to those that are always on.
+    pub telemetry: Vec<String>,
+    /// Parameters of telemetry devices.
+    pub telemetry_params: JsonObject,
+    /// Bytes of raw samples that a driver may keep on its disk; none are written if it is 0.
+    pub sample_bytes: u64,
+}
+
+impl RacePlan {
+    /// The challenge to run; none if the track has none of this name.
+    #[must_use]
+    pub fn challenge(&self) -> Option<&Challenge> {
+        self.track.challenge(&self.challenge)
+    }
+
+    /// Whether the cluster under test is a serverless project.
+    #[must_use]
+    pub fn is_serverless(&self) -> bool {
+        self.distribution_flavor.as_deref() == Some("serverless")
+    }
+}

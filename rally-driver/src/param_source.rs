@@ -1,0 +1,83 @@
+//! Parameter sources: what an operation is executed with.
+
+use std::ops::Deref;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rally_core::RacePlan;
+use rally_core::track::{JsonObject, Task};
+
+use crate::RunnerError;
+
+/// The parameters of one execution: a JSON object, and perhaps a body that is too large to be one.
+///
+/// A source that gives the same parameters each time gives the same [`Rc`] each time, so that a runner prepares its
+/// request only once.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params {
+    /// The parameters by name.
+    pub values: Rc<JsonObject>,
+    /// A body that is ready to be sent, such as that of a bulk request.
+    pub body: Option<Bytes>,
+    /// Documents in that body.
+    pub documents: u64,
+}
+
+impl Deref for Params {
+    type Target = JsonObject;
+
+    fn deref(&self) -> &JsonObject {
+        &self.values
+    }
+}
+
+impl From<JsonObject> for Params {
+    fn from(values: JsonObject) -> Self {
+        Self { values: Rc::new(values), ..Self::default() }
+    }
+}
+
+/// The part of a task's work that one client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Partition {
+    /// Which of the task's clients it is, counted from 0.
+    pub index: u32,
+    /// How many clients the task has.
+    pub total: u32,
+}
+
+/// What a parameter source is made from. One is made for every client of a task.
+#[derive(Clone, Debug)]
+pub struct ParamSourceSetup {
+    /// The race.
+    pub plan: Arc<RacePlan>,
+    /// The task, with its operation and the operation's parameters.
+    pub task: Arc<Task>,
+    /// The client's part.
+    pub partition: Partition,
+    /// Where the corpora are.
+    pub data_dir: Arc<std::path::Path>,
+    /// Differs between races, tasks and clients, and is the same when a race is repeated with its id.
+    pub seed: u64,
+}
+
+/// Gives the parameters of each execution of an operation.
+pub trait ParamSource {
+    /// The parameters of the next execution; none if the source is exhausted, which ends the client's task.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError`] ends the race.
+    fn next(&mut self) -> Result<Option<Params>, RunnerError>;
+
+    /// Whether it goes on for ever, so that the task decides how long it runs.
+    fn is_infinite(&self) -> bool {
+        true
+    }
+
+    /// How much of it is used up, from 0 to 1, if it can tell.
+    fn progress(&self) -> Option<f64> {
+        None
+    }
+}

@@ -1,0 +1,105 @@
+//! Runners: how an operation is executed.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rally_core::RacePlan;
+use rally_core::track::{JsonObject, Task};
+
+use crate::client::Clients;
+use crate::{Params, Partition, RequestTimer, RunnerError, Span};
+
+/// What one execution did.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Work that was done, in `unit`.
+    pub weight: u64,
+    /// What is counted: `ops`, `docs`, `pages`, `byte`.
+    pub unit: Cow<'static, str>,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// The throughput in units per second, if the runner knows better than the driver.
+    pub throughput: Option<f64>,
+    /// Stays with the sample: `hits`, `took`, `error-type` and the like.
+    pub meta: JsonObject,
+    /// The operations inside a composite one.
+    pub inner: Vec<InnerTiming>,
+}
+
+impl Default for Outcome {
+    /// One operation that succeeded.
+    fn default() -> Self {
+        Self {
+            weight: 1,
+            unit: Cow::Borrowed("ops"),
+            success: true,
+            throughput: None,
+            meta: JsonObject::new(),
+            inner: Vec::new(),
+        }
+    }
+}
+
+/// An operation inside a composite one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InnerTiming {
+    /// Its name.
+    pub operation: String,
+    /// Its type.
+    pub operation_type: String,
+    /// When it was sent and answered.
+    pub span: Span,
+    /// Whether it succeeded.
+    pub success: bool,
+    /// What its runner says of it.
+    pub meta: JsonObject,
+}
+
+/// What a runner is made from. One is made for every client of a task.
+#[derive(Clone, Debug)]
+pub struct RunnerSetup {
+    /// The race.
+    pub plan: Arc<RacePlan>,
+    /// The task.
+    pub task: Arc<Task>,
+    /// The client's part of the task.
+    pub partition: Partition,
+    /// Connections to the clusters under test, this client's own.
+    pub clients: Rc<Clients>,
+    /// Marks the requests of an execution. The HTTP clients do so by themselves.
+    pub timer: Rc<RequestTimer>,
+}
+
+/// Executes one operation for one client.
+///
+/// Everything of one client stays on one thread, so nothing here needs to be `Send`. Dropping a runner ends whatever it
+/// has open.
+#[async_trait(?Send)]
+pub trait Runner {
+    /// Makes a request of parameters, before the clock starts. It is called when parameters differ from those before,
+    /// and at least once before [`Runner::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError`] ends the race.
+    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError>;
+
+    /// Executes the operation once, with the parameters that were prepared last.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError::Transport`] and [`RunnerError::Api`] are samples that failed; everything else ends the race.
+    async fn run(&mut self) -> Result<Outcome, RunnerError>;
+
+    /// How much is done, from 0 to 1, for runners that end their task by themselves; 1 ends it. None for all others.
+    fn progress(&self) -> Option<f64> {
+        None
+    }
+
+    /// Whether the runner ends its task by itself, through [`Runner::progress`].
+    fn is_self_terminating(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,49 @@
+//! Marks when requests start and end, for whoever measures.
+
+use std::cell::Cell;
+
+/// First start and last end of the requests of one execution, in nanoseconds of the driver's monotonic clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first byte was written.
+    pub sent: u64,
+    /// The last byte was read.
+    pub received: u64,
+}
+
+/// Collects the [`Span`] of one execution. The HTTP client marks it by itself; a runner for another protocol calls
+/// [`RequestTimer::sent`] and [`RequestTimer::received`] around each of its requests.
+#[derive(Debug, Default)]
+pub struct RequestTimer {
+    sent: Cell<Option<u64>>,
+    received: Cell<u64>,
+}
+
+impl RequestTimer {
+    /// Now, in nanoseconds of the driver's monotonic clock.
+    #[must_use]
+    pub fn now() -> u64 {
+        use std::sync::OnceLock;
+        use std::time::Instant;
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+    }
+
+    /// A request starts now. Only the first one of an execution counts.
+    pub fn sent(&self) {
+        if self.sent.get().is_none() {
+            self.sent.set(Some(Self::now()));
+        }
+    }
+
+    /// A request ends now: its last byte was read, or it failed. The last one counts.
+    pub fn received(&self) {
+        self.received.set(Self::now());
+    }
+
+    /// Takes what was marked and makes ready for the next execution. None if no request was marked.
+    pub fn take(&self) -> Option<Span> {
+        let sent = self.sent.take()?;
+        Some(Span { sent, received: self.received.take().max(sent) })
+    }
+}
