@@ -15,6 +15,7 @@ pub mod cli;
 mod console;
 mod control;
 mod daemon;
+pub mod demo;
 mod duration;
 mod exit;
 mod instance;
