@@ -45,6 +45,11 @@ impl Comparison {
         Self { ratios: self.ratios.iter().rev().map(|ratio| 1.0 / ratio).collect() }
     }
 
+    /// How many rounds there were.
+    pub const fn rounds(&self) -> usize {
+        self.ratios.len()
+    }
+
     /// The ratio of the round in the middle.
     pub fn median(&self) -> f64 {
         self.ratios[self.ratios.len() / 2]

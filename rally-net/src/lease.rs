@@ -110,14 +110,14 @@ pub enum LeaseEnd {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AcquireError {
     /// Another holder has it.
-    #[error("the {resource} is taken by {by}")]
+    #[error("the {resource} is taken by {by}, since {} s ago", held_for.as_secs())]
     Held {
         /// The role that was asked for.
         resource: Role,
         /// Who has it.
         by: Holder,
-        /// Since when.
-        since: Instant,
+        /// How long it has had it by now.
+        held_for: Duration,
     },
     /// A later start of the same owner is known.
     #[error("a later start of {host}, number {known}, is known")]
@@ -176,7 +176,8 @@ impl LeaseTable {
         let term = term.min(MAX_LEASE_TERM);
         if let Some(granted) = self.leases.get_mut(&resource) {
             if granted.holder != holder || granted.until <= now {
-                return Err(AcquireError::Held { resource, by: granted.holder.clone(), since: granted.since });
+                let held_for = now.saturating_duration_since(granted.since);
+                return Err(AcquireError::Held { resource, by: granted.holder.clone(), held_for });
             }
             granted.term = term;
             granted.until = now + term;
@@ -288,8 +289,10 @@ mod tests {
         let mut table = LeaseTable::new(Epoch(1));
         table.acquire(now, Role::LoadDriver, holder(1, "race 1"), TERM).unwrap();
         let refused = table.acquire(now + TERM / 2, Role::LoadDriver, holder(1, "race 2"), TERM).unwrap_err();
-        assert_eq!(refused, AcquireError::Held { resource: Role::LoadDriver, by: holder(1, "race 1"), since: now });
-        assert_eq!(refused.to_string(), format!("the load driver is taken by {COORDINATOR} for race 1"));
+        let held_for = TERM / 2;
+        assert_eq!(refused, AcquireError::Held { resource: Role::LoadDriver, by: holder(1, "race 1"), held_for });
+        let said = format!("the load driver is taken by {COORDINATOR} for race 1, since 5 s ago");
+        assert_eq!(refused.to_string(), said);
         table.acquire(now, Role::Provisioner, holder(1, "race 2"), TERM).unwrap();
     }
 

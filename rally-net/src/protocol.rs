@@ -94,7 +94,7 @@ pub struct Joined {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum JoinRefusal {
     /// The token is not good.
-    #[error("{0}; make a new one with `rallyd token` on the coordinator")]
+    #[error("{0}")]
     Token(String),
     /// The clocks are too far apart.
     #[error("{0}")]

@@ -99,7 +99,10 @@ pub struct Session(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RefuseReason {
     /// The host is connected from another address: this machine is a copy of that one, or its address has just changed.
-    #[error("a host with the same identity is connected from {address}: if this machine is a copy, let it join anew")]
+    #[error(
+        "a host with the same identity is connected from {address}: if this machine is a copy, delete `identity.pem` in \
+         this host's directory and start it with a token"
+    )]
     SameIdentityElsewhere {
         /// Where the other one is.
         address: SocketAddr,
@@ -107,7 +110,7 @@ pub enum RefuseReason {
     /// A later start of the same host is known.
     #[error(
         "a later start of this host, number {known}, is known: if this machine is a copy or was restored from a backup, \
-         let it join anew"
+         delete `identity.pem` in this host's directory and start it with a token"
     )]
     OldEpoch {
         /// The latest epoch that the coordinator knows.

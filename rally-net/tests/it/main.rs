@@ -6,6 +6,7 @@ mod cluster;
 mod fakes;
 mod identity;
 mod network;
+mod offload;
 mod relay;
 mod requests;
 mod roles;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rally_net::JoinToken;
 
-use crate::lab::{Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, Said, note, within};
+use crate::lab::{Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, Said, note, report, within};
 
 /// The start was refused with that sentence, and no daemon is left.
 fn assert_refused(host: &Host, said: &Said, sentence: &str) {
@@ -31,6 +31,7 @@ fn a_host_without_a_good_token_is_told_why_it_cannot_join() {
     let refused = |token: &str, sentence: &str| {
         let said = stranger.try_start(&[&follow, &format!("--token={token}")]);
         assert_refused(stranger, &said, sentence);
+        assert!(said.stderr.matches("rallyd token").count() <= 1, "advice is given once: {}", said.stderr);
         // It is not by a certificate from before that it is let in or refused.
         stranger.forget();
     };
@@ -106,6 +107,7 @@ fn a_second_host_with_the_same_identity_is_refused_and_the_first_goes_on() {
     copy_identity(&original.instance(), &copy.instance());
     let said = copy.try_start(&[&follow]);
     assert_refused(copy, &said, &format!("a host with the same identity is connected from {}", original.ip));
+    assert!(said.stderr.contains("delete `identity.pem` in this host's directory"), "{}", said.stderr);
     let after = original.running();
     assert_eq!((before.pid(), after.link()), (after.pid(), "connected"));
     assert_eq!(coordinator.changes(before.id()), ["Joined"]);
@@ -126,7 +128,7 @@ fn a_host_whose_clock_is_hours_off_is_told_so() {
     let lab = Lab::<2>::new(test);
     let [coordinator, member] = &lab.hosts;
     let Some(library) = faketime(member) else {
-        println!("skipped: {test} needs faketime");
+        report(&format!("skipped: {test} needs faketime"));
         return;
     };
     coordinator.start(&[]);

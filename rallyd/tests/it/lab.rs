@@ -4,6 +4,7 @@
 //! also by a panic, takes its processes, namespaces and files with it.
 
 use std::fs;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -88,7 +89,7 @@ impl<const N: usize> Lab<N> {
         match namespaces() {
             Ok(()) => Some(Self::in_namespaces(test, family)),
             Err(reason) => {
-                println!("skipped: {test} needs network namespaces ({reason})");
+                report(&format!("skipped: {test} needs network namespaces ({reason})"));
                 None
             }
         }
@@ -96,14 +97,14 @@ impl<const N: usize> Lab<N> {
 
     /// Hosts at addresses of the loopback network, of which every lab has others.
     pub(crate) fn on_loopback(test: &str, reason: &str) -> Self {
-        println!("{test}: on loopback addresses ({reason})");
+        report(&format!("ran: {test} on loopback addresses ({reason})"));
         let process = u8::try_from(std::process::id() % 250).unwrap();
         let lab = number();
         Self::with_hosts(None, |index| (IpAddr::from([127, 1 + lab, process, index]), None))
     }
 
     fn in_namespaces(test: &str, family: Family) -> Self {
-        println!("{test}: in network namespaces");
+        report(&format!("ran: {test} in network namespaces"));
         let prefix = format!("rally-{}-{}", std::process::id(), number());
         let namespace = |index: u8| format!("{prefix}-{index}");
         let address = |index: u8| match family {
@@ -438,6 +439,11 @@ impl Status {
     pub(crate) fn sees(&self, host: &Host) -> Option<&str> {
         self.record(host)?["state"].as_str()
     }
+}
+
+/// Says how a test was run or that it was not, also if it passes: what `println!` writes is shown of failed tests only.
+pub(crate) fn report(text: &str) {
+    writeln!(io::stderr(), "{text}").unwrap();
 }
 
 /// Says what the current test has found out; tests that run at the same time mix their lines.
