@@ -75,10 +75,12 @@ impl Drop for StandIn {
     }
 }
 
+type SharedIndex = Arc<RwLock<Index>>;
+
 /// What all requests work on.
 #[derive(Debug, Default)]
 struct Cluster {
-    indices: RwLock<BTreeMap<String, Arc<RwLock<Index>>>>,
+    indices: RwLock<BTreeMap<String, SharedIndex>>,
     requests: AtomicU64,
     counters: Counters,
 }
@@ -95,7 +97,7 @@ struct Counters {
 
 impl Cluster {
     /// The indices that a request names: a list, patterns with `*`, or `_all`. A name without a pattern must exist.
-    fn select(&self, names: &str) -> Result<Vec<(String, Arc<RwLock<Index>>)>, String> {
+    fn select(&self, names: &str) -> Result<Vec<(String, SharedIndex)>, String> {
         let indices = self.indices.read().unwrap_or_else(PoisonError::into_inner);
         let mut selected = Vec::new();
         for name in names.split(',') {
@@ -122,7 +124,7 @@ impl Cluster {
     }
 
     /// The index of this name, made if it is not there.
-    fn index(&self, name: &str) -> Arc<RwLock<Index>> {
+    fn index(&self, name: &str) -> SharedIndex {
         self.create(name);
         let indices = self.indices.read().unwrap_or_else(PoisonError::into_inner);
         // Another request may have deleted it meanwhile; what is written now goes with it.

@@ -18,7 +18,7 @@ pub(super) enum Query {
     Terms { field: String, values: Vec<String> },
     Range { field: String, bounds: Vec<(Bound, Value)> },
     Exists { field: String },
-    Bool { must: Vec<Query>, should: Vec<Query>, must_not: Vec<Query> },
+    Bool { must: Vec<Self>, should: Vec<Self>, must_not: Vec<Self> },
 }
 
 #[derive(Clone, Copy, Debug)]
