@@ -52,7 +52,11 @@ fn main() -> Result<()> {
 
 fn report(subject: &str, target: &str, comparison: &Comparison) {
     let (low, high) = comparison.quartiles();
-    println!("{subject:<62} {target:>7} {:>7.2}   {low:.2} to {high:.2} of {}", comparison.median(), comparison.rounds());
+    println!(
+        "{subject:<62} {target:>7} {:>7.2}   {low:.2} to {high:.2} of {}",
+        comparison.median(),
+        comparison.rounds()
+    );
 }
 
 /// The time that a number of heartbeats takes in a cluster of so many hosts.
