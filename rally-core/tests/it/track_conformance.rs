@@ -99,7 +99,7 @@ fn real_tracks_load_to_what_rally_makes_of_them() {
     let Some(root) = root() else {
         // Not by `println!`, whose text is shown of failed tests only.
         let said = "skipped: real_tracks_load_to_what_rally_makes_of_them needs ../shared/conformance";
-        writeln!(std::io::stderr(), "{said}").unwrap();
+        writeln!(std::io::stderr().lock(), "{said}").unwrap();
         return;
     };
     let cases: Value = serde_json::from_reader(File::open(root.join("cases.json")).unwrap()).unwrap();

@@ -443,7 +443,7 @@ impl Status {
 
 /// Says how a test was run or that it was not, also if it passes: what `println!` writes is shown of failed tests only.
 pub(crate) fn report(text: &str) {
-    writeln!(io::stderr(), "{text}").unwrap();
+    writeln!(io::stderr().lock(), "{text}").unwrap();
 }
 
 /// Says what the current test has found out; tests that run at the same time mix their lines.
