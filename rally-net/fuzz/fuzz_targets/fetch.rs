@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, repeat};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 
-/// In bytes: two groups of 256 KiB, and a shorter one.
-const LENGTH: usize = (512 << 10) + 12_345;
+/// In bytes: two groups of 1 MiB, and a shorter one.
+const LENGTH: usize = (2 << 20) + 12_345;
 
 /// What is fetched, and what an honest source says about it.
 struct Content {
@@ -39,7 +39,7 @@ static CONTENT: LazyLock<Content> = LazyLock::new(|| {
 #[derive(Arbitrary, Clone, Debug)]
 struct Liar {
     claim: Claim,
-    /// Which bytes it changes.
+    /// Which bytes it changes, counted around the content.
     changes: Vec<(u32, u8)>,
     /// After how many bytes a read ends; it goes on for ever otherwise.
     end: Option<u32>,
@@ -93,7 +93,7 @@ impl Source for Liar {
         let start = range.start.min(LENGTH as u64) as usize;
         let mut bytes = CONTENT.bytes[start..].to_vec();
         for (at, change) in &self.changes {
-            if let Some(byte) = (*at as usize).checked_sub(start).and_then(|at| bytes.get_mut(at)) {
+            if let Some(byte) = (*at as usize % LENGTH).checked_sub(start).and_then(|at| bytes.get_mut(at)) {
                 *byte ^= change;
             }
         }
