@@ -101,8 +101,19 @@ impl Renderer {
         kind: Kind,
         exposed: &mut BTreeSet<String>,
     ) -> Result<Rendered, TemplateError> {
-        let included = Arc::new(Mutex::new(HashMap::new()));
         let name = source.locate(0).file;
+        // Bodies of indices are often large and plain; there is nothing to render in them.
+        if !["{{", "{%", "{#"].iter().any(|opening| source.as_str().contains(opening)) {
+            return match serde_json::from_str(source.as_str()) {
+                Ok(json) => Ok(Rendered { json }),
+                Err(error) => {
+                    let error = JsonError::new(&name, source.as_str(), &error);
+                    let origin = Some(source.locate(error.offset));
+                    Err(TemplateError::Json(Box::new(error.with_origin(origin))))
+                }
+            };
+        }
+        let included = Arc::new(Mutex::new(HashMap::new()));
         let template =
             parse_checked(source.as_str(), &name).map_err(|error| self.describe(&error, source, &included))?;
         exposed.append(&mut undeclared::undeclared(&template));

@@ -113,8 +113,8 @@ pub(crate) fn check_imports(stmt: &Stmt<'_>) -> Result<(), Error> {
 /// Makes a tree with Python's operators. `source` is the text of the template.
 pub(crate) fn with_python_operators<'a>(template: &Stmt<'a>, source: &str) -> Stmt<'a> {
     let mutable_literals = source.match_indices('(').any(|(end, _)| {
-        let before = source[..end].rsplit_once('.').map_or("", |(_, name)| name);
-        MUTATORS.contains(&before)
+        let called = |name: &&str| source[..end].strip_suffix(name).is_some_and(|before| before.ends_with('.'));
+        MUTATORS.iter().any(called)
     });
     Rewrite { mutable_literals }.statement(template)
 }
