@@ -1,6 +1,8 @@
 //! Length-bounded frames: a little-endian `u32` with the length of the body, then the body in postcard's encoding.
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use quinn::RecvStream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncRead, AsyncReadExt};
@@ -93,6 +95,12 @@ pub async fn read<R: AsyncRead + Unpin>(stream: &mut R) -> Result<Option<Bytes>,
         }
     }
     Ok(Some(body.freeze()))
+}
+
+/// Takes the end of a stream whose last frame was read, if it is there already, as it is when it came in one packet with
+/// the frame. Dropping a stream before its end sends the peer a needless request to stop.
+pub(crate) fn take_end(stream: &mut RecvStream) {
+    let _ = stream.read_chunk(1, true).now_or_never();
 }
 
 #[cfg(test)]

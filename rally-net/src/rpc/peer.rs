@@ -74,6 +74,7 @@ impl Peer {
             let mut stream = self.send(request, within).await?;
             let answer: Result<R::Answer, Rejection> =
                 self.receive(&mut stream).await?.ok_or_else(|| self.broken(FrameError::Io(end_of_stream())))?;
+            frame::take_end(&mut stream);
             answer.map_err(|rejection| self.rejected(rejection))
         })
         .await

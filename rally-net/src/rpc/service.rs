@@ -187,6 +187,7 @@ impl Services {
             debug!(peer = caller.peer.name(), "a request did not arrive whole");
             return;
         };
+        frame::take_end(&mut receive);
         let Ok((head, rest)) = postcard::take_from_bytes::<Head<'_>>(&body) else {
             return send_last(&mut send, frame::encode(&Err::<(), _>(Rejection::Malformed))).await;
         };
