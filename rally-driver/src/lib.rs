@@ -8,16 +8,26 @@
 //! It does not know who asked for the load nor what becomes of the samples.
 
 pub mod client;
+mod driver;
+mod engine;
 mod error;
+mod events;
 mod param_source;
+mod recorder;
 mod registry;
 mod runner;
 mod scheduler;
+mod segment;
+mod task_run;
+#[cfg(test)]
+mod testing;
 mod timer;
 
+pub use driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, local_clock};
 pub use error::{ErrorClass, RunnerError};
 pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};
 pub use registry::Registry;
 pub use runner::{InnerTiming, Outcome, Runner, RunnerSetup};
 pub use scheduler::{Scheduler, SchedulerSetup};
+pub use task_run::{TaskReport, TaskRun, TaskRunError};
 pub use timer::{RequestTimer, Span};
