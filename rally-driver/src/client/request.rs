@@ -1,8 +1,10 @@
-//! Requests that are ready to be sent, and their answers.
+//! Requests, as operations make them and as they are sent, and their answers.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{HeaderMap, Method, Uri};
 
 /// The body of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,14 +18,14 @@ pub enum Body {
     Ndjson(Bytes),
 }
 
-/// One request, made before the clock starts. It may be sent many times.
+/// A request as an operation makes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The method, such as `GET`.
     pub method: &'static str,
     /// Path and query, percent-encoded.
     pub path: String,
-    /// Further headers.
+    /// Further headers; they take the place of the client's own.
     pub headers: Vec<(String, String)>,
     /// The body.
     pub body: Body,
@@ -39,6 +41,26 @@ impl Request {
     pub fn new(method: &'static str, path: impl Into<String>) -> Self {
         Self { method, path: path.into(), headers: Vec::new(), body: Body::Empty, timeout: None, ignore: Vec::new() }
     }
+
+    /// The same request with a JSON body.
+    #[must_use]
+    pub fn json(mut self, body: impl Into<Bytes>) -> Self {
+        self.body = Body::Json(body.into());
+        self
+    }
+}
+
+/// A request that is ready to be sent as often as wanted; made by [`Client::prepare`](super::Client::prepare).
+#[derive(Clone, Debug)]
+pub struct PreparedRequest {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) timeout: Duration,
+    pub(super) ignore: Rc<[u16]>,
+    /// The answer, if it is given without any network.
+    pub(super) answer: Option<Bytes>,
 }
 
 /// An answer, read to its end and decompressed.

@@ -29,7 +29,14 @@ use crate::{
 /// [`TaskError`] ends the race.
 pub(crate) async fn run_client(step: Rc<WorkerStep>, client: u32, tasks: Vec<ClientTask>) -> Result<(), TaskError> {
     let timer = Rc::new(RequestTimer::default());
-    let clients = Rc::new(Clients::default());
+    let clients = match Clients::new(&step.race.plan, client, &timer) {
+        Ok(clients) => Rc::new(clients),
+        Err(error) => {
+            let Some(allocated) = tasks.first() else { return Ok(()) };
+            return Err(TaskError::failed(step.race.task(allocated.task), client, error.into()));
+        }
+    };
+    clients.warm_up().await;
     for (column, allocated) in tasks.into_iter().enumerate() {
         let task = step.race.task(allocated.task);
         if !step.ends(allocated.task) {

@@ -1,5 +1,6 @@
 //! The crate as its users see it.
 
+mod client;
 mod driver;
 mod engine;
 mod fixture;

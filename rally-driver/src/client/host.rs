@@ -1,0 +1,101 @@
+//! A host of a cluster under test, and whether it answers.
+
+use std::cell::Cell;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How long a host is put aside after its first failure; the time doubles with each further one.
+const FIRST_BREAK: Duration = Duration::from_secs(1);
+
+/// The longest time that a host is put aside.
+const LONGEST_BREAK: Duration = Duration::from_secs(30);
+
+const DEFAULT_PORT: u16 = 9200;
+
+/// Where one node of the cluster answers.
+#[derive(Debug)]
+pub(super) struct Host {
+    pub(super) name: String,
+    pub(super) port: u16,
+    pub(super) tls: bool,
+    /// A path that all requests begin with, such as that of a proxy. Without a slash at its end.
+    pub(super) prefix: String,
+    failures: Cell<u32>,
+    aside_until: Cell<Option<Instant>>,
+}
+
+impl Host {
+    /// Reads `host`, `host:port`, `[::1]:9200` or a URL.
+    pub(super) fn parse(text: &str, use_ssl: bool) -> Option<Self> {
+        let (tls, rest) = match text.split_once("://") {
+            Some(("https", rest)) => (true, rest),
+            Some(("http", rest)) => (use_ssl, rest),
+            Some(_) => return None,
+            None => (use_ssl, text),
+        };
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let authority: http::uri::Authority = authority.parse().ok()?;
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+        let prefix = path.trim_end_matches('/');
+        Some(Self {
+            name: (!name.is_empty()).then_some(name)?,
+            port: authority.port_u16().unwrap_or(DEFAULT_PORT),
+            tls,
+            prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
+            failures: Cell::new(0),
+            aside_until: Cell::new(None),
+        })
+    }
+
+    /// Puts the host aside for a while.
+    pub(super) fn failed(&self) {
+        let failures = self.failures.get();
+        let pause = FIRST_BREAK.saturating_mul(1 << failures.min(5)).min(LONGEST_BREAK);
+        self.failures.set(failures + 1);
+        self.aside_until.set(Some(Instant::now() + pause));
+    }
+
+    pub(super) fn answered(&self) {
+        if self.aside_until.take().is_some() {
+            self.failures.set(0);
+        }
+    }
+
+    /// Until when the host is put aside; none if it may be asked.
+    pub(super) fn aside_until(&self) -> Option<Instant> {
+        self.aside_until.get()
+    }
+
+    /// The value of the header `host`.
+    pub(super) fn authority(&self) -> String {
+        let Self { name, port, .. } = self;
+        if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.authority())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_come_with_and_without_scheme_port_and_path() {
+        for (text, use_ssl, expected) in [
+            ("localhost", false, Some(("localhost", 9200, false, ""))),
+            ("10.0.0.1:39200", true, Some(("10.0.0.1", 39200, true, ""))),
+            ("https://es.example.org:443/cluster/", false, Some(("es.example.org", 443, true, "/cluster"))),
+            ("http://[::1]:9201", false, Some(("::1", 9201, false, ""))),
+            ("ftp://x", false, None),
+            (":9200", false, None),
+        ] {
+            let host = Host::parse(text, use_ssl);
+            let found = host.as_ref().map(|host| (host.name.as_str(), host.port, host.tls, host.prefix.as_str()));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+}
