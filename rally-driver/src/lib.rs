@@ -8,21 +8,25 @@
 //! It does not know who asked for the load nor what becomes of the samples.
 
 pub mod client;
+mod corpus;
 mod driver;
 mod engine;
 mod error;
 mod events;
+mod operation;
 mod param_source;
 mod recorder;
 mod registry;
 mod runner;
 mod scheduler;
 mod segment;
+mod source;
 mod task_run;
 #[cfg(test)]
 mod testing;
 mod timer;
 
+pub use corpus::CorpusError;
 pub use driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, local_clock};
 pub use error::{ErrorClass, RunnerError};
 pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};

@@ -36,6 +36,15 @@ impl Registry {
         Self::default()
     }
 
+    /// A registry with the runners and parameter sources that Rally has.
+    #[must_use]
+    pub fn rally() -> Self {
+        let mut registry = Self::default();
+        crate::operation::register(&mut registry);
+        crate::source::register(&mut registry);
+        registry
+    }
+
     /// Runs operations of this type. It takes the place of a runner of the same name.
     pub fn register_runner<R: Runner + 'static>(
         &mut self,

@@ -1,0 +1,32 @@
+//! The runners of Rally's operation types.
+
+mod admin;
+mod bulk;
+mod request;
+mod retry;
+mod sleep;
+mod stored;
+
+use crate::{Registry, RunnerError, RunnerSetup};
+
+/// Registers all of them.
+pub(crate) fn register(registry: &mut Registry) {
+    registry.register_runner("bulk", |setup| Ok(bulk::Bulk::new(setup)?));
+    registry.register_runner("sleep", |setup| Ok(sleep::Sleep::new(setup)));
+    for name in ["search", "raw-request"] {
+        registry.register_runner(name, |setup| Ok(stored::StoredRequest::new(setup)?));
+    }
+    for name in admin::NAMES {
+        registry.register_runner(name, |setup| retry::Retry::new(setup, admin::Admin::new(setup)?));
+    }
+}
+
+/// A parameter that must be there.
+fn missing(setup: &RunnerSetup, parameter: &str) -> RunnerError {
+    RunnerError::MissingParameter { operation: setup.task.operation.name.clone(), parameter: parameter.to_owned() }
+}
+
+/// A parameter that makes no sense.
+fn invalid(setup: &RunnerSetup, problem: impl Into<String>) -> RunnerError {
+    RunnerError::InvalidParameter { operation: setup.task.operation.name.clone(), problem: problem.into() }
+}

@@ -1,0 +1,64 @@
+//! Parameters of searches.
+
+use rally_core::track::{JsonObject, Track};
+use serde_json::{Value, json};
+
+use super::{Fixed, invalid, missing};
+use crate::{ParamSourceSetup, RunnerError};
+
+/// What reaches the runner, beside the index.
+const KEYS: [&str; 13] = [
+    "body",
+    "cache",
+    "detailed-results",
+    "request-params",
+    "response-compression-enabled",
+    "pages",
+    "results-per-page",
+    "with-point-in-time-from",
+    "assertions",
+    "request-timeout",
+    "headers",
+    "opaque-id",
+    "ignore",
+];
+
+/// The operation's own parameters, with the only index or data stream of the track as the default target.
+pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
+    let (task, given) = (&setup.task, &setup.task.operation.params);
+    if given.contains_key("type") {
+        return Err(invalid(task, "`type` is gone; mapping types do not exist any more"));
+    }
+    let index = given.get("index").or_else(|| given.get("data-stream")).cloned();
+    let index = index.or_else(|| only_target(&setup.plan.track)).ok_or_else(|| missing(task, "index"))?;
+    let mut values = JsonObject::new();
+    values.insert("index".to_owned(), index);
+    for key in KEYS {
+        if let Some(value) = given.get(key) {
+            values.insert(key.to_owned(), value.clone());
+        }
+    }
+    for (key, default) in [
+        ("body", Value::Null),
+        ("detailed-results", json!(false)),
+        ("request-params", json!({})),
+        ("response-compression-enabled", json!(true)),
+    ] {
+        values.entry(key).or_insert(default);
+    }
+    let is_true = |key: &str| values.get(key).and_then(Value::as_bool) == Some(true);
+    if values.contains_key("assertions") && !is_true("detailed-results") && !values.contains_key("pages") {
+        return Err(invalid(task, "`assertions` need `\"detailed-results\": true`"));
+    }
+    values.insert("operation-type".to_owned(), json!(task.operation.operation_type.as_str()));
+    Ok(Fixed::new(values))
+}
+
+/// The name of the only index, or else of the only data stream of a track.
+pub(super) fn only_target(track: &Track) -> Option<Value> {
+    match (track.indices.as_slice(), track.data_streams.as_slice()) {
+        ([index], _) => Some(json!(index.name)),
+        ([], [stream]) => Some(json!(stream.name)),
+        _ => None,
+    }
+}
