@@ -1,5 +1,14 @@
-//! Races: what all roles need to know of one.
+//! Races: what all roles need to know of one, and how it goes from the preparation of its drivers to the verdict.
 
+mod machine;
 mod plan;
+mod verdict;
 
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use machine::{DriverIndex, OnDriverLoss, Race, RaceAction, RaceInput, RaceTiming};
 pub use plan::{OnError, RacePlan};
+pub use verdict::{RaceLedger, RaceVerdict, Shortfall};
