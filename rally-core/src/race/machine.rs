@@ -462,8 +462,9 @@ impl Race {
         actions.push(RaceAction::Announce(RaceEventKind::RoleFailed(error)));
         match &mut self.state {
             State::Driving { step, awaiting, completion } if is_loss && self.on_loss == OnDriverLoss::Continue => {
-                awaiting.remove(&index);
-                completion.done(index);
+                // It can no longer complete the step: that must not keep the others going for ever.
+                let ran = awaiting.remove(&index) && runs(&self.allocation, step.until, &driver.clients, |_| true);
+                completion.reached(index, ran);
                 self.shortfalls.push(Shortfall::Driver { driver: driver.name.clone(), until: step.until });
                 // Should it be able to hear this after all, it is free again.
                 actions.push(RaceAction::Stop { driver: index, mode: StopMode::Now });
@@ -540,22 +541,23 @@ impl Race {
         let awaiting = self.with(|standing| standing == Standing::Playing);
         let worst = awaiting.iter().map(|driver| self.drivers[driver.0].round_trip).max().unwrap_or_default();
         let start = now + self.timing.lead + worst.min(self.timing.max_round_trip);
+        let tasks: BTreeSet<_> = allocated.rows.iter().flatten().map(|allocated| allocated.task).collect();
+        let who_runs = |task: TaskIndex| -> BTreeSet<DriverIndex> {
+            let runs = |driver: &DriverIndex| {
+                runs(&self.allocation, until, &self.drivers[driver.0].clients, |allocated| allocated == task)
+            };
+            awaiting.iter().copied().filter(runs).collect()
+        };
+        // Nobody may be left to complete the step, whose other tasks would go on for ever then.
         let completion = match allocated.completion {
             Completion::Each => Completing::No,
+            Completion::Any if tasks.iter().any(|&task| who_runs(task).is_empty()) => Completing::Due,
             Completion::Any => Completing::Any,
-            Completion::By(task) => Completing::All {
-                task,
-                awaiting: awaiting
-                    .iter()
-                    .copied()
-                    .filter(|driver| {
-                        let clients = &self.drivers[driver.0].clients;
-                        runs(&self.allocation, until, clients, |allocated| allocated == task)
-                    })
-                    .collect(),
+            Completion::By(task) => match who_runs(task) {
+                awaiting if awaiting.is_empty() => Completing::Due,
+                awaiting => Completing::All { task, awaiting },
             },
         };
-        let tasks: BTreeSet<_> = allocated.rows.iter().flatten().map(|allocated| allocated.task).collect();
         let tasks = tasks
             .into_iter()
             .map(|task| RunningTask { task, name: self.tasks.get(task.0 as usize).cloned().unwrap_or_default() })
@@ -567,6 +569,7 @@ impl Race {
         actions.push(RaceAction::Announce(RaceEventKind::StepStarted { step, of: self.allocation.steps.len() as u32, tasks }));
         actions.extend(awaiting.iter().map(|&driver| RaceAction::Drive { driver, step }));
         self.state = State::Driving { step, awaiting, completion };
+        self.advance(now, actions);
     }
 
     fn end(&mut self, end: End, actions: &mut Vec<RaceAction>) {
