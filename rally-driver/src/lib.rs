@@ -8,13 +8,21 @@
 //! It does not know who asked for the load nor what becomes of the samples.
 
 pub mod client;
+mod driver;
+mod engine;
 mod error;
+mod events;
 mod param_source;
+mod recorder;
 mod registry;
 mod runner;
 mod scheduler;
+mod segment;
+#[cfg(test)]
+mod testing;
 mod timer;
 
+pub use driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, local_clock};
 pub use error::{ErrorClass, RunnerError};
 pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};
 pub use registry::Registry;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rally_core::RacePlan;
-use rally_core::track::{JsonObject, Task};
+use rally_core::track::{JsonObject, Operation, Task};
 
 use crate::RunnerError;
 
@@ -79,5 +79,21 @@ pub trait ParamSource {
     /// How much of it is used up, from 0 to 1, if it can tell.
     fn progress(&self) -> Option<f64> {
         None
+    }
+}
+
+/// Gives the operation's own parameters each time.
+#[derive(Debug)]
+pub(crate) struct StaticParams(Params);
+
+impl StaticParams {
+    pub(crate) fn of(operation: &Operation) -> Self {
+        Self(operation.params.clone().into())
+    }
+}
+
+impl ParamSource for StaticParams {
+    fn next(&mut self) -> Result<Option<Params>, RunnerError> {
+        Ok(Some(self.0.clone()))
     }
 }

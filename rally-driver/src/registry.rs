@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rally_core::track::TrackRegistry;
 
+use crate::param_source::StaticParams;
+use crate::scheduler::{Deterministic, Poisson};
 use crate::{ParamSource, ParamSourceSetup, Runner, RunnerError, RunnerSetup, Scheduler, SchedulerSetup};
 
 type MakeRunner = dyn Fn(&RunnerSetup) -> Result<Box<dyn Runner>, RunnerError> + Send + Sync;
@@ -70,9 +72,59 @@ impl Registry {
         self
     }
 
+    /// Makes the runner of one client.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError::Other`] if there is none for the type of the operation, or what the runner says of the operation.
+    pub fn runner(&self, setup: &RunnerSetup) -> Result<Box<dyn Runner>, RunnerError> {
+        let name = setup.task.operation.operation_type.as_str();
+        let make = self.runners.get(name).ok_or_else(|| unknown("runner for the operation type", name, &self.runners))?;
+        make(setup)
+    }
+
+    /// Makes the parameter source of one client: the one that the operation names, or else the one of its type, or else
+    /// one that always gives the operation's own parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError::Other`] if there is none of the name, or what the source says of the operation.
+    pub fn param_source(&self, setup: &ParamSourceSetup) -> Result<Box<dyn ParamSource>, RunnerError> {
+        let operation = &setup.task.operation;
+        let named = operation.param_source.as_deref();
+        match (named, self.param_sources.get(named.unwrap_or(operation.operation_type.as_str()))) {
+            (_, Some(make)) => make(setup),
+            (None, None) => Ok(Box::new(StaticParams::of(operation))),
+            (Some(name), None) => Err(unknown("parameter source", name, &self.param_sources)),
+        }
+    }
+
+    /// Makes the scheduler of one client; none if its task runs as fast as possible.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError::Other`] if there is none of the name, or what the scheduler says of the task.
+    pub fn scheduler(&self, setup: &SchedulerSetup<'_>) -> Result<Option<Box<dyn Scheduler>>, RunnerError> {
+        let throttled = setup.task.target_throughput.is_some();
+        let name = setup.task.schedule.as_deref().unwrap_or("deterministic");
+        match (name, self.schedulers.get(name)) {
+            (_, Some(make)) => make(setup).map(Some),
+            ("deterministic" | "poisson", None) if !throttled => Ok(None),
+            ("deterministic", None) => Ok(Some(Box::new(Deterministic))),
+            ("poisson", None) => Ok(Some(Box::new(Poisson::new(setup.seed)))),
+            (_, None) => Err(unknown("scheduler", name, &self.schedulers)),
+        }
+    }
+
     /// The names, for the track loader.
     #[must_use]
     pub fn track(&self) -> &TrackRegistry {
         &self.track
     }
+}
+
+fn unknown<T>(what: &str, name: &str, known: &HashMap<String, T>) -> RunnerError {
+    let mut known: Vec<_> = known.keys().map(String::as_str).collect();
+    known.sort_unstable();
+    RunnerError::Other(format!("there is no {what} `{name}`; registered are: {}", known.join(", ")))
 }

@@ -23,10 +23,9 @@ impl RequestTimer {
     /// Now, in nanoseconds of the driver's monotonic clock.
     #[must_use]
     pub fn now() -> u64 {
-        use std::sync::OnceLock;
-        use std::time::Instant;
-        static START: OnceLock<Instant> = OnceLock::new();
-        START.get_or_init(Instant::now).elapsed().as_nanos() as u64
+        // Absolute deadlines of the kernel's timers are on this clock.
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
     /// A request starts now. Only the first one of an execution counts.

@@ -1,0 +1,224 @@
+//! The load driver of this host.
+
+use std::error::Error;
+use std::fmt;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rally_core::{
+    ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver, RaceId,
+    Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::Registry;
+use crate::engine::{Command, InvalidStep, Race, RaceSetup};
+use crate::events::EventLog;
+use crate::segment::segment_path;
+
+/// Requests to a race that may wait.
+const COMMANDS: usize = 8;
+
+/// Fetches content by its hash, from wherever it is.
+#[async_trait]
+pub trait ContentSource: Send + Sync + 'static {
+    /// The content with this hash.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it unavailable; the race fails then.
+    async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>>;
+}
+
+/// Tells coordinator time. It must not block.
+pub type CoordinatorClock = Arc<dyn Fn() -> ClusterTime + Send + Sync>;
+
+/// Coordinator time where there is no other host: the wall clock at the first call, followed by the monotonic clock.
+#[must_use]
+pub fn local_clock() -> CoordinatorClock {
+    let (anchor, wall) = (Instant::now(), SystemTime::now());
+    let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let begin = ClusterTime::from_nanos(0) + wall;
+    Arc::new(move || begin + anchor.elapsed())
+}
+
+/// What a [`LocalLoadDriver`] is made from.
+#[derive(Clone)]
+pub struct DriverOptions {
+    /// What the host offers. Errors name it by its name, and there is one worker for each of its cores.
+    pub facts: HostFacts,
+    /// The runners, parameter sources and schedulers that tracks may use.
+    pub registry: Arc<Registry>,
+    /// Where race plans come from.
+    pub content: Arc<dyn ContentSource>,
+    /// Coordinator time.
+    pub clock: CoordinatorClock,
+    /// Where corpora are kept.
+    pub data_dir: PathBuf,
+    /// Where raw samples are written; complete files are named by [`LocalLoadDriver::segment_path`].
+    pub segment_dir: PathBuf,
+}
+
+impl fmt::Debug for DriverOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DriverOptions")
+            .field("facts", &self.facts)
+            .field("registry", &self.registry)
+            .field("data_dir", &self.data_dir)
+            .field("segment_dir", &self.segment_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Applies load from this process.
+///
+/// Clients run on threads of their own, one per core; the methods only talk to them. Dropping the driver stops its load.
+#[derive(Debug)]
+pub struct LocalLoadDriver {
+    options: DriverOptions,
+    current: Mutex<Option<Current>>,
+}
+
+/// The race that the driver plays in, or played in last.
+#[derive(Debug)]
+struct Current {
+    assignment: DriverAssignment,
+    events: Arc<EventLog>,
+    commands: mpsc::Sender<Command>,
+    /// Holds the future of the race, which ends when this is dropped.
+    _race: JoinSet<()>,
+}
+
+/// The driver plays in another race.
+#[derive(Debug, thiserror::Error)]
+#[error("it plays in race {0}")]
+struct Busy(RaceId);
+
+/// The driver does not play in this race.
+#[derive(Debug, thiserror::Error)]
+#[error("it does not play in this race")]
+struct UnknownRace;
+
+/// The same race was prepared with another assignment.
+#[derive(Debug, thiserror::Error)]
+#[error("it plays in this race already, with another assignment")]
+struct OtherAssignment;
+
+impl LocalLoadDriver {
+    /// A driver that plays in no race yet.
+    #[must_use]
+    pub fn new(options: DriverOptions) -> Self {
+        Self { options, current: Mutex::default() }
+    }
+
+    /// Where the raw samples of a [`DriverEventKind::SegmentWritten`](rally_core::DriverEventKind::SegmentWritten) are.
+    #[must_use]
+    pub fn segment_path(&self, hash: ContentHash) -> PathBuf {
+        segment_path(&self.options.segment_dir, hash)
+    }
+
+    /// Where corpora are kept.
+    #[must_use]
+    pub fn data_dir(&self) -> &Path {
+        &self.options.data_dir
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Current>> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn error(&self, phase: String, kind: RoleErrorKind, cause: &(dyn Error + 'static)) -> RoleError {
+        RoleError::new(self.options.facts.name.clone(), Role::LoadDriver, phase, kind, cause)
+    }
+
+    /// Events and commands of a race.
+    fn race(&self, race: &RaceId) -> Result<(Arc<EventLog>, mpsc::Sender<Command>), UnknownRace> {
+        let current = self.lock();
+        let current = current.as_ref().filter(|current| current.assignment.race == *race).ok_or(UnknownRace)?;
+        Ok((Arc::clone(&current.events), current.commands.clone()))
+    }
+}
+
+#[async_trait]
+impl LoadDriver for LocalLoadDriver {
+    async fn facts(&self) -> Result<HostFacts, RoleError> {
+        Ok(self.options.facts.clone())
+    }
+
+    async fn prepare(&self, assignment: DriverAssignment) -> Result<(), RoleError> {
+        let phase = || format!("prepare race {}", assignment.race);
+        let mut current = self.lock();
+        if let Some(current) = &*current {
+            if current.assignment == assignment {
+                return Ok(());
+            }
+            if current.assignment.race == assignment.race {
+                return Err(self.error(phase(), RoleErrorKind::Invalid, &OtherAssignment));
+            }
+            if !current.events.has_ended() {
+                return Err(self.error(phase(), RoleErrorKind::Busy, &Busy(current.assignment.race.clone())));
+            }
+        }
+        let options = &self.options;
+        let events = Arc::<EventLog>::default();
+        let setup = RaceSetup {
+            host: options.facts.name.clone(),
+            cores: NonZero::new(options.facts.cores as usize).unwrap_or(NonZero::<usize>::MIN),
+            registry: Arc::clone(&options.registry),
+            data_dir: options.data_dir.clone(),
+            segment_dir: options.segment_dir.clone(),
+            content: Arc::clone(&options.content),
+            clock: Arc::clone(&options.clock),
+            assignment: assignment.clone(),
+            events: Arc::clone(&events),
+        };
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let mut race = JoinSet::new();
+        race.spawn(Race::run(setup, receiver));
+        *current = Some(Current { assignment, events, commands, _race: race });
+        Ok(())
+    }
+
+    async fn events(&self, race: &RaceId, after: Sequence) -> Result<EventStream<DriverEvent>, RoleError> {
+        let invalid = |error: &(dyn Error + 'static)| {
+            self.error(format!("report on race {race}"), RoleErrorKind::Invalid, error)
+        };
+        let (events, _) = self.race(race).map_err(|error| invalid(&error))?;
+        events.follow(after).map_err(|error| invalid(&error))
+    }
+
+    async fn drive(&self, race: &RaceId, step: Step) -> Result<(), RoleError> {
+        let invalid = |error: &(dyn Error + 'static)| {
+            let phase = format!("drive race {race} up to join point {}", step.until);
+            self.error(phase, RoleErrorKind::Invalid, error)
+        };
+        let (_, commands) = self.race(race).map_err(|error| invalid(&error))?;
+        let (reply, answer) = oneshot::channel();
+        // A race that has ended takes no command, and gives no answer.
+        let _ = commands.send(Command::Drive { step, reply }).await;
+        answer.await.unwrap_or(Err(InvalidStep::Ended)).map_err(|error| invalid(&error))
+    }
+
+    async fn complete_step(&self, race: &RaceId, until: JoinPoint) -> Result<(), RoleError> {
+        let (_, commands) = self.race(race).map_err(|error| {
+            let phase = format!("complete the step of race {race} before join point {until}");
+            self.error(phase, RoleErrorKind::Invalid, &error)
+        })?;
+        // A race that has ended has completed all its steps.
+        let _ = commands.send(Command::CompleteStep { until }).await;
+        Ok(())
+    }
+
+    async fn stop(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
+        if let Ok((_, commands)) = self.race(race) {
+            // A race that has ended need not be stopped.
+            let _ = commands.send(Command::Stop { mode }).await;
+        }
+        Ok(())
+    }
+}

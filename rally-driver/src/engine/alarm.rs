@@ -1,0 +1,282 @@
+//! Precise waiting for many clients of one worker.
+//!
+//! tokio's timer wheel is a millisecond coarse. On Linux, each worker has a timer of the kernel that is set to the
+//! earliest of its deadlines and wakes the worker through the same poll as its sockets. Elsewhere tokio's timer is used.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+
+use crate::RequestTimer;
+
+/// Wakes the clients of one worker at their deadlines, in nanoseconds of [`RequestTimer::now`].
+///
+/// [`Alarm::run`] has to be polled for anybody to be woken.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    clock: AlarmClock,
+    /// By deadline and a number that makes it unique.
+    sleepers: RefCell<BTreeMap<(u64, u64), Waker>>,
+    next_number: Cell<u64>,
+    /// What the clock is set to.
+    armed: Cell<Option<u64>>,
+}
+
+impl Alarm {
+    /// An alarm without sleepers, for the worker whose runtime is entered.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says if it has no timer left.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            clock: AlarmClock::new()?,
+            sleepers: RefCell::default(),
+            next_number: Cell::default(),
+            armed: Cell::default(),
+        })
+    }
+
+    /// Sleeps until a deadline, or until [`Alarm::wake_all`]. It does not wait at all if the deadline has passed.
+    pub(crate) fn sleep_until(&self, deadline: u64) -> Sleep<'_> {
+        Sleep { alarm: self, deadline, number: None }
+    }
+
+    /// Wakes everybody now; used when something has changed that sleepers have to look at.
+    pub(crate) fn wake_all(&self) {
+        for waker in std::mem::take(&mut *self.sleepers.borrow_mut()).into_values() {
+            waker.wake();
+        }
+    }
+
+    /// Wakes sleepers at their deadlines, for ever.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says if the timer cannot be set.
+    pub(crate) async fn run(&self) -> io::Result<()> {
+        loop {
+            self.clock.rings().await?;
+            self.armed.set(None);
+            let now = RequestTimer::now();
+            let due = {
+                let mut sleepers = self.sleepers.borrow_mut();
+                let later = sleepers.split_off(&(now + 1, 0));
+                std::mem::replace(&mut *sleepers, later)
+            };
+            due.into_values().for_each(Waker::wake);
+            if let Some((&(deadline, _), _)) = self.sleepers.borrow().first_key_value() {
+                self.arm(deadline)?;
+            }
+        }
+    }
+
+    fn arm(&self, deadline: u64) -> io::Result<()> {
+        if self.armed.get().is_none_or(|armed| deadline < armed) {
+            self.clock.set(deadline)?;
+            self.armed.set(Some(deadline));
+        }
+        Ok(())
+    }
+}
+
+/// A sleep of one client. Dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Sleep<'a> {
+    alarm: &'a Alarm,
+    deadline: u64,
+    /// Set while it is among the sleepers.
+    number: Option<u64>,
+}
+
+impl Future for Sleep<'_> {
+    type Output = io::Result<()>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if let Some(number) = self.number {
+            let key = (self.deadline, number);
+            return match self.alarm.sleepers.borrow_mut().get_mut(&key) {
+                Some(waker) => {
+                    waker.clone_from(context.waker());
+                    Poll::Pending
+                }
+                None => {
+                    self.number = None;
+                    Poll::Ready(Ok(()))
+                }
+            };
+        }
+        if self.deadline <= RequestTimer::now() {
+            return Poll::Ready(Ok(()));
+        }
+        let number = self.alarm.next_number.get();
+        self.alarm.next_number.set(number + 1);
+        self.alarm.sleepers.borrow_mut().insert((self.deadline, number), context.waker().clone());
+        self.number = Some(number);
+        match self.alarm.arm(self.deadline) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl Drop for Sleep<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.alarm.sleepers.borrow_mut().remove(&(self.deadline, number));
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+use linux::AlarmClock;
+#[cfg(not(target_os = "linux"))]
+use portable::AlarmClock;
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::io;
+    use std::os::fd::OwnedFd;
+
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+    };
+    use tokio::io::Interest;
+    use tokio::io::unix::AsyncFd;
+
+    /// One timer of the kernel.
+    #[derive(Debug)]
+    pub(super) struct AlarmClock(AsyncFd<OwnedFd>);
+
+    impl AlarmClock {
+        pub(super) fn new() -> io::Result<Self> {
+            let timer =
+                timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+            Ok(Self(AsyncFd::register_with_interest(timer, Interest::READABLE)?))
+        }
+
+        /// Sets the time at which it rings, in place of the one before.
+        pub(super) fn set(&self, deadline: u64) -> io::Result<()> {
+            let value =
+                Timespec { tv_sec: (deadline / 1_000_000_000) as i64, tv_nsec: (deadline % 1_000_000_000) as _ };
+            let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
+            timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::ABSTIME, &once)?;
+            Ok(())
+        }
+
+        /// Waits until it rings. Nothing is read: readiness is edge-triggered, and setting the timer clears its count.
+        pub(super) async fn rings(&self) -> io::Result<()> {
+            self.0.readable().await?.clear_ready();
+            Ok(())
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod portable {
+    use std::cell::Cell;
+    use std::io;
+    use std::time::Duration;
+
+    use tokio::sync::Notify;
+    use tokio::time::sleep;
+
+    use crate::RequestTimer;
+
+    /// tokio's timer.
+    #[derive(Debug, Default)]
+    pub(super) struct AlarmClock {
+        deadline: Cell<Option<u64>>,
+        changed: Notify,
+    }
+
+    impl AlarmClock {
+        pub(super) fn new() -> io::Result<Self> {
+            Ok(Self::default())
+        }
+
+        pub(super) fn set(&self, deadline: u64) -> io::Result<()> {
+            self.deadline.set(Some(deadline));
+            self.changed.notify_one();
+            Ok(())
+        }
+
+        pub(super) async fn rings(&self) -> io::Result<()> {
+            loop {
+                let wait = match self.deadline.get() {
+                    Some(deadline) => Duration::from_nanos(deadline.saturating_sub(RequestTimer::now())),
+                    None => Duration::MAX,
+                };
+                tokio::select! {
+                    () = sleep(wait) => break,
+                    () = self.changed.notified() => (),
+                }
+            }
+            self.deadline.set(None);
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::time::Duration;
+
+    use futures_util::future::{join, join_all};
+
+    use super::*;
+
+    fn block_on<F: AsyncFnOnce(&Alarm)>(test: F) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let alarm = Alarm::new().unwrap();
+            tokio::select! {
+                result = alarm.run() => panic!("the alarm ended: {result:?}"),
+                () = test(&alarm) => (),
+            }
+        });
+    }
+
+    #[test]
+    fn sleepers_wake_in_the_order_of_their_deadlines_and_never_early() {
+        block_on(async |alarm| {
+            let (start, order) = (RequestTimer::now(), RefCell::new(Vec::new()));
+            join_all([3_u64, 1, 2, 1, 0].map(|milliseconds| {
+                let order = &order;
+                async move {
+                    let deadline = start + milliseconds * 1_000_000;
+                    alarm.sleep_until(deadline).await.unwrap();
+                    assert!(RequestTimer::now() >= deadline);
+                    order.borrow_mut().push(milliseconds);
+                }
+            }))
+            .await;
+            assert_eq!(order.into_inner(), [0, 1, 1, 2, 3]);
+        });
+    }
+
+    #[test]
+    fn a_sleep_that_is_dropped_does_not_hold_up_the_others() {
+        block_on(async |alarm| {
+            let start = RequestTimer::now();
+            let dropped = tokio::time::timeout(Duration::from_millis(1), alarm.sleep_until(start + 3_600_000_000_000));
+            assert!(dropped.await.is_err());
+            assert!(alarm.sleepers.borrow().is_empty());
+            alarm.sleep_until(start + 3_000_000).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn everybody_can_be_woken_early() {
+        block_on(async |alarm| {
+            let far = RequestTimer::now() + 3_600_000_000_000;
+            let sleep = alarm.sleep_until(far);
+            let (slept, ()) = join(sleep, async { alarm.wake_all() }).await;
+            slept.unwrap();
+        });
+    }
+}

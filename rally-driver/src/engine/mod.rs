@@ -1,0 +1,13 @@
+//! The engine: threads that each run the clients of their share, and the race that holds them together.
+
+mod alarm;
+mod client_loop;
+mod error;
+mod health;
+mod length;
+mod pace;
+mod race;
+mod step;
+mod worker;
+
+pub(crate) use race::{Command, InvalidStep, Race, RaceSetup};

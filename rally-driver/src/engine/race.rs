@@ -1,0 +1,561 @@
+//! One race on this driver: it holds the workers together and says what happens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rally_core::metrics::{DriverHealth, Interval, Ledger};
+use rally_core::{
+    Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, Role, RoleError, RoleErrorKind,
+    Step, StopMode, TaskIndex,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{MissedTickBehavior, interval, timeout_at};
+
+use super::error::TaskError;
+use super::health::saturation;
+use super::step::{ProgressSum, RaceContext, StepShare};
+use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
+use crate::driver::{ContentSource, CoordinatorClock};
+use crate::events::{EventLog, NobodyListens};
+use crate::recorder::{Recording, StepStart};
+use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
+use crate::{Registry, RequestTimer};
+
+/// What was measured is told this often.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Reports of workers that may wait.
+const REPORTS: usize = 1_024;
+
+/// How long workers may take to end: as long as they let requests finish, and a little more.
+const END: Duration = Duration::from_secs(15);
+
+/// A clock that takes longer than this to read would be part of every measurement.
+const SLOW_CLOCK: u64 = 500;
+
+/// What a race is asked for.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// [`rally_core::LoadDriver::drive`].
+    Drive { step: Step, reply: oneshot::Sender<Result<(), InvalidStep>> },
+    /// [`rally_core::LoadDriver::complete_step`].
+    CompleteStep { until: JoinPoint },
+    /// [`rally_core::LoadDriver::stop`].
+    Stop { mode: StopMode },
+}
+
+/// The driver cannot run this step.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidStep {
+    #[error("it is not prepared yet")]
+    NotPrepared,
+    #[error("it stands at join point {at}{}", if *is_driving { " and is on its way to the next one" } else { "" })]
+    OutOfOrder { at: JoinPoint, is_driving: bool },
+    #[error("the schedule has only {0} steps")]
+    Unknown(usize),
+    #[error("the race has ended")]
+    Ended,
+}
+
+/// What ends a race early.
+#[derive(Debug, thiserror::Error)]
+enum RaceError {
+    #[error("failed to fetch the race plan")]
+    Fetch(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the race plan makes no sense")]
+    Plan(#[source] serde_json::Error),
+    #[error("track `{track}` has no challenge `{challenge}`")]
+    UnknownChallenge { track: String, challenge: String },
+    #[error("the race has {clients} clients, but this driver was assigned those up to {end}")]
+    Clients { clients: u32, end: u32 },
+    #[error("failed to start a worker")]
+    Worker(#[source] io::Error),
+    #[error(transparent)]
+    Segments(#[from] WriteSegmentError),
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    #[error(transparent)]
+    NobodyListens(#[from] NobodyListens),
+}
+
+/// What a race is made from.
+pub(crate) struct RaceSetup {
+    pub(crate) host: String,
+    pub(crate) cores: NonZero<usize>,
+    pub(crate) registry: Arc<Registry>,
+    pub(crate) data_dir: PathBuf,
+    pub(crate) segment_dir: PathBuf,
+    pub(crate) content: Arc<dyn ContentSource>,
+    pub(crate) clock: CoordinatorClock,
+    pub(crate) assignment: DriverAssignment,
+    pub(crate) events: Arc<EventLog>,
+}
+
+/// A race on its way. Dropping it stops its load.
+pub(crate) struct Race {
+    setup: RaceSetup,
+    context: Arc<RaceContext>,
+    allocation: Allocation,
+    workers: Vec<Worker>,
+    reports: mpsc::Receiver<WorkerReport>,
+    segments: Option<SegmentWriter>,
+    /// No more raw samples are written.
+    segments_are_full: bool,
+    /// The last join point that was reached.
+    at: JoinPoint,
+    driving: Option<Driving>,
+    pending: Pending,
+    intervals: u64,
+    ledger: Ledger,
+}
+
+/// The step that runs.
+struct Driving {
+    until: JoinPoint,
+    start: StepStart,
+    keeps_raw: bool,
+    completion: Completion,
+    /// Workers that have not reached the join point.
+    awaiting: BTreeSet<usize>,
+    /// For each task, how many clients it has here, and how many of them are not done.
+    clients: BTreeMap<TaskIndex, (u32, u32)>,
+}
+
+/// What becomes the next interval.
+struct Pending {
+    since: Instant,
+    recording: Recording,
+    /// By worker.
+    progress: BTreeMap<usize, Vec<ProgressSum>>,
+    busiest: f64,
+    in_flight: u32,
+    /// Workers that were asked and have not answered.
+    awaiting: BTreeSet<usize>,
+}
+
+impl Pending {
+    fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            recording: Recording::default(),
+            progress: BTreeMap::new(),
+            busiest: 0.0,
+            in_flight: 0,
+            awaiting: BTreeSet::new(),
+        }
+    }
+}
+
+impl Race {
+    /// Runs a race from its preparation to its end.
+    pub(crate) async fn run(setup: RaceSetup, mut commands: mpsc::Receiver<Command>) {
+        let (events, clock, host) = (Arc::clone(&setup.events), Arc::clone(&setup.clock), setup.host.clone());
+        let race = setup.assignment.race.clone();
+        // Whoever could be told that nobody listens does not listen.
+        let say = |kind| drop(events.push(clock(), kind));
+        let fail = |phase: String, error: &RaceError| {
+            let error = RoleError::new(host.clone(), Role::LoadDriver, phase, RoleErrorKind::Failed, error);
+            say(DriverEventKind::Failed(error));
+        };
+        let prepared = {
+            let mut preparing = std::pin::pin!(Self::prepare(setup));
+            loop {
+                tokio::select! {
+                    prepared = &mut preparing => break Some(prepared),
+                    command = commands.recv() => match command {
+                        Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::NotPrepared))),
+                        Some(Command::CompleteStep { .. }) => (),
+                        Some(Command::Stop { .. }) | None => break None,
+                    }
+                }
+            }
+        };
+        match prepared {
+            Some(Ok(mut prepared)) => {
+                let result = prepared.serve(&mut commands).await;
+                let phase = match &prepared.driving {
+                    Some(driving) => format!("drive race {race} up to join point {}", driving.until),
+                    None => format!("play in race {race}"),
+                };
+                let mode = *result.as_ref().unwrap_or(&StopMode::Now);
+                prepared.finish(mode).await;
+                if let Err(error) = result {
+                    fail(phase, &error);
+                }
+            }
+            Some(Err(error)) => fail(format!("prepare race {race}"), &error),
+            None => (),
+        }
+        say(DriverEventKind::Ended);
+    }
+
+    async fn prepare(setup: RaceSetup) -> Result<Self, RaceError> {
+        let bytes = setup.content.fetch(setup.assignment.plan).await.map_err(RaceError::Fetch)?;
+        let plan: Arc<RacePlan> = Arc::new(serde_json::from_slice(&bytes).map_err(RaceError::Plan)?);
+        let Some(challenge) = plan.challenge() else {
+            let (track, challenge) = (plan.track.name.clone(), plan.challenge.clone());
+            return Err(RaceError::UnknownChallenge { track, challenge });
+        };
+        let allocation = Allocation::new(challenge);
+        let clients = setup.assignment.clients.clone();
+        if clients.end > allocation.clients {
+            return Err(RaceError::Clients { clients: allocation.clients, end: clients.end });
+        }
+        let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+        let segments = match plan.sample_bytes {
+            0 => None,
+            cap => {
+                let prefix = setup.assignment.race.as_str();
+                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
+            }
+        };
+        let context = Arc::new(RaceContext {
+            race: setup.assignment.race.clone(),
+            plan,
+            tasks,
+            registry: Arc::clone(&setup.registry),
+            data_dir: setup.data_dir.clone().into(),
+        });
+        let (sender, reports) = mpsc::channel(REPORTS);
+        let workers = (0..setup.cores.get().min(clients.len()))
+            .map(|number| Worker::start(number, Arc::clone(&context), sender.clone()).map_err(RaceError::Worker))
+            .collect::<Result<_, _>>()?;
+        let race = Self {
+            setup,
+            context,
+            allocation,
+            workers,
+            reports,
+            segments,
+            segments_are_full: false,
+            at: JoinPoint(0),
+            driving: None,
+            pending: Pending::new(),
+            intervals: 0,
+            ledger: Ledger::default(),
+        };
+        race.check_clock()?;
+        race.say(DriverEventKind::Prepared)?;
+        Ok(race)
+    }
+
+    /// Warns if reading the clock takes so long that it would show in what is measured.
+    fn check_clock(&self) -> Result<(), NobodyListens> {
+        const READS: u64 = 1_000;
+        let start = RequestTimer::now();
+        let end = (0..READS).fold(start, |_, _| RequestTimer::now());
+        let cost = (end - start) / READS;
+        if cost <= SLOW_CLOCK {
+            return Ok(());
+        }
+        self.say(DriverEventKind::Noticed {
+            message: format!(
+                "reading the clock of {} takes {cost} ns, which shows in short times; a clock source such as `tsc` is \
+                 faster",
+                self.setup.host
+            ),
+        })
+    }
+
+    /// Does what it is asked for until it is stopped.
+    async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<StopMode, RaceError> {
+        let mut ticks = interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    Some(Command::Drive { step, reply }) => {
+                        let accepted = self.accept(step);
+                        let begins = matches!(accepted, Ok(true));
+                        // Whoever asked may have gone; the step is run nevertheless.
+                        let _ = reply.send(accepted.map(|_| ()));
+                        if begins {
+                            self.drive(step)?;
+                            ticks.reset();
+                        }
+                    }
+                    Some(Command::CompleteStep { until }) => {
+                        if self.driving.as_ref().is_some_and(|driving| driving.until == until) {
+                            self.complete_step();
+                        }
+                    }
+                    Some(Command::Stop { mode }) => return Ok(mode),
+                    None => return Ok(StopMode::Now),
+                },
+                Some(report) = self.reports.recv() => self.handle(report)?,
+                Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
+                _ = ticks.tick(), if self.driving.is_some() => self.measure()?,
+            }
+        }
+    }
+
+    /// Whether a step is the next one (`true`), or runs or ran already.
+    fn accept(&self, step: Step) -> Result<bool, InvalidStep> {
+        let is_driving = self.driving.is_some();
+        if step.until <= self.at || self.driving.as_ref().is_some_and(|driving| driving.until == step.until) {
+            return Ok(false);
+        }
+        if self.allocation.step(step.until).is_none() {
+            return Err(InvalidStep::Unknown(self.allocation.steps.len()));
+        }
+        if is_driving || step.until.0 != self.at.0 + 1 {
+            return Err(InvalidStep::OutOfOrder { at: self.at, is_driving });
+        }
+        Ok(true)
+    }
+
+    /// Deals the clients that have something to do out to the workers, and begins.
+    fn drive(&mut self, step: Step) -> Result<(), RaceError> {
+        let Some(allocated) = self.allocation.step(step.until) else { return Ok(()) };
+        let now = (self.setup.clock)();
+        let start = StepStart {
+            monotonic: RequestTimer::now() + nanos(step.start.saturating_since(now)),
+            cluster: step.start.max(now),
+        };
+        let keeps_raw = self.segments.is_some() && !self.segments_are_full;
+        let completion = allocated.completion.clone();
+        let empty = StepShare { until: step.until, start, completion, clients: Vec::new(), keeps_raw };
+        let mut shares = vec![empty; self.workers.len()];
+        let mut clients: BTreeMap<TaskIndex, (u32, u32)> = BTreeMap::new();
+        let rows = self.setup.assignment.clients.clone().map(|client| (client, &allocated.rows[client as usize]));
+        for (position, (client, row)) in rows.filter(|(_, row)| !row.is_empty()).enumerate() {
+            for allocated in row {
+                let (all, waiting) = clients.entry(allocated.task).or_default();
+                *all += 1;
+                *waiting += 1;
+            }
+            let worker = position % shares.len();
+            shares[worker].clients.push((client, row.clone()));
+        }
+        self.driving = Some(Driving {
+            until: step.until,
+            start,
+            keeps_raw,
+            completion: allocated.completion.clone(),
+            awaiting: (0..self.workers.len()).collect(),
+            clients,
+        });
+        self.pending = Pending::new();
+        for (worker, share) in shares.into_iter().enumerate() {
+            self.ask(worker, WorkerRequest::Drive(share));
+        }
+        self.reach_if_all_have()
+    }
+
+    fn complete_step(&self) {
+        (0..self.workers.len()).for_each(|worker| self.ask(worker, WorkerRequest::CompleteStep));
+    }
+
+    /// Asks all workers what they measured. What those that were asked before did not tell is left for the next time.
+    fn measure(&mut self) -> Result<(), RaceError> {
+        if !self.pending.awaiting.is_empty() {
+            self.tell_interval()?;
+        }
+        for worker in 0..self.workers.len() {
+            if self.pending.awaiting.insert(worker) {
+                self.ask(worker, WorkerRequest::Measure);
+            }
+        }
+        Ok(())
+    }
+
+    fn handle(&mut self, report: WorkerReport) -> Result<(), RaceError> {
+        let WorkerReport { worker, event } = report;
+        match event {
+            WorkerEvent::ClientDone { task } => self.client_done(task),
+            WorkerEvent::Measured(measurement) => {
+                self.merge(worker, *measurement);
+                if self.pending.awaiting.remove(&worker) && self.pending.awaiting.is_empty() {
+                    self.tell_interval()?;
+                }
+                Ok(())
+            }
+            WorkerEvent::Reached(measurement) => {
+                self.merge(worker, *measurement);
+                if let Some(driving) = &mut self.driving {
+                    driving.awaiting.remove(&worker);
+                }
+                self.reach_if_all_have()
+            }
+            WorkerEvent::Noticed(message) => Ok(self.say(DriverEventKind::Noticed { message })?),
+            WorkerEvent::Failed(error) => Err(error.into()),
+            WorkerEvent::Broken(error) => Err(RaceError::Worker(error)),
+            WorkerEvent::Ended(measurement) => {
+                self.merge(worker, *measurement);
+                Ok(())
+            }
+        }
+    }
+
+    /// Counts a client that is done. If it was the last one of a task that ends the step, the coordinator is told; if no
+    /// other driver has clients of it, the step ends at once.
+    fn client_done(&mut self, task: TaskIndex) -> Result<(), RaceError> {
+        let Some(driving) = &mut self.driving else { return Ok(()) };
+        let Some((all, waiting)) = driving.clients.get_mut(&task) else { return Ok(()) };
+        *waiting -= 1;
+        let ends_step = match driving.completion {
+            Completion::Each => false,
+            Completion::By(completing) => completing == task,
+            Completion::Any => true,
+        };
+        if *waiting > 0 || !ends_step {
+            return Ok(());
+        }
+        let (is_here, until) = (*all == self.context.task(task).clients, driving.until);
+        self.say(DriverEventKind::TaskCompleted { until, task })?;
+        if is_here {
+            self.complete_step();
+        }
+        Ok(())
+    }
+
+    fn reach_if_all_have(&mut self) -> Result<(), RaceError> {
+        let Some(driving) = self.driving.take_if(|driving| driving.awaiting.is_empty()) else { return Ok(()) };
+        self.at = driving.until;
+        self.tell_interval()?;
+        Ok(self.say(DriverEventKind::Reached { at: self.at })?)
+    }
+
+    fn merge(&mut self, worker: usize, measurement: Measurement) {
+        let Measurement { mut recording, progress, in_flight, busy } = measurement;
+        let raw = std::mem::take(&mut recording.raw);
+        match (&self.driving, &self.segments) {
+            (Some(driving), Some(segments)) if driving.keeps_raw => segments.write(driving.start, raw),
+            (Some(_), Some(_)) => self.ledger.unwritten += recording.samples,
+            _ => (),
+        }
+        self.pending.recording.merge(recording);
+        if !progress.is_empty() {
+            self.pending.progress.insert(worker, progress);
+        }
+        self.pending.in_flight += in_flight;
+        self.pending.busiest = self.pending.busiest.max(busy);
+    }
+
+    fn tell_interval(&mut self) -> Result<(), NobodyListens> {
+        let pending = std::mem::replace(&mut self.pending, Pending::new());
+        // A worker that did not answer still will.
+        self.pending.awaiting.clone_from(&pending.awaiting);
+        self.ledger.made += pending.recording.samples;
+        self.ledger.merged = self.ledger.made;
+        let silent: Vec<_> = pending.awaiting.into_iter().collect();
+        let mut sums = Vec::new();
+        pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
+        let health = DriverHealth {
+            dispatch_lag: pending.recording.dispatch_lag,
+            busiest_worker: pending.busiest,
+            in_flight: pending.in_flight,
+            reconnects: 0,
+            retries: 0,
+            saturated: saturation(&self.setup.host, pending.since.elapsed(), pending.busiest, &silent),
+        };
+        let progress = sums.into_iter().map(ProgressSum::mean).collect();
+        self.tell(Interval { number: 0, tasks: pending.recording.tasks, progress, health, ledger: self.ledger })
+    }
+
+    /// Tells an interval, giving it its number and the final counts of its ledger.
+    fn tell(&mut self, mut interval: Interval) -> Result<(), NobodyListens> {
+        self.intervals += 1;
+        interval.number = self.intervals;
+        if let Some(segments) = &self.segments {
+            let (written, unwritten) = segments.counts();
+            interval.ledger.written = written;
+            interval.ledger.unwritten += unwritten;
+        }
+        self.say(DriverEventKind::Measured(Box::new(interval)))
+    }
+
+    fn announce(&mut self, announcement: &Announcement) -> Result<(), NobodyListens> {
+        let host = &self.setup.host;
+        let kind = match announcement {
+            Announcement::Written { hash, length } => {
+                DriverEventKind::SegmentWritten { hash: *hash, length: *length }
+            }
+            Announcement::CapReached => {
+                self.segments_are_full = true;
+                let message = format!(
+                    "raw samples on {host} have reached {} bytes; no more are written, but everything is still counted",
+                    self.context.plan.sample_bytes
+                );
+                DriverEventKind::Noticed { message }
+            }
+            Announcement::Failed(error) => {
+                self.segments_are_full = true;
+                let cause = RoleError::new(host.clone(), Role::LoadDriver, "", RoleErrorKind::Failed, error).cause;
+                let message = format!("no more raw samples are written on {host}: {cause}; everything is still counted");
+                DriverEventKind::Noticed { message }
+            }
+        };
+        self.say(kind)
+    }
+
+    /// Ends the workers and hands over what is left.
+    async fn finish(mut self, mode: StopMode) {
+        for worker in 0..self.workers.len() {
+            self.ask(worker, WorkerRequest::Stop(mode));
+        }
+        let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
+        let deadline = tokio::time::Instant::now() + END;
+        while !ending.is_empty()
+            && let Ok(Some(report)) = timeout_at(deadline, self.reports.recv()).await
+        {
+            match report.event {
+                WorkerEvent::Ended(measurement) => {
+                    self.merge(report.worker, *measurement);
+                    ending.remove(&report.worker);
+                }
+                WorkerEvent::Broken(_) => drop(ending.remove(&report.worker)),
+                WorkerEvent::Measured(measurement) | WorkerEvent::Reached(measurement) => {
+                    self.merge(report.worker, *measurement);
+                }
+                // The race has ended, for whatever reason came first.
+                WorkerEvent::ClientDone { .. } | WorkerEvent::Noticed(_) | WorkerEvent::Failed(_) => (),
+            }
+        }
+        for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
+            if !ending.contains(&number) {
+                // It has said that it ends, so this does not take long.
+                let _ = worker.thread.join();
+            }
+        }
+        self.pending.awaiting = ending;
+        // Nobody may listen any more; then nobody misses these.
+        let _ = self.hand_over().await;
+    }
+
+    /// Completes the segments, and tells the last interval with the final ledger.
+    async fn hand_over(&mut self) -> Result<(), NobodyListens> {
+        if let Some(segments) = self.segments.take() {
+            let (announcements, (written, unwritten)) = segments.finish().await;
+            self.ledger.written = written;
+            self.ledger.unwritten += unwritten;
+            announcements.iter().try_for_each(|announcement| self.announce(announcement))?;
+        }
+        if self.intervals > 0 || self.pending.recording.samples > 0 {
+            self.tell_interval()?;
+        }
+        Ok(())
+    }
+
+    fn ask(&self, worker: usize, request: WorkerRequest) {
+        // A worker that is gone has said so, and one that is stuck is named by the next interval.
+        let _ = self.workers[worker].requests.try_send(request);
+    }
+
+    fn say(&self, kind: DriverEventKind) -> Result<(), NobodyListens> {
+        self.setup.events.push((self.setup.clock)(), kind)
+    }
+}
+
+async fn next_announcement(segments: &mut Option<SegmentWriter>) -> Option<Announcement> {
+    segments.as_mut()?.announcement().await
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,337 @@
+//! What one worker measures, kept by itself until it is asked for.
+
+use std::borrow::Cow;
+
+use rally_core::metrics::{Distribution, ErrorCount, RequestTimes, SampleType, TaskInterval, ThroughputBin};
+use rally_core::track::JsonObject;
+use rally_core::{ClusterTime, TaskIndex};
+
+use crate::{ErrorClass, InnerTiming, Outcome};
+
+/// Characters of an error that are kept as its example.
+const EXAMPLE_LENGTH: usize = 2_000;
+
+/// The start of a step on both clocks; it translates one to the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StepStart {
+    /// In nanoseconds of the driver's monotonic clock.
+    pub(crate) monotonic: u64,
+    pub(crate) cluster: ClusterTime,
+}
+
+impl StepStart {
+    /// Nanoseconds since the start of the step.
+    pub(crate) fn since(self, monotonic: u64) -> u64 {
+        monotonic.saturating_sub(self.monotonic)
+    }
+
+    /// An instant in coordinator time.
+    pub(crate) fn to_cluster(self, monotonic: u64) -> ClusterTime {
+        ClusterTime::from_nanos(self.cluster.as_nanos().saturating_add(self.since(monotonic)))
+    }
+}
+
+/// One call of a runner.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    pub(crate) task: TaskIndex,
+    pub(crate) client: u32,
+    pub(crate) sample_type: SampleType,
+    pub(crate) times: RequestTimes,
+    /// How long the driver itself held up a request that was due, if it had an intended start.
+    pub(crate) dispatch_lag: Option<u64>,
+    /// When the client's loop of this task began.
+    pub(crate) task_start: u64,
+    pub(crate) outcome: Outcome,
+    /// Class and description of what went wrong.
+    pub(crate) error: Option<(ErrorClass, String)>,
+}
+
+/// A sample, or an operation inside a composite one, as it is written to a segment.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct RawSample {
+    pub(crate) task: TaskIndex,
+    /// Name and type of an operation inside a composite one.
+    pub(crate) inner: Option<Box<(String, String)>>,
+    pub(crate) client: u32,
+    pub(crate) sample_type: SampleType,
+    /// On the driver's monotonic clock.
+    pub(crate) called: u64,
+    pub(crate) service_time: u64,
+    /// None for inner operations, and so are the next two.
+    pub(crate) processing_time: Option<u64>,
+    pub(crate) latency: Option<u64>,
+    pub(crate) dispatch_lag: Option<u64>,
+    pub(crate) weight: u64,
+    pub(crate) unit: Cow<'static, str>,
+    pub(crate) success: bool,
+    pub(crate) throughput: Option<f64>,
+    pub(crate) meta: Option<Box<JsonObject>>,
+}
+
+/// What a worker measured since it was last asked.
+#[derive(Debug, Default)]
+pub(crate) struct Recording {
+    pub(crate) tasks: Vec<TaskInterval>,
+    pub(crate) dispatch_lag: Distribution,
+    pub(crate) raw: Vec<RawSample>,
+    /// Calls of runners.
+    pub(crate) samples: u64,
+}
+
+impl Recording {
+    /// Adds what another worker measured, or the same one later.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for task in other.tasks {
+            match self.tasks.iter_mut().find(|into| is_same(into, &task)) {
+                Some(into) => merge_task(into, task),
+                None => self.tasks.push(task),
+            }
+        }
+        self.dispatch_lag.merge(&other.dispatch_lag);
+        self.raw.extend(other.raw);
+        self.samples += other.samples;
+    }
+}
+
+/// Records the samples of one worker.
+#[derive(Debug)]
+pub(crate) struct Recorder {
+    start: StepStart,
+    keeps_raw: bool,
+    /// By task and sample type.
+    tasks: Vec<[Option<Box<TaskRecording>>; 2]>,
+    inner: Vec<TaskRecording>,
+    dispatch_lag: Distribution,
+    raw: Vec<RawSample>,
+    samples: u64,
+}
+
+#[derive(Debug)]
+struct TaskRecording {
+    interval: TaskInterval,
+    errors: Vec<(ErrorClass, u64, String)>,
+}
+
+impl Recorder {
+    pub(crate) fn new(tasks: usize, start: StepStart, keeps_raw: bool) -> Self {
+        Self {
+            start,
+            keeps_raw,
+            tasks: (0..tasks).map(|_| [None, None]).collect(),
+            inner: Vec::new(),
+            dispatch_lag: Distribution::default(),
+            raw: Vec::new(),
+            samples: 0,
+        }
+    }
+
+    /// Records a sample.
+    pub(crate) fn record(&mut self, sample: Sample) {
+        let Sample { task, client, sample_type, times, dispatch_lag, task_start, outcome, error } = sample;
+        let service_time = nanos(times.service_time());
+        let processing_time = nanos(times.processing_time());
+        let latency = nanos(times.latency());
+        self.samples += 1;
+        if let Some(lag) = dispatch_lag {
+            self.dispatch_lag.record(lag);
+        }
+
+        let slot = &mut self.tasks[task.0 as usize][sample_type as usize];
+        let recording = slot.get_or_insert_with(|| Box::new(TaskRecording::new(task, None, sample_type)));
+        let interval = &mut recording.interval;
+        interval.service_time.record(service_time);
+        interval.processing_time.record(processing_time);
+        interval.latency.record(latency);
+        interval.samples += 1;
+        interval.failed += u64::from(!outcome.success);
+        interval.duration = interval.duration.max(times.received.saturating_sub(task_start));
+        if outcome.success && interval.unit != outcome.unit {
+            interval.unit = outcome.unit.clone().into_owned();
+        }
+        add_work(&mut interval.throughput, self.start, times.called, outcome.weight, task_start);
+        if let Some(throughput) = outcome.throughput {
+            interval.reported_throughput.push((self.start.to_cluster(times.called), throughput));
+        }
+        if let Some((class, description)) = error {
+            recording.add_error(class, &description);
+        }
+
+        for inner in &outcome.inner {
+            self.record_inner(task, client, sample_type, inner, &outcome.meta);
+        }
+        if self.keeps_raw {
+            self.raw.push(RawSample {
+                task,
+                inner: None,
+                client,
+                sample_type,
+                called: times.called,
+                service_time,
+                processing_time: Some(processing_time),
+                latency: Some(latency),
+                dispatch_lag,
+                weight: outcome.weight,
+                unit: outcome.unit,
+                success: outcome.success,
+                throughput: outcome.throughput,
+                meta: (!outcome.meta.is_empty()).then(|| Box::new(outcome.meta)),
+            });
+        }
+    }
+
+    fn record_inner(
+        &mut self,
+        task: TaskIndex,
+        client: u32,
+        sample_type: SampleType,
+        inner: &InnerTiming,
+        outer_meta: &JsonObject,
+    ) {
+        let service_time = inner.span.received.saturating_sub(inner.span.sent);
+        let found = self.inner.iter().position(|recording| {
+            let key = &recording.interval;
+            (key.task, key.sample_type) == (task, sample_type)
+                && key.inner.as_ref().is_some_and(|(operation, operation_type)| {
+                    (operation, operation_type) == (&inner.operation, &inner.operation_type)
+                })
+        });
+        let name = || (inner.operation.clone(), inner.operation_type.clone());
+        let index = found.unwrap_or_else(|| {
+            self.inner.push(TaskRecording::new(task, Some(name()), sample_type));
+            self.inner.len() - 1
+        });
+        let interval = &mut self.inner[index].interval;
+        interval.service_time.record(service_time);
+        interval.samples += 1;
+        interval.failed += u64::from(!inner.success);
+        if self.keeps_raw {
+            let mut meta = outer_meta.clone();
+            meta.extend(inner.meta.clone());
+            self.raw.push(RawSample {
+                task,
+                inner: Some(Box::new(name())),
+                client,
+                sample_type,
+                called: inner.span.sent,
+                service_time,
+                processing_time: None,
+                latency: None,
+                dispatch_lag: None,
+                weight: 1,
+                unit: Cow::Borrowed("ops"),
+                success: inner.success,
+                throughput: None,
+                meta: (!meta.is_empty()).then(|| Box::new(meta)),
+            });
+        }
+    }
+
+    /// Takes everything that was recorded since it was last taken.
+    pub(crate) fn take(&mut self) -> Recording {
+        let tasks = self.tasks.iter_mut().flatten().filter_map(Option::take).map(|recording| *recording);
+        Recording {
+            tasks: tasks.chain(std::mem::take(&mut self.inner)).map(TaskRecording::into_interval).collect(),
+            dispatch_lag: std::mem::take(&mut self.dispatch_lag),
+            raw: std::mem::take(&mut self.raw),
+            samples: std::mem::take(&mut self.samples),
+        }
+    }
+}
+
+impl TaskRecording {
+    fn new(task: TaskIndex, inner: Option<(String, String)>, sample_type: SampleType) -> Self {
+        let interval = TaskInterval {
+            task,
+            inner,
+            sample_type,
+            service_time: Distribution::default(),
+            processing_time: Distribution::default(),
+            latency: Distribution::default(),
+            samples: 0,
+            failed: 0,
+            unit: String::new(),
+            throughput: Vec::new(),
+            reported_throughput: Vec::new(),
+            errors: Vec::new(),
+            duration: 0,
+        };
+        Self { interval, errors: Vec::new() }
+    }
+
+    fn add_error(&mut self, class: ErrorClass, description: &str) {
+        match self.errors.iter_mut().find(|(known, ..)| *known == class) {
+            Some((_, count, _)) => *count += 1,
+            None => self.errors.push((class, 1, description.chars().take(EXAMPLE_LENGTH).collect())),
+        }
+    }
+
+    fn into_interval(self) -> TaskInterval {
+        let count = |(class, count, example): (ErrorClass, u64, String)| ErrorCount {
+            class: class.to_string(),
+            count,
+            example,
+        };
+        TaskInterval { errors: self.errors.into_iter().map(count).collect(), ..self.interval }
+    }
+}
+
+/// Adds the work of one request to the second in which it was started.
+fn add_work(bins: &mut Vec<ThroughputBin>, start: StepStart, called: u64, weight: u64, task_start: u64) {
+    let at = start.since(called);
+    let bin = ThroughputBin {
+        second: u32::try_from(at / 1_000_000_000).unwrap_or(u32::MAX),
+        first: at,
+        first_weight: weight,
+        last: at,
+        weight,
+        task_start: start.since(task_start),
+    };
+    // Requests end in about the order in which they were started, so it is one of the last.
+    match bins.iter_mut().rev().find(|known| known.second == bin.second) {
+        Some(known) => merge_bin(known, bin),
+        None => bins.push(bin),
+    }
+}
+
+fn merge_bin(into: &mut ThroughputBin, bin: ThroughputBin) {
+    if bin.first < into.first {
+        (into.first, into.first_weight) = (bin.first, bin.first_weight);
+    }
+    into.last = into.last.max(bin.last);
+    into.weight += bin.weight;
+    into.task_start = into.task_start.min(bin.task_start);
+}
+
+fn is_same(one: &TaskInterval, other: &TaskInterval) -> bool {
+    (one.task, one.sample_type, &one.inner) == (other.task, other.sample_type, &other.inner)
+}
+
+fn merge_task(into: &mut TaskInterval, task: TaskInterval) {
+    into.service_time.merge(&task.service_time);
+    into.processing_time.merge(&task.processing_time);
+    into.latency.merge(&task.latency);
+    into.samples += task.samples;
+    into.failed += task.failed;
+    if !task.unit.is_empty() {
+        into.unit = task.unit;
+    }
+    for bin in task.throughput {
+        match into.throughput.iter_mut().find(|known| known.second == bin.second) {
+            Some(known) => merge_bin(known, bin),
+            None => into.throughput.push(bin),
+        }
+    }
+    into.reported_throughput.extend(task.reported_throughput);
+    for error in task.errors {
+        match into.errors.iter_mut().find(|known| known.class == error.class) {
+            Some(known) => known.count += error.count,
+            None => into.errors.push(error),
+        }
+    }
+    into.duration = into.duration.max(task.duration);
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
