@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::verdict::{RaceLedger, RaceVerdict, Shortfall};
 use crate::metrics::{Interval, Ledger};
 use crate::role::coordinator::RunningTask;
@@ -18,7 +20,8 @@ use crate::{
 pub struct DriverIndex(pub usize);
 
 /// What becomes of a race when one of its drivers is lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OnDriverLoss {
     /// It fails; what was measured is kept.
     #[default]

@@ -99,20 +99,31 @@ impl fmt::Debug for RaceSetup {
 impl RaceSetup {
     /// Runs the race to its end. All that happens is told to `log`, which can also cancel it.
     ///
-    /// # Errors
-    ///
-    /// [`RoleError`] if the race cannot begin: the track has no such challenge, there is no driver, or one of them
-    /// cannot be asked what it offers. Once it has begun, all that goes wrong stands in the verdict.
+    /// Whatever goes wrong stands in the verdict, also if the race cannot begin: the track has no such challenge, there
+    /// is no driver, or one of them cannot be asked what it offers.
     ///
     /// # Cancel safety
     ///
     /// When dropped, the race is not ended in order; drivers stop as their last handle goes.
-    pub async fn run(
-        self,
-        timer: Arc<dyn Timer>,
-        log: Arc<RaceLog>,
-        recorder: &mut dyn Recorder,
-    ) -> Result<RaceVerdict, RoleError> {
+    pub async fn run(self, timer: Arc<dyn Timer>, log: Arc<RaceLog>, recorder: &mut dyn Recorder) -> RaceVerdict {
+        let begun = self.begin(&timer, &log, recorder).await;
+        match begun {
+            Ok(run) => run.to_end().await,
+            Err(error) => {
+                let verdict = RaceVerdict::not_begun(error.clone());
+                log.push(timer.now(), RaceEventKind::RoleFailed(error));
+                log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict.clone())));
+                verdict
+            }
+        }
+    }
+
+    async fn begin<'a>(
+        &'a self,
+        timer: &Arc<dyn Timer>,
+        log: &Arc<RaceLog>,
+        recorder: &'a mut dyn Recorder,
+    ) -> Result<Run<'a>, RoleError> {
         let invalid = |cause: String| RoleError {
             host: "this host".to_owned(),
             role: Role::Coordinator,
@@ -150,9 +161,9 @@ impl RaceSetup {
             progress: Progress::default(),
             reported: now,
             work: FuturesUnordered::new(),
-            setup: &self,
-            timer,
-            log,
+            setup: self,
+            timer: Arc::clone(timer),
+            log: Arc::clone(log),
             recorder,
         };
         for driver in 0..run.links.len() {
@@ -161,7 +172,7 @@ impl RaceSetup {
             run.perform(actions);
         }
         run.perform(actions);
-        Ok(run.to_end().await)
+        Ok(run)
     }
 }
 

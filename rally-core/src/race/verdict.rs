@@ -20,6 +20,15 @@ pub struct RaceVerdict {
     pub ledger: RaceLedger,
 }
 
+impl RaceVerdict {
+    /// Of a race that could not begin.
+    #[must_use]
+    pub fn not_begun(error: RoleError) -> Self {
+        let (shortfalls, ledger) = (Vec::new(), RaceLedger::default());
+        Self { outcome: RaceOutcome::Failed, errors: vec![error], shortfalls, ledger }
+    }
+}
+
 /// What became of the samples of all drivers, as far as they could say.
 ///
 /// Nothing is lost in silence: `made` is `merged + lost`, or a [`Shortfall`] names the driver with the difference.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{EventStream, Sequence, StopMode};
 use crate::metrics::SampleType;
-use crate::race::RaceVerdict;
+use crate::race::{OnDriverLoss, RaceVerdict};
 use crate::{ClusterTime, ContentHash, JoinPoint, RaceId, RoleError, Step, TaskIndex};
 
 /// Owns races: whoever starts one may leave and come back to watch it.
@@ -56,6 +56,8 @@ pub struct RaceRequest {
     pub load_driver_hosts: Vec<String>,
     /// The hosts that launch nodes, by name or address; empty if the cluster under test runs already.
     pub provisioner_hosts: Vec<String>,
+    /// What becomes of the race when a load driver is lost.
+    pub on_driver_loss: OnDriverLoss,
 }
 
 /// Something that happened in a race.

@@ -1,0 +1,19 @@
+//! Races of this host: who owns them, how they are planned, and what is seen of them.
+
+mod arguments;
+mod coordinator;
+mod local;
+mod plan;
+mod text;
+mod timer;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
+pub use coordinator::{RaceCoordinator, Surroundings};
+pub use local::{LocalSurroundings, MemoryContent};
+pub use plan::{PlanError, PlannedRace, plan_race};
+pub use timer::HostTimer;
+pub use view::{View, watch};
