@@ -185,9 +185,8 @@ impl LoadDriver for LocalLoadDriver {
     }
 
     async fn events(&self, race: &RaceId, after: Sequence) -> Result<EventStream<DriverEvent>, RoleError> {
-        let invalid = |error: &(dyn Error + 'static)| {
-            self.error(format!("report on race {race}"), RoleErrorKind::Invalid, error)
-        };
+        let invalid =
+            |error: &(dyn Error + 'static)| self.error(format!("report on race {race}"), RoleErrorKind::Invalid, error);
         let (events, _) = self.race(race).map_err(|error| invalid(&error))?;
         events.follow(after).map_err(|error| invalid(&error))
     }

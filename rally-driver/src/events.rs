@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use rally_core::{ClusterTime, DriverEvent, DriverEventKind, EventStream, Sequence};
 use tokio::sync::watch;
 
@@ -88,10 +88,11 @@ impl EventLog {
         let after = (!state.has_ended || after < state.last).then_some(after);
         drop(state);
         let position = Position { log: Arc::clone(self), grown: self.last.subscribe(), after };
-        Ok(Box::pin(stream::unfold(position, async |mut position| {
+        let events = stream::unfold(position, async |mut position| {
             let event = position.next().await?;
             Some((Ok(event), position))
-        })))
+        });
+        Ok(Box::pin(events.fuse()))
     }
 
     /// Whether the race has ended.
@@ -129,7 +130,7 @@ impl Position {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::{FutureExt, StreamExt};
+    use futures_util::FutureExt;
 
     use super::*;
 

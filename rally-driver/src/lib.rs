@@ -18,6 +18,7 @@ mod registry;
 mod runner;
 mod scheduler;
 mod segment;
+mod task_run;
 #[cfg(test)]
 mod testing;
 mod timer;
@@ -28,4 +29,5 @@ pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};
 pub use registry::Registry;
 pub use runner::{InnerTiming, Outcome, Runner, RunnerSetup};
 pub use scheduler::{Scheduler, SchedulerSetup};
+pub use task_run::{TaskReport, TaskRun, TaskRunError};
 pub use timer::{RequestTimer, Span};

@@ -6,6 +6,7 @@ use rally_core::metrics::{Distribution, ErrorCount, RequestTimes, SampleType, Ta
 use rally_core::track::JsonObject;
 use rally_core::{ClusterTime, TaskIndex};
 
+use crate::engine::LATE;
 use crate::{ErrorClass, InnerTiming, Outcome};
 
 /// Characters of an error that are kept as its example.
@@ -77,6 +78,10 @@ pub(crate) struct Recording {
     pub(crate) raw: Vec<RawSample>,
     /// Calls of runners.
     pub(crate) samples: u64,
+    /// Those among them that had an intended start.
+    pub(crate) throttled: u64,
+    /// Those among them that the driver itself held up for long.
+    pub(crate) late: u64,
 }
 
 impl Recording {
@@ -91,6 +96,8 @@ impl Recording {
         self.dispatch_lag.merge(&other.dispatch_lag);
         self.raw.extend(other.raw);
         self.samples += other.samples;
+        self.throttled += other.throttled;
+        self.late += other.late;
     }
 }
 
@@ -105,6 +112,8 @@ pub(crate) struct Recorder {
     dispatch_lag: Distribution,
     raw: Vec<RawSample>,
     samples: u64,
+    throttled: u64,
+    late: u64,
 }
 
 #[derive(Debug)]
@@ -123,6 +132,8 @@ impl Recorder {
             dispatch_lag: Distribution::default(),
             raw: Vec::new(),
             samples: 0,
+            throttled: 0,
+            late: 0,
         }
     }
 
@@ -135,6 +146,8 @@ impl Recorder {
         self.samples += 1;
         if let Some(lag) = dispatch_lag {
             self.dispatch_lag.record(lag);
+            self.throttled += 1;
+            self.late += u64::from(lag > nanos(LATE));
         }
 
         let slot = &mut self.tasks[task.0 as usize][sample_type as usize];
@@ -235,6 +248,8 @@ impl Recorder {
             dispatch_lag: std::mem::take(&mut self.dispatch_lag),
             raw: std::mem::take(&mut self.raw),
             samples: std::mem::take(&mut self.samples),
+            throttled: std::mem::take(&mut self.throttled),
+            late: std::mem::take(&mut self.late),
         }
     }
 }

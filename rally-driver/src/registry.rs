@@ -79,7 +79,8 @@ impl Registry {
     /// [`RunnerError::Other`] if there is none for the type of the operation, or what the runner says of the operation.
     pub fn runner(&self, setup: &RunnerSetup) -> Result<Box<dyn Runner>, RunnerError> {
         let name = setup.task.operation.operation_type.as_str();
-        let make = self.runners.get(name).ok_or_else(|| unknown("runner for the operation type", name, &self.runners))?;
+        let make =
+            self.runners.get(name).ok_or_else(|| unknown("runner for the operation type", name, &self.runners))?;
         make(setup)
     }
 

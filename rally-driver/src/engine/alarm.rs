@@ -153,9 +153,11 @@ mod linux {
 
     impl AlarmClock {
         pub(super) fn new() -> io::Result<Self> {
-            let timer =
-                timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-            Ok(Self(AsyncFd::register_with_interest(timer, Interest::READABLE)?))
+            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+            #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays open while it is registered")]
+            // SAFETY: the timer is owned by the `AsyncFd`, which never gives it away, so it stays open until both go.
+            let registered = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
+            Ok(Self(registered?))
         }
 
         /// Sets the time at which it rings, in place of the one before.

@@ -8,10 +8,29 @@ const BUSY: f64 = 0.95;
 /// Shorter intervals say nothing about how busy a worker is.
 const LONG_ENOUGH: Duration = Duration::from_millis(500);
 
+/// A request that is sent this much later than it was due, with its client free, is late.
+pub(crate) const LATE: Duration = Duration::from_millis(1);
+
+/// More late requests than this share are no accident.
+const LATE_SHARE: f64 = 0.1;
+
+/// How the workers did in an interval.
+#[derive(Debug, Default)]
+pub(crate) struct Effort<'a> {
+    pub(crate) interval: Duration,
+    /// CPU time of the busiest worker as a share of the time.
+    pub(crate) busiest: f64,
+    /// Requests that had an intended start.
+    pub(crate) throttled: u64,
+    /// Those that were sent more than [`LATE`] after it, although their client was free.
+    pub(crate) late: u64,
+    /// Workers that did not even say what they measured.
+    pub(crate) silent: &'a [usize],
+}
+
 /// Why a driver was the bottleneck in an interval, as a sentence.
-///
-/// `silent` are the workers that did not even say what they measured.
-pub(crate) fn saturation(host: &str, interval: Duration, busiest: f64, silent: &[usize]) -> Option<String> {
+pub(crate) fn saturation(host: &str, effort: &Effort<'_>) -> Option<String> {
+    let Effort { interval, busiest, throttled, late, silent } = effort;
     if !silent.is_empty() {
         let names: Vec<_> = silent.iter().map(ToString::to_string).collect();
         return Some(format!(
@@ -20,11 +39,47 @@ pub(crate) fn saturation(host: &str, interval: Duration, busiest: f64, silent: &
             interval.as_secs_f64()
         ));
     }
-    (interval >= LONG_ENOUGH && busiest >= BUSY).then(|| {
-        format!(
+    if *interval < LONG_ENOUGH {
+        return None;
+    }
+    if *busiest >= BUSY {
+        return Some(format!(
             "the load driver on {host} was the bottleneck: its busiest worker used {:.0} % of a core; use more cores, \
              or more load driver hosts",
             busiest * 100.0
+        ));
+    }
+    let share = *late as f64 / (*throttled).max(1) as f64;
+    (share > LATE_SHARE).then(|| {
+        format!(
+            "the load driver on {host} could not keep up: it sent {:.0} % of its requests more than a millisecond late, \
+             although its busiest worker used only {:.0} % of a core; something else on the host takes its time",
+            share * 100.0,
+            busiest * 100.0
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_driver_says_why_it_was_the_bottleneck() {
+        let effort =
+            |busiest, late, silent| Effort { interval: Duration::from_secs(1), busiest, throttled: 100, late, silent };
+        for (effort, expected) in [
+            (effort(0.94, 10, &[][..]), None),
+            (effort(0.96, 0, &[]), Some("its busiest worker used 96 % of a core")),
+            (effort(0.5, 11, &[]), Some("it sent 11 % of its requests more than a millisecond late")),
+            (effort(0.1, 0, &[0, 3]), Some("worker 0, 3 did not answer for 1.0 s")),
+            (Effort { interval: Duration::from_millis(10), ..effort(1.0, 100, &[]) }, None),
+        ] {
+            let sentence = saturation("here", &effort);
+            match expected {
+                Some(expected) => assert!(sentence.as_ref().is_some_and(|it| it.contains(expected)), "{sentence:?}"),
+                None => assert_eq!(sentence, None, "{effort:?}"),
+            }
+        }
+    }
 }

@@ -10,4 +10,5 @@ mod race;
 mod step;
 mod worker;
 
+pub(crate) use health::LATE;
 pub(crate) use race::{Command, InvalidStep, Race, RaceSetup};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rally_core::track::Task;
 
-use crate::scheduler::Scheduler;
 use crate::RunnerError;
+use crate::scheduler::Scheduler;
 
 /// The pace of one client.
 pub(crate) struct Pace {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use super::error::TaskError;
-use super::health::saturation;
+use super::health::{Effort, saturation};
 use super::step::{ProgressSum, RaceContext, StepShare};
 use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
 use crate::driver::{ContentSource, CoordinatorClock};
@@ -319,7 +319,7 @@ impl Race {
         };
         let keeps_raw = self.segments.is_some() && !self.segments_are_full;
         let completion = allocated.completion.clone();
-        let empty = StepShare { until: step.until, start, completion, clients: Vec::new(), keeps_raw };
+        let empty = StepShare { start, completion, clients: Vec::new(), keeps_raw };
         let mut shares = vec![empty; self.workers.len()];
         let mut clients: BTreeMap<TaskIndex, (u32, u32)> = BTreeMap::new();
         let rows = self.setup.assignment.clients.clone().map(|client| (client, &allocated.rows[client as usize]));
@@ -446,13 +446,20 @@ impl Race {
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
+        let effort = Effort {
+            interval: pending.since.elapsed(),
+            busiest: pending.busiest,
+            throttled: pending.recording.throttled,
+            late: pending.recording.late,
+            silent: &silent,
+        };
         let health = DriverHealth {
+            saturated: saturation(&self.setup.host, &effort),
             dispatch_lag: pending.recording.dispatch_lag,
             busiest_worker: pending.busiest,
             in_flight: pending.in_flight,
             reconnects: 0,
             retries: 0,
-            saturated: saturation(&self.setup.host, pending.since.elapsed(), pending.busiest, &silent),
         };
         let progress = sums.into_iter().map(ProgressSum::mean).collect();
         self.tell(Interval { number: 0, tasks: pending.recording.tasks, progress, health, ledger: self.ledger })
@@ -473,9 +480,7 @@ impl Race {
     fn announce(&mut self, announcement: &Announcement) -> Result<(), NobodyListens> {
         let host = &self.setup.host;
         let kind = match announcement {
-            Announcement::Written { hash, length } => {
-                DriverEventKind::SegmentWritten { hash: *hash, length: *length }
-            }
+            Announcement::Written { hash, length } => DriverEventKind::SegmentWritten { hash: *hash, length: *length },
             Announcement::CapReached => {
                 self.segments_are_full = true;
                 let message = format!(
@@ -487,7 +492,8 @@ impl Race {
             Announcement::Failed(error) => {
                 self.segments_are_full = true;
                 let cause = RoleError::new(host.clone(), Role::LoadDriver, "", RoleErrorKind::Failed, error).cause;
-                let message = format!("no more raw samples are written on {host}: {cause}; everything is still counted");
+                let message =
+                    format!("no more raw samples are written on {host}: {cause}; everything is still counted");
                 DriverEventKind::Noticed { message }
             }
         };

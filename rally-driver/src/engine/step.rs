@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rally_core::metrics::TaskProgress;
 use rally_core::track::Task;
-use rally_core::{ClientTask, Completion, JoinPoint, RaceId, RacePlan, TaskIndex};
+use rally_core::{ClientTask, Completion, RaceId, RacePlan, TaskIndex};
 use tokio::sync::mpsc;
 
 use super::alarm::Alarm;
@@ -45,7 +45,6 @@ impl RaceContext {
 /// One worker's part of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct StepShare {
-    pub(crate) until: JoinPoint,
     pub(crate) start: StepStart,
     pub(crate) completion: Completion,
     /// Clients and the tasks that each runs one after the other.

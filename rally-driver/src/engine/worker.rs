@@ -86,11 +86,7 @@ impl Worker {
     /// # Errors
     ///
     /// What the operating system says if there is no thread left.
-    pub(crate) fn start(
-        number: usize,
-        race: Arc<RaceContext>,
-        events: mpsc::Sender<WorkerReport>,
-    ) -> io::Result<Self> {
+    pub(crate) fn start(number: usize, race: Arc<RaceContext>, events: mpsc::Sender<WorkerReport>) -> io::Result<Self> {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {

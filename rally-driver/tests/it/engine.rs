@@ -1,0 +1,258 @@
+//! What the clients of one driver do.
+
+use std::time::Duration;
+
+use rally_core::metrics::SampleType;
+use rally_core::track::{JsonObject, ParallelBuilder};
+use rally_core::{DriverEventKind, OnError, StopMode, TaskIndex};
+use rally_driver::{ErrorClass, Outcome, RunnerError};
+
+use crate::fixture::{Race, challenge, plan, raw_samples, run, scripted, takes, task};
+
+#[tokio::test]
+async fn every_client_runs_its_warm_up_and_its_iterations() {
+    let (registry, calls) = scripted(|_| takes(0));
+    let plan = plan(challenge().task(task("a").clients(3).warmup_iterations(2).iterations(5)));
+    let told = run(registry, &plan, 2).await;
+    assert_eq!(told.samples(0, SampleType::Warmup), 6);
+    assert_eq!(told.samples(0, SampleType::Normal), 15);
+    assert_eq!(calls.what().len(), 21);
+    let ledger = told.intervals.last().unwrap().ledger;
+    assert_eq!((ledger.made, ledger.merged, ledger.lost), (21, 21, 0));
+    let progress = &told.intervals[0].progress;
+    assert!(progress.iter().all(|task| task.done == Some(1.0)), "{progress:?}");
+}
+
+#[tokio::test]
+async fn a_task_without_any_length_is_run_once() {
+    let (registry, calls) = scripted(|_| takes(0));
+    run(registry, &plan(challenge().task(task("a"))), 1).await;
+    assert_eq!(calls.count("a"), 1);
+}
+
+#[tokio::test]
+async fn a_stall_shows_in_the_latency_of_every_request_that_was_due() {
+    // 100 requests per second, and the 20th takes 300 ms: 30 requests that were due in that time are late.
+    let (registry, _) = scripted(|call| takes(if call.number == 20 { 300 } else { 0 }));
+    let mut plan = plan(challenge().task(task("a").iterations(100).target_throughput(100.0)));
+    plan.sample_bytes = 1 << 20;
+    let samples = raw_samples(registry, &plan).await;
+    let late = samples.iter().filter(|sample| sample.latency > 5_000_000).count();
+    assert!((28..=40).contains(&late), "{late} of {samples:?}");
+    let slow: Vec<_> = samples.iter().filter(|sample| sample.service_time > 100_000_000).collect();
+    assert_eq!(slow.len(), 1, "only one request was slow itself");
+    assert!(slow[0].latency >= 300_000_000);
+    let lag = samples.iter().filter_map(|sample| sample.dispatch_lag).max();
+    assert!(lag < Some(100_000_000), "the stall is not the driver's fault: {lag:?}");
+}
+
+#[tokio::test]
+async fn the_target_throughput_is_reached_by_all_clients_together() {
+    let (registry, calls) = scripted(|_| takes(1));
+    let plan = plan(challenge().task(task("a").clients(4).iterations(50).target_throughput(400.0)));
+    run(registry, &plan, 2).await;
+    let calls = calls.all();
+    let (first, last) = (calls.iter().map(|call| call.at).min(), calls.iter().map(|call| call.at).max());
+    // The first request of a client comes at once and the second after an interval, so 49 intervals of 10 ms.
+    let took = Duration::from_nanos(last.unwrap() - first.unwrap());
+    assert!(took >= Duration::from_millis(485), "{took:?}");
+}
+
+#[tokio::test]
+async fn no_request_is_sent_before_it_is_due() {
+    let (registry, calls) = scripted(|_| takes(0));
+    let plan = plan(challenge().task(task("a").iterations(200).target_throughput(2_000.0)));
+    let before = rally_driver::RequestTimer::now();
+    run(registry, &plan, 1).await;
+    for call in calls.all() {
+        assert!(call.at >= before + call.number * 500_000, "request {} came early", call.number);
+    }
+}
+
+#[tokio::test]
+async fn clients_ramp_up_in_order() {
+    let (registry, calls) = scripted(|_| takes(1));
+    let task = task("a")
+        .clients(4)
+        .warmup_time_period(Duration::from_secs(1))
+        .time_period(Duration::from_secs(1))
+        .property("ramp-up-time-period", 1);
+    run(registry, &plan(challenge().task(task)), 2).await;
+    let first = |client| calls.all().iter().filter(|call| call.client == client).map(|call| call.at).min().unwrap();
+    for client in 1..4 {
+        let delay = Duration::from_nanos(first(client) - first(client - 1));
+        assert!(delay >= Duration::from_millis(200), "client {client} started {delay:?} after the one before it");
+    }
+}
+
+#[tokio::test]
+async fn the_completing_task_ends_its_step_and_is_not_cut_short() {
+    let (registry, calls) = scripted(|call| takes(if call.task == "main" { 5 } else { 1 }));
+    let element = ParallelBuilder::new()
+        .completed_by("main")
+        .task(task("main").clients(2).iterations(10))
+        .task(task("background").clients(2).time_period(Duration::from_secs(3_600)));
+    let told = run(registry, &plan(challenge().parallel(element)), 2).await;
+    assert_eq!(calls.count("main"), 20);
+    assert!(calls.count("background") > 2);
+    assert!(told.others.iter().any(|kind| matches!(kind, DriverEventKind::TaskCompleted { task: TaskIndex(0), .. })));
+}
+
+#[tokio::test]
+async fn any_task_that_is_done_ends_its_step_and_wakes_clients_that_wait() {
+    let (registry, calls) = scripted(|_| takes(1));
+    let hour = Duration::from_secs(3_600);
+    let element = ParallelBuilder::new()
+        .completed_by("any")
+        .task(task("short").iterations(3))
+        .task(task("rare").time_period(hour).property("target-interval", 1_000));
+    run(registry, &plan(challenge().parallel(element)), 2).await;
+    assert_eq!(calls.count("short"), 3);
+    assert_eq!(calls.count("rare"), 1, "its second request is due in 1,000 s");
+}
+
+#[tokio::test]
+async fn clients_with_several_tasks_run_one_after_the_other() {
+    let (registry, calls) = scripted(|_| takes(1));
+    let element = ParallelBuilder::new()
+        .property("clients", 2)
+        .task(task("first").clients(2).iterations(3))
+        .task(task("second").clients(2).iterations(2));
+    run(registry, &plan(challenge().parallel(element)), 1).await;
+    for client in 0..2 {
+        let mut calls: Vec<_> = calls.all().into_iter().filter(|call| call.client == client).collect();
+        calls.sort_by_key(|call| call.at);
+        let tasks: Vec<_> = calls.iter().map(|call| call.task.as_str()).collect();
+        assert_eq!(tasks, ["first", "first", "first", "second", "second"]);
+    }
+}
+
+#[tokio::test]
+async fn failed_requests_are_samples_without_work_and_counted_by_class() {
+    let (registry, _) = scripted(|call| match call.number {
+        1 | 2 => (Duration::ZERO, Err(api_error(429))),
+        3 => (
+            Duration::ZERO,
+            Err(RunnerError::Transport { class: ErrorClass::Timeout, description: "no answer in time".to_owned() }),
+        ),
+        4 => {
+            let meta = JsonObject::from_iter([("error-type".to_owned(), "bulk".into())]);
+            (Duration::ZERO, Ok(Outcome { weight: 7, unit: "docs".into(), success: false, meta, ..Outcome::default() }))
+        }
+        _ => (Duration::ZERO, Ok(Outcome { weight: 10, unit: "docs".into(), ..Outcome::default() })),
+    });
+    let told = run(registry, &plan(challenge().task(task("a").iterations(6))), 1).await;
+    let [interval] = told.tasks(0, SampleType::Normal).collect::<Vec<_>>()[..] else { panic!("{told:?}") };
+    assert_eq!((interval.samples, interval.failed), (6, 4));
+    assert_eq!(interval.throughput.iter().map(|bin| bin.weight).sum::<u64>(), 27);
+    assert_eq!(interval.unit, "docs");
+    let errors: Vec<_> = interval.errors.iter().map(|error| (error.class.as_str(), error.count)).collect();
+    assert_eq!(errors, [("http 429", 2), ("timeout", 1), ("bulk", 1)]);
+    assert_eq!(interval.errors[0].example, "too many requests");
+}
+
+fn api_error(status: u16) -> RunnerError {
+    RunnerError::Api { status, description: "too many requests".to_owned(), meta: Vec::new() }
+}
+
+fn refused() -> RunnerError {
+    RunnerError::Transport { class: ErrorClass::Connect, description: "connection refused".to_owned() }
+}
+
+#[tokio::test]
+async fn what_ends_the_race_depends_on_the_error_and_on_what_the_user_wants() {
+    let lenient =
+        |builder: rally_core::track::TaskBuilder| builder.property("ignore-response-error-level", "non-fatal");
+    for (on_error, error, is_lenient, ends) in [
+        (OnError::Continue, api_error(500), false, false),
+        (OnError::Continue, refused(), false, true),
+        (OnError::ContinueOnNetwork, refused(), false, false),
+        (OnError::Abort, api_error(404), false, true),
+        (OnError::Abort, api_error(404), true, false),
+        (OnError::Abort, refused(), true, true),
+        (OnError::ContinueOnNetwork, RunnerError::Other("no sense".to_owned()), false, true),
+    ] {
+        let case = format!("{on_error:?} {error} {is_lenient}");
+        let (registry, _) = scripted(move |_| (Duration::ZERO, Err(error.clone())));
+        let task = task("a").iterations(2);
+        let mut plan = plan(challenge().task(if is_lenient { lenient(task) } else { task }));
+        plan.on_error = on_error;
+        let told = run(registry, &plan, 1).await;
+        assert_eq!(told.failure().is_some(), ends, "{case}: {told:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_names_task_operation_and_client_and_keeps_what_was_measured() {
+    let (registry, _) = scripted(|call| match call.number {
+        3 => (Duration::ZERO, Err(RunnerError::Assertion("expected 1 hit, not 2".to_owned()))),
+        _ => takes(0),
+    });
+    let told = run(registry, &plan(challenge().task(task("find").iterations(9))), 1).await;
+    assert_eq!(
+        told.failure().unwrap(),
+        "load driver on here could not drive race 4711 up to join point 1: task `find` with operation `scripted` \
+         failed on client 0: expected 1 hit, not 2"
+    );
+    assert_eq!(told.samples(0, SampleType::Normal), 3);
+    assert_eq!(told.others.last(), Some(&DriverEventKind::Ended));
+}
+
+#[tokio::test]
+async fn a_runner_that_panics_fails_the_race_and_is_named() {
+    let (registry, _) = scripted(|_| panic!("index out of bounds"));
+    let told = run(registry, &plan(challenge().task(task("find"))), 1).await;
+    let failure = told.failure().unwrap();
+    assert!(failure.contains("task `find`") && failure.contains("it panicked: index out of bounds"), "{failure}");
+}
+
+#[tokio::test]
+async fn an_operation_without_a_runner_fails_with_the_names_that_there_are() {
+    let (registry, _) = scripted(|_| takes(0));
+    let unknown = rally_core::track::Task::builder(rally_core::track::Operation::builder("teleport"));
+    let failure = run(registry, &plan(challenge().task(unknown)), 1).await.failure().unwrap();
+    assert!(
+        failure.ends_with("there is no runner for the operation type `teleport`; registered are: scripted"),
+        "{failure}"
+    );
+}
+
+#[tokio::test]
+async fn a_worker_that_has_no_time_left_is_reported_as_the_bottleneck() {
+    let (registry, _) = scripted(|call| {
+        let until = call.at + 1_000_000;
+        while rally_driver::RequestTimer::now() < until {
+            std::hint::spin_loop();
+        }
+        takes(0)
+    });
+    // Four clients want 2,000 requests per second that take a millisecond of CPU each.
+    let task = task("a").clients(4).time_period(Duration::from_secs(2)).target_throughput(2_000.0);
+    let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    let told = race.until_reached().await;
+    let sentences: Vec<_> = told.intervals.iter().filter_map(|interval| interval.health.saturated.as_ref()).collect();
+    assert!(!sentences.is_empty());
+    assert!(sentences.iter().all(|sentence| sentence.contains("load driver on here")), "{sentences:?}");
+    let lag: u64 = told.intervals.iter().map(|interval| interval.health.dispatch_lag.count()).sum();
+    assert!(lag > 0, "dispatch lag is recorded for throttled tasks");
+    race.stop(StopMode::Now).await;
+}
+
+#[tokio::test]
+async fn stopping_lets_requests_finish_or_drops_them() {
+    for (mode, samples) in [(StopMode::Drain, 1), (StopMode::Now, 0)] {
+        let (registry, calls) = scripted(|_| takes(200));
+        let task = task("a").time_period(Duration::from_secs(3_600));
+        let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
+        race.prepared().await;
+        race.begin(1).await;
+        while calls.count("a") == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let told = race.stop(mode).await;
+        assert_eq!(told.samples(0, SampleType::Normal), samples, "{mode:?}");
+        assert_eq!(calls.count("a"), 1);
+    }
+}
