@@ -243,7 +243,7 @@ async fn until_refused(host: &Host, wait: Duration, up: impl FnOnce(Up)) -> Join
 }
 
 /// What this machine is.
-fn facts() -> HostFacts {
+pub(crate) fn facts() -> HostFacts {
     let system = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());

@@ -15,5 +15,6 @@ pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
 pub use coordinator::{RaceCoordinator, Surroundings};
 pub use local::{LocalSurroundings, MemoryContent};
 pub use plan::{PlanError, PlannedRace, plan_race};
+pub(crate) use text::{plan_json, plan_text, verdict_text};
 pub use timer::HostTimer;
 pub use view::{View, watch};

@@ -71,6 +71,14 @@ pub enum PlanError {
     NotThereYet(String),
 }
 
+impl PlanError {
+    /// Whether the command line is wrong, and not what it names.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Track(_) | Self::NoChallenge(_))
+    }
+}
+
 /// Loads the track and reads the options of a race.
 ///
 /// # Errors

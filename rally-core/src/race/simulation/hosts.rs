@@ -529,7 +529,8 @@ impl Driver {
         let play = self.play.as_ref()?;
         let next = match &play.doing {
             Doing::Ended => return None,
-            Doing::Preparing { until } | Doing::Stopping { until } => Some(*until),
+            Doing::Stopping { until } => return Some(play.measure_at.min(*until)),
+            Doing::Preparing { until } => Some(*until),
             Doing::Waiting => None,
             Doing::Running { tasks, .. } => tasks.values().flatten().min().copied(),
         };

@@ -1,0 +1,78 @@
+//! `rallyd race`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rally_core::race::RaceVerdict;
+use rally_core::{Coordinator, RaceOutcome, RaceRequest};
+use rally_driver::Registry;
+
+use super::error::CommandError;
+use super::start::settings;
+use super::track::track_settings;
+use crate::console::Console;
+use crate::daemon::facts;
+use crate::exit::Exit;
+use crate::race::{
+    LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race, plan_text, verdict_text,
+    watch,
+};
+use crate::settings::Flags;
+
+pub(super) async fn race(
+    directory: &Path,
+    arguments: &RaceArguments,
+    offline: bool,
+    console: Console,
+) -> Result<Exit, CommandError> {
+    let settings = settings(directory, &Flags::default(), console)?;
+    let track_settings = track_settings(directory, settings, offline);
+    let planned = plan_race(arguments, &track_settings, &mut |text| console.warning(text)).await?;
+    if arguments.dry_run {
+        match arguments.format {
+            PlanFormat::Text => console.data(&plan_text(&planned))?,
+            PlanFormat::Json => console.data(&format!("{:#}", plan_json(&planned)))?,
+        }
+        return Ok(Exit::Success);
+    }
+    if arguments.detach {
+        return Err(CommandError::DetachWithoutDaemon);
+    }
+    let benchmarks = track_settings.directory.parent().unwrap_or(directory).to_owned();
+    let segments = benchmarks.join("races").join(planned.race.as_str()).join("samples");
+    let registry = Arc::new(Registry::empty());
+    let surroundings = Arc::new(LocalSurroundings::new(facts(), registry, benchmarks.join("data"), segments));
+    let plan = serde_json::to_vec(&planned.plan).map_err(|error| CommandError::Output(error.into()))?;
+    let request = RaceRequest {
+        race: planned.race.clone(),
+        bundle: surroundings.content().add(Bytes::from(plan)),
+        load_driver_hosts: planned.load_driver_hosts,
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: arguments.on_driver_loss.into(),
+    };
+    let coordinator = RaceCoordinator::new(surroundings);
+    coordinator.start_race(request).await?;
+    console.info(&format!("race id is {}", planned.race));
+    let verdict = watch(&coordinator, &planned.race, View::new(console)).await?;
+    Ok(show(&verdict, console))
+}
+
+/// Says how a race ended.
+pub(super) fn show(verdict: &RaceVerdict, console: Console) -> Exit {
+    let text = verdict_text(verdict);
+    match verdict.outcome {
+        RaceOutcome::Completed => {
+            console.info(&text);
+            Exit::Success
+        }
+        RaceOutcome::Cancelled => {
+            console.error(&text);
+            Exit::Interrupted
+        }
+        _ => {
+            console.error(&text);
+            Exit::Failure
+        }
+    }
+}
