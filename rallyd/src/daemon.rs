@@ -8,26 +8,33 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rally_core::HostFacts;
+use rally_core::{Coordinator, HostFacts, RaceRequest, RoleError, StopMode};
+use rally_driver::{ContentSource, DriverOptions, LocalLoadDriver, Registry};
 use rally_net::{
     DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken, LinkState,
-    ParseTokenError, Place, TokenSource,
+    ParseTokenError, Place, Roles, TokenSource,
 };
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::causes::causes;
 use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
 use crate::instance::{Instance, InstanceError, LockError, StartSettings};
+use crate::race::{
+    ClusterContent, ClusterSurroundings, LateHost, RaceCoordinator, is_this_host, some_events,
+};
 use crate::sd_notify;
 use crate::secret::Secret;
 
 /// How long the host may take to say goodbye; less than `rallyd stop` waits before it becomes rude.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long a role may hold on to the host before it is looked again, when the daemon ends.
+const HELD_FOR: Duration = Duration::from_millis(5);
 
 /// Everything a daemon needs to know, resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,13 +144,13 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
     instance.create()?;
     let _lock = instance.lock()?;
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
-    let host = start_host(&config, &instance).await?;
+    let (host, races) = start_host(&config, &instance).await?;
     let control = ControlServer::bind(&instance)
         .map_err(|source| DaemonError::Control { path: instance.control_socket(), source })?;
     info!(address = %config.address, coordinator = %config.coordinator, pid = std::process::id(), "daemon started");
 
     let stop = CancellationToken::new();
-    let daemon = Arc::new(Daemon { host, instance, log: config.log.clone(), stop: stop.clone() });
+    let daemon = Arc::new(Daemon { host, races, instance, log: config.log.clone(), stop: stop.clone() });
     let up = |report| {
         // Only a daemon that was up is worth a restart.
         if let Err(error) = daemon.instance.write_start_settings(&config.start_settings) {
@@ -174,13 +181,29 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
 
     let daemon = Arc::into_inner(daemon).expect("every conversation has ended with the control server");
     tokio::select! {
-        () = daemon.host.stop(STOP_WITHIN) => info!("daemon stopped"),
+        () = stop_host(daemon) => info!("daemon stopped"),
         name = signals.recv() => warn!(signal = name, "daemon stopped at once"),
     }
     ended
 }
 
-async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<Host, DaemonError> {
+/// Ends the race that this daemon owns, then the host.
+async fn stop_host(daemon: Daemon) {
+    let Daemon { mut host, races, .. } = daemon;
+    if let Some(coordinator) = races.own {
+        coordinator.stop(StopMode::Now).await;
+    }
+    // Roles only hold on to the host while they do something with it.
+    loop {
+        match Arc::try_unwrap(host) {
+            Ok(host) => return host.stop(STOP_WITHIN).await,
+            Err(shared) => host = shared,
+        }
+        sleep(HELD_FOR).await;
+    }
+}
+
+async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<Host>, Races), DaemonError> {
     let error = |source| DaemonError::Start { address: config.address, source };
     let place = if config.address == config.coordinator {
         let certificate_lifetime = config.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME);
@@ -189,8 +212,29 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<Host, 
         let token = token_source(config).map_err(|source| error(source.into()))?;
         Place::Member { coordinator: config.coordinator, token }
     };
-    let config = HostConfig { facts: facts(), ..HostConfig::new(instance.directory(), config.address, place) };
-    Host::start(config).await.map_err(|source| error(source.into()))
+    let late = LateHost::default();
+    let content = Arc::new(ClusterContent::new(late.clone(), instance.directory().join("plans")));
+    let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
+        facts: facts(),
+        registry: Arc::new(Registry::empty()),
+        content: Arc::clone(&content) as Arc<dyn ContentSource>,
+        clock: late.clock(),
+        data_dir: config.rally_directory.join("benchmarks/data"),
+        segment_dir: instance.directory().join("samples"),
+    }));
+    let own = (config.address == config.coordinator).then(|| {
+        let surroundings = ClusterSurroundings::new(late.clone(), Arc::clone(&content), Arc::clone(&driver));
+        Arc::new(RaceCoordinator::new(Arc::new(surroundings)))
+    });
+    let roles = Roles {
+        load_driver: Some(driver),
+        provisioner: None,
+        coordinator: own.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
+    };
+    let config = HostConfig { facts: facts(), roles, ..HostConfig::new(instance.directory(), config.address, place) };
+    let host = Arc::new(Host::start(config).await.map_err(|source| error(source.into()))?);
+    late.set(&host);
+    Ok((host, Races { own, content }))
 }
 
 /// What the user gave, or where a coordinator of the same user on this machine keeps its token.
@@ -260,10 +304,52 @@ pub(crate) fn facts() -> HostFacts {
 /// What the control socket has access to.
 #[derive(Debug)]
 struct Daemon {
-    host: Host,
+    host: Arc<Host>,
+    races: Races,
     instance: Instance,
     log: Option<PathBuf>,
     stop: CancellationToken,
+}
+
+/// What a daemon has to do with races.
+struct Races {
+    /// The owner of races, if this is the coordinator.
+    own: Option<Arc<RaceCoordinator>>,
+    content: Arc<ClusterContent>,
+}
+
+impl std::fmt::Debug for Races {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Races").field("own", &self.own).finish_non_exhaustive()
+    }
+}
+
+impl Daemon {
+    /// The coordinator of the cluster, which this may be.
+    fn coordinator(&self) -> Arc<dyn Coordinator> {
+        match &self.races.own {
+            Some(own) => Arc::clone(own) as Arc<dyn Coordinator>,
+            None => Arc::new(self.host.remote_coordinator()),
+        }
+    }
+
+    async fn start_race(&self, mut request: RaceRequest, plan: String) -> Response {
+        if !plan.is_empty() {
+            match self.races.content.keep(plan.into_bytes()).await {
+                Ok(content) => request.bundle = content,
+                Err(error) => return refusal(&error),
+            }
+        }
+        // Whoever reads it elsewhere would take it for another host.
+        for host in request.load_driver_hosts.iter_mut().filter(|host| is_this_host(host)) {
+            *host = self.host.address().to_string();
+        }
+        accepted(self.coordinator().start_race(request).await)
+    }
+}
+
+fn accepted(outcome: Result<(), RoleError>) -> Response {
+    outcome.map_or_else(|error| Response::RoleFailed(Box::new(error)), |()| Response::RaceAccepted)
 }
 
 impl Handler for Daemon {
@@ -290,6 +376,16 @@ impl Handler for Daemon {
             Request::RevokeToken { id } => match self.host.revoke_token(id) {
                 Ok(()) => Response::Revoked,
                 Err(error) => refusal(&error),
+            },
+            Request::StartRace { request, plan } => self.start_race(*request, plan).await,
+            Request::RaceEvents { race, after } => match some_events(&*self.coordinator(), &race, after).await {
+                Ok((events, is_over)) => Response::RaceEvents { events, is_over },
+                Err(error) => Response::RoleFailed(Box::new(error)),
+            },
+            Request::CancelRace { race, mode } => accepted(self.coordinator().cancel(&race, mode).await),
+            Request::CurrentRace => match self.coordinator().current_race().await {
+                Ok(race) => Response::CurrentRace(race),
+                Err(error) => Response::RoleFailed(Box::new(error)),
             },
         }
     }

@@ -5,17 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rally_core::race::RaceVerdict;
-use rally_core::{Coordinator, RaceOutcome, RaceRequest};
+use rally_core::{ContentHash, Coordinator, RaceOutcome, RaceRequest};
 use rally_driver::Registry;
 
 use super::error::CommandError;
+use super::selection::{Filter, only};
 use super::start::settings;
 use super::track::track_settings;
 use crate::console::Console;
 use crate::daemon::facts;
 use crate::exit::Exit;
 use crate::race::{
-    LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race, plan_text, verdict_text,
+    ControlCoordinator, LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race, plan_text, verdict_text,
     watch,
 };
 use crate::settings::Flags;
@@ -36,6 +37,23 @@ pub(super) async fn race(
         }
         return Ok(Exit::Success);
     }
+    let plan = serde_json::to_string(&planned.plan).map_err(|error| CommandError::Output(error.into()))?;
+    let mut request = RaceRequest {
+        race: planned.race.clone(),
+        bundle: ContentHash::from_bytes(*blake3::hash(plan.as_bytes()).as_bytes()),
+        load_driver_hosts: planned.load_driver_hosts,
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: arguments.on_driver_loss.into(),
+    };
+    if let Some(daemon) = only(Filter::default().running(directory)?)? {
+        let coordinator = ControlCoordinator::new(daemon.instance);
+        coordinator.start(request, plan).await?;
+        console.info(&format!("race id is {}", planned.race));
+        if arguments.detach {
+            return Ok(Exit::Success);
+        }
+        return Ok(show(&watch(&coordinator, &planned.race, View::new(console)).await?, console));
+    }
     if arguments.detach {
         return Err(CommandError::DetachWithoutDaemon);
     }
@@ -43,14 +61,7 @@ pub(super) async fn race(
     let segments = benchmarks.join("races").join(planned.race.as_str()).join("samples");
     let registry = Arc::new(Registry::empty());
     let surroundings = Arc::new(LocalSurroundings::new(facts(), registry, benchmarks.join("data"), segments));
-    let plan = serde_json::to_vec(&planned.plan).map_err(|error| CommandError::Output(error.into()))?;
-    let request = RaceRequest {
-        race: planned.race.clone(),
-        bundle: surroundings.content().add(Bytes::from(plan)),
-        load_driver_hosts: planned.load_driver_hosts,
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: arguments.on_driver_loss.into(),
-    };
+    request.bundle = surroundings.content().add(Bytes::from(plan));
     let coordinator = RaceCoordinator::new(surroundings);
     coordinator.start_race(request).await?;
     console.info(&format!("race id is {}", planned.race));

@@ -34,7 +34,7 @@ pub trait Surroundings: Send + Sync + 'static {
     /// # Errors
     ///
     /// A sentence that names a host that is not there.
-    fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String>;
+    async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String>;
 
     /// What keeps the measurements of a race.
     fn recorder(&self, race: &RaceId, plan: &Arc<RacePlan>) -> Box<dyn Recorder>;
@@ -148,7 +148,7 @@ async fn begin(
     surroundings: &dyn Surroundings,
     request: &RaceRequest,
 ) -> Result<(RaceSetup, Box<dyn Recorder>), String> {
-    let drivers = surroundings.load_drivers(&request.load_driver_hosts)?;
+    let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
     let plan = Arc::new(surroundings.plan(request.bundle).await?);
     let recorder = surroundings.recorder(&request.race, &plan);
     let setup = RaceSetup {

@@ -83,7 +83,7 @@ impl Surroundings for LocalSurroundings {
         serde_json::from_slice(&bytes).map_err(|error| format!("the plan of the race cannot be understood: {error}"))
     }
 
-    fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
+    async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
         match hosts {
             [] => Err("there is no load driver".to_owned()),
             [host] if is_this_host(host) => Ok(vec![(host.clone(), Arc::clone(&self.driver) as Arc<dyn LoadDriver>)]),
@@ -106,7 +106,7 @@ pub(crate) fn is_this_host(host: &str) -> bool {
 
 /// Keeps nothing but what is seen while the race runs.
 #[derive(Debug)]
-struct Forget;
+pub(super) struct Forget;
 
 impl Recorder for Forget {
     fn interval(&mut self, _: DriverIndex, _: ClusterTime, _: &Interval) {}

@@ -1,6 +1,8 @@
 //! Races of this host: who owns them, how they are planned, and what is seen of them.
 
 mod arguments;
+mod cluster;
+mod control;
 mod coordinator;
 mod local;
 mod plan;
@@ -12,7 +14,11 @@ mod view;
 mod tests;
 
 pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
+pub(crate) use cluster::{ClusterContent, ClusterSurroundings, LateHost};
+pub use control::ControlCoordinator;
+pub(crate) use control::some_events;
 pub use coordinator::{RaceCoordinator, Surroundings};
+pub(crate) use local::is_this_host;
 pub use local::{LocalSurroundings, MemoryContent};
 pub use plan::{PlanError, PlannedRace, plan_race};
 pub(crate) use text::{plan_json, plan_text, verdict_text};
