@@ -140,8 +140,9 @@ mod tests {
 
     /// A step as text: for each client its tasks, each as task, client of the task and client of the element.
     fn rows(step: &AllocatedStep) -> Vec<String> {
-        let entry =
-            |it: &ClientTask| format!("{}:{}/{} of {}", it.task.0, it.client_in_task, it.client_in_element, it.clients_of_element);
+        let entry = |it: &ClientTask| {
+            format!("{}:{}/{} of {}", it.task.0, it.client_in_task, it.client_in_element, it.clients_of_element)
+        };
         step.rows.iter().map(|row| row.iter().map(entry).collect::<Vec<_>>().join(", ")).collect()
     }
 
@@ -159,7 +160,8 @@ mod tests {
     #[test]
     fn tasks_of_a_parallel_element_take_consecutive_clients() {
         let allocation = allocate(|challenge| {
-            challenge.parallel(ParallelBuilder::new().task(task("index", 2)).task(task("search", 1)).completed_by("index"))
+            challenge
+                .parallel(ParallelBuilder::new().task(task("index", 2)).task(task("search", 1)).completed_by("index"))
         });
         assert_eq!(rows(&allocation.steps[0]), ["0:0/0 of 3", "0:1/1 of 3", "1:0/2 of 3"]);
         assert_eq!(allocation.steps[0].completion, Completion::By(TaskIndex(0)));

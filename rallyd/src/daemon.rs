@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rally_core::{Coordinator, HostFacts, RaceRequest, RoleError, StopMode};
-use rally_driver::{ContentSource, DriverOptions, LocalLoadDriver, Registry};
 use rally_net::{
     DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken, LinkState,
-    ParseTokenError, Place, Roles, TokenSource,
+    ParseTokenError, Place, TokenSource,
 };
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -24,9 +23,7 @@ use tracing::{info, warn};
 use crate::causes::causes;
 use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
 use crate::instance::{Instance, InstanceError, LockError, StartSettings};
-use crate::race::{
-    ClusterContent, ClusterSurroundings, LateHost, RaceCoordinator, is_this_host, some_events,
-};
+use crate::race::{RaceRoles, is_this_host, registry, some_events};
 use crate::sd_notify;
 use crate::secret::Secret;
 
@@ -190,7 +187,7 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
 /// Ends the race that this daemon owns, then the host.
 async fn stop_host(daemon: Daemon) {
     let Daemon { mut host, races, .. } = daemon;
-    if let Some(coordinator) = races.own {
+    if let Some(coordinator) = &races.coordinator {
         coordinator.stop(StopMode::Now).await;
     }
     // Roles only hold on to the host while they do something with it.
@@ -203,7 +200,7 @@ async fn stop_host(daemon: Daemon) {
     }
 }
 
-async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<Host>, Races), DaemonError> {
+async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<Host>, RaceRoles), DaemonError> {
     let error = |source| DaemonError::Start { address: config.address, source };
     let place = if config.address == config.coordinator {
         let certificate_lifetime = config.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME);
@@ -212,29 +209,17 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
         let token = token_source(config).map_err(|source| error(source.into()))?;
         Place::Member { coordinator: config.coordinator, token }
     };
-    let late = LateHost::default();
-    let content = Arc::new(ClusterContent::new(late.clone(), instance.directory().join("plans")));
-    let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
+    let is_coordinator = matches!(place, Place::Coordinator { .. });
+    let data = config.rally_directory.join("benchmarks/data");
+    let races = RaceRoles::new(facts(), registry(), &instance.directory(), data, is_coordinator);
+    let config = HostConfig {
         facts: facts(),
-        registry: Arc::new(Registry::empty()),
-        content: Arc::clone(&content) as Arc<dyn ContentSource>,
-        clock: late.clock(),
-        data_dir: config.rally_directory.join("benchmarks/data"),
-        segment_dir: instance.directory().join("samples"),
-    }));
-    let own = (config.address == config.coordinator).then(|| {
-        let surroundings = ClusterSurroundings::new(late.clone(), Arc::clone(&content), Arc::clone(&driver));
-        Arc::new(RaceCoordinator::new(Arc::new(surroundings)))
-    });
-    let roles = Roles {
-        load_driver: Some(driver),
-        provisioner: None,
-        coordinator: own.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
+        roles: races.roles(),
+        ..HostConfig::new(instance.directory(), config.address, place)
     };
-    let config = HostConfig { facts: facts(), roles, ..HostConfig::new(instance.directory(), config.address, place) };
     let host = Arc::new(Host::start(config).await.map_err(|source| error(source.into()))?);
-    late.set(&host);
-    Ok((host, Races { own, content }))
+    races.attach(&host);
+    Ok((host, races))
 }
 
 /// What the user gave, or where a coordinator of the same user on this machine keeps its token.
@@ -305,29 +290,16 @@ pub(crate) fn facts() -> HostFacts {
 #[derive(Debug)]
 struct Daemon {
     host: Arc<Host>,
-    races: Races,
+    races: RaceRoles,
     instance: Instance,
     log: Option<PathBuf>,
     stop: CancellationToken,
 }
 
-/// What a daemon has to do with races.
-struct Races {
-    /// The owner of races, if this is the coordinator.
-    own: Option<Arc<RaceCoordinator>>,
-    content: Arc<ClusterContent>,
-}
-
-impl std::fmt::Debug for Races {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Races").field("own", &self.own).finish_non_exhaustive()
-    }
-}
-
 impl Daemon {
     /// The coordinator of the cluster, which this may be.
     fn coordinator(&self) -> Arc<dyn Coordinator> {
-        match &self.races.own {
+        match &self.races.coordinator {
             Some(own) => Arc::clone(own) as Arc<dyn Coordinator>,
             None => Arc::new(self.host.remote_coordinator()),
         }

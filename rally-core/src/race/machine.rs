@@ -369,7 +369,13 @@ impl Race {
         }
     }
 
-    fn driver_event(&mut self, now: ClusterTime, index: DriverIndex, event: DriverEvent, actions: &mut Vec<RaceAction>) {
+    fn driver_event(
+        &mut self,
+        now: ClusterTime,
+        index: DriverIndex,
+        event: DriverEvent,
+        actions: &mut Vec<RaceAction>,
+    ) {
         let driver = &mut self.drivers[index.0];
         if event.sequence != driver.taken.next() {
             return;
@@ -569,7 +575,11 @@ impl Race {
             self.drivers[driver.0].heard = start;
         }
         let step = Step { until, start };
-        actions.push(RaceAction::Announce(RaceEventKind::StepStarted { step, of: self.allocation.steps.len() as u32, tasks }));
+        actions.push(RaceAction::Announce(RaceEventKind::StepStarted {
+            step,
+            of: self.allocation.steps.len() as u32,
+            tasks,
+        }));
         actions.extend(awaiting.iter().map(|&driver| RaceAction::Drive { driver, step }));
         self.state = State::Driving { step, awaiting, completion };
         self.advance(now, actions);
@@ -584,7 +594,9 @@ impl Race {
             ledger.lost += driver.ledger.lost;
             let name = || driver.name.clone();
             let is_named = shortfalls.iter().any(|shortfall| match shortfall {
-                Shortfall::Overdue { driver: named, .. } | Shortfall::Driver { driver: named, .. } => *named == driver.name,
+                Shortfall::Overdue { driver: named, .. } | Shortfall::Driver { driver: named, .. } => {
+                    *named == driver.name
+                }
                 Shortfall::Unended { .. } | Shortfall::Samples { .. } | Shortfall::Intervals { .. } => false,
             });
             if driver.standing != Standing::Ended && !is_named {
@@ -638,7 +650,8 @@ impl Race {
             State::Preparing { .. } => format!("prepare race {}", self.id),
             State::Driving { step, .. } => {
                 let step = self.allocation.step(step.until);
-                let tasks: BTreeSet<_> = step.iter().flat_map(|step| step.rows.iter().flatten()).map(|t| t.task).collect();
+                let tasks: BTreeSet<_> =
+                    step.iter().flat_map(|step| step.rows.iter().flatten()).map(|t| t.task).collect();
                 let names: Vec<_> =
                     tasks.iter().filter_map(|task| self.tasks.get(task.0 as usize)).map(String::as_str).collect();
                 let until = step.map_or(JoinPoint(0), |step| step.until);
@@ -707,7 +720,12 @@ impl Completing {
 }
 
 /// Whether some of the clients run such a task in the step before a join point.
-fn runs(allocation: &Allocation, until: JoinPoint, clients: &Range<u32>, is_wanted: impl Fn(TaskIndex) -> bool) -> bool {
+fn runs(
+    allocation: &Allocation,
+    until: JoinPoint,
+    clients: &Range<u32>,
+    is_wanted: impl Fn(TaskIndex) -> bool,
+) -> bool {
     let rows = allocation.step(until).map_or(&[][..], |step| &step.rows);
     let rows = rows.get(clients.start as usize..clients.end as usize).unwrap_or_default();
     rows.iter().flatten().any(|allocated| is_wanted(allocated.task))

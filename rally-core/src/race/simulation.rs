@@ -297,8 +297,7 @@ fn every_race_ends_in_a_verdict_that_tells_the_truth_and_leaves_the_drivers_free
             if number == 3 {
                 let verdict = cluster.coordinator().verdict().expect("it has ended");
                 // Drivers lose a few samples now and then, and say so.
-                let expected =
-                    if verdict.ledger.lost == 0 { RaceOutcome::Completed } else { RaceOutcome::Incomplete };
+                let expected = if verdict.ledger.lost == 0 { RaceOutcome::Completed } else { RaceOutcome::Incomplete };
                 assert!(outcome == expected && verdict.errors.is_empty(), "{verdict:?}");
             }
             // Half of the time, the next race begins while drivers may still believe in the last one.

@@ -42,8 +42,7 @@ impl Script {
         let now = ClusterTime::from_nanos(0);
         let drivers = [("a", 0..2), ("b", 2..4)].map(|(name, clients)| RaceDriver { name: name.to_owned(), clients });
         let id = "4711".parse().unwrap();
-        let (race, actions) =
-            Race::start(id, challenge, drivers.to_vec(), on_loss, RaceTiming::default(), now);
+        let (race, actions) = Race::start(id, challenge, drivers.to_vec(), on_loss, RaceTiming::default(), now);
         let mut script = Self { race, now, sequences: [Sequence::START; 2], announced: Vec::new() };
         assert_eq!(script.seen(actions), ["prepare a 0..2 with telemetry", "prepare b 2..4"]);
         script
@@ -163,7 +162,10 @@ fn drivers_advance_only_when_all_have_reached_the_join_point() {
     assert!(script.race.verdict().is_none());
     script.says(B, DriverEventKind::Ended);
     let verdict = script.verdict();
-    assert_eq!((verdict.outcome, &verdict.errors[..], &verdict.shortfalls[..]), (RaceOutcome::Completed, &[][..], &[][..]));
+    assert_eq!(
+        (verdict.outcome, &verdict.errors[..], &verdict.shortfalls[..]),
+        (RaceOutcome::Completed, &[][..], &[][..])
+    );
 }
 
 #[test]
@@ -267,7 +269,9 @@ fn a_lost_driver_fails_the_race_with_its_name_and_step_and_keeps_what_was_measur
     let texts: Vec<_> = verdict.errors.iter().map(ToString::to_string).collect();
     assert_eq!(
         texts,
-        ["load driver on b could not drive step 1 (index) of race 4711: it could not report on race 4711: it counts as dead"]
+        [
+            "load driver on b could not drive step 1 (index) of race 4711: it could not report on race 4711: it counts as dead"
+        ]
     );
     assert_eq!(verdict.shortfalls, [Shortfall::Unended { driver: "b".to_owned() }]);
     assert_eq!(verdict.ledger, RaceLedger { made: 15, merged: 15, lost: 0 });

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rally_core::race::RaceVerdict;
 use rally_core::{ContentHash, Coordinator, RaceOutcome, RaceRequest};
-use rally_driver::Registry;
 
 use super::error::CommandError;
 use super::selection::{Filter, only};
@@ -16,8 +15,8 @@ use crate::console::Console;
 use crate::daemon::facts;
 use crate::exit::Exit;
 use crate::race::{
-    ControlCoordinator, LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race, plan_text, verdict_text,
-    watch,
+    ControlCoordinator, LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race,
+    plan_text, registry, verdict_text, watch,
 };
 use crate::settings::Flags;
 
@@ -59,8 +58,7 @@ pub(super) async fn race(
     }
     let benchmarks = track_settings.directory.parent().unwrap_or(directory).to_owned();
     let segments = benchmarks.join("races").join(planned.race.as_str()).join("samples");
-    let registry = Arc::new(Registry::empty());
-    let surroundings = Arc::new(LocalSurroundings::new(facts(), registry, benchmarks.join("data"), segments));
+    let surroundings = Arc::new(LocalSurroundings::new(facts(), registry(), benchmarks.join("data"), segments));
     request.bundle = surroundings.content().add(Bytes::from(plan));
     let coordinator = RaceCoordinator::new(surroundings);
     coordinator.start_race(request).await?;

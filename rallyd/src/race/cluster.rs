@@ -3,27 +3,27 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::race::{Recorder, Timer};
-use rally_core::{ContentHash, LoadDriver, RaceId, RacePlan};
-use rally_driver::{ContentSource, CoordinatorClock, LocalLoadDriver, local_clock};
-use rally_net::{Fetch, FileName, Host, PeerSource, Source, fetch};
+use rally_core::{ContentHash, Coordinator, HostFacts, LoadDriver, RaceId, RacePlan};
+use rally_driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock};
+use rally_net::{Fetch, FileName, Host, PeerSource, Roles, Source, fetch};
 use tokio::sync::watch;
 
-use super::coordinator::Surroundings;
+use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::{Forget, is_this_host};
 use super::timer::HostTimer;
 
 /// The host of a daemon for the roles that it plays, which are made before it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct LateHost(Arc<OnceLock<Weak<Host>>>);
+struct LateHost(Arc<OnceLock<Weak<Host>>>);
 
 impl LateHost {
-    pub(crate) fn set(&self, host: &Arc<Host>) {
+    fn set(&self, host: &Arc<Host>) {
         let first = self.0.set(Arc::downgrade(host));
         debug_assert!(first.is_ok(), "a daemon has one host");
     }
@@ -33,7 +33,7 @@ impl LateHost {
     }
 
     /// Coordinator time; this host's own as long as the coordinator's is not known.
-    pub(crate) fn clock(&self) -> CoordinatorClock {
+    fn clock(&self) -> CoordinatorClock {
         let (host, own) = (self.clone(), local_clock());
         Arc::new(move || host.get().and_then(|host| host.clock().now().ok()).unwrap_or_else(|| own()))
     }
@@ -51,10 +51,6 @@ pub(crate) struct ClusterContent {
 struct Ending;
 
 impl ClusterContent {
-    pub(crate) fn new(host: LateHost, directory: PathBuf) -> Self {
-        Self { host, directory }
-    }
-
     fn name(content: ContentHash) -> String {
         format!("{content}.json")
     }
@@ -96,8 +92,65 @@ impl ContentSource for ClusterContent {
     }
 }
 
+/// What one daemon plays in races.
+pub(crate) struct RaceRoles {
+    host: LateHost,
+    driver: Arc<LocalLoadDriver>,
+    /// Plans that this host has or gets.
+    pub(crate) content: Arc<ClusterContent>,
+    /// The owner of races, if this is the coordinator.
+    pub(crate) coordinator: Option<Arc<RaceCoordinator>>,
+}
+
+impl fmt::Debug for RaceRoles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaceRoles").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
+}
+
+impl RaceRoles {
+    /// Makes the roles of a host that is about to start; plans and raw samples are kept in its directory.
+    pub(crate) fn new(
+        facts: HostFacts,
+        registry: Arc<Registry>,
+        directory: &Path,
+        data_dir: PathBuf,
+        is_coordinator: bool,
+    ) -> Self {
+        let host = LateHost::default();
+        let content = Arc::new(ClusterContent { host: host.clone(), directory: directory.join("plans") });
+        let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
+            facts,
+            registry,
+            content: Arc::clone(&content) as Arc<dyn ContentSource>,
+            clock: host.clock(),
+            data_dir,
+            segment_dir: directory.join("samples"),
+        }));
+        let coordinator = is_coordinator.then(|| {
+            let (host, content, driver) = (host.clone(), Arc::clone(&content), Arc::clone(&driver));
+            Arc::new(RaceCoordinator::new(Arc::new(ClusterSurroundings { host, content, driver })))
+        });
+        Self { host, driver, content, coordinator }
+    }
+
+    /// For the configuration of the host.
+    pub(crate) fn roles(&self) -> Roles {
+        Roles {
+            load_driver: Some(Arc::clone(&self.driver) as Arc<dyn LoadDriver>),
+            provisioner: None,
+            coordinator: self.coordinator.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
+        }
+    }
+
+    /// Gives the roles their host.
+    pub(crate) fn attach(&self, host: &Arc<Host>) {
+        self.host.set(host);
+    }
+}
+
 /// What races of a coordinator's daemon need.
-pub(crate) struct ClusterSurroundings {
+struct ClusterSurroundings {
     host: LateHost,
     content: Arc<ClusterContent>,
     driver: Arc<LocalLoadDriver>,
@@ -106,12 +159,6 @@ pub(crate) struct ClusterSurroundings {
 impl fmt::Debug for ClusterSurroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClusterSurroundings").field("driver", &self.driver).finish_non_exhaustive()
-    }
-}
-
-impl ClusterSurroundings {
-    pub(crate) fn new(host: LateHost, content: Arc<ClusterContent>, driver: Arc<LocalLoadDriver>) -> Self {
-        Self { host, content, driver }
     }
 }
 

@@ -67,7 +67,9 @@ pub enum PlanError {
     #[error("track `{0}` has no challenge that could be run; name one with --challenge")]
     NoChallenge(String),
     /// An option is about what this version cannot do.
-    #[error("{0} is not there yet: this version races against clusters that run already, with --pipeline=benchmark-only")]
+    #[error(
+        "{0} is not there yet: this version races against clusters that run already, with --pipeline=benchmark-only"
+    )]
     NotThereYet(String),
 }
 
@@ -176,7 +178,10 @@ fn client_options(
     };
     if hosts.len() != options.len() || hosts.keys().any(|cluster| !options.contains_key(cluster)) {
         let names = |names: Vec<&String>| format!("{names:?}");
-        return Err(PlanError::Clusters { hosts: names(hosts.keys().collect()), options: names(options.keys().collect()) });
+        return Err(PlanError::Clusters {
+            hosts: names(hosts.keys().collect()),
+            options: names(options.keys().collect()),
+        });
     }
     Ok(options)
 }

@@ -8,14 +8,17 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use indexmap::IndexMap;
 use rally_core::race::RaceVerdict;
-use rally_core::track::{Challenge, ChallengeBuilder, JsonObject, Operation, ParallelBuilder, Task, TaskBuilder, Track};
+use rally_core::track::{
+    Challenge, ChallengeBuilder, JsonObject, Operation, ParallelBuilder, Task, TaskBuilder, Track,
+};
 use rally_core::{
     Coordinator, HostFacts, OnError, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
     RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
+use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, TokenSource};
 
-use super::{LocalSurroundings, RaceCoordinator, View, watch};
+use super::{LocalSurroundings, RaceCoordinator, RaceRoles, View, watch};
 
 /// An operation that takes a moment.
 struct Nap(std::rc::Rc<RequestTimer>);
@@ -59,21 +62,25 @@ fn plan(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> RacePlan {
     }
 }
 
+fn napping() -> Registry {
+    let mut registry = Registry::empty();
+    registry.register_runner("nap", |setup| Ok(Nap(std::rc::Rc::clone(&setup.timer))));
+    registry
+}
+
 /// A coordinator with a driver in this process, and where it keeps its files.
-struct Place {
+struct Alone {
     _directory: tempfile::TempDir,
     surroundings: Arc<LocalSurroundings>,
     coordinator: RaceCoordinator,
 }
 
-impl Place {
+impl Alone {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut registry = Registry::empty();
-        registry.register_runner("nap", |setup| Ok(Nap(std::rc::Rc::clone(&setup.timer))));
         let facts = HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() };
         let (data, samples) = (directory.path().join("data"), directory.path().join("samples"));
-        let surroundings = Arc::new(LocalSurroundings::new(facts, Arc::new(registry), data, samples));
+        let surroundings = Arc::new(LocalSurroundings::new(facts, Arc::new(napping()), data, samples));
         let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
         Self { _directory: directory, surroundings, coordinator }
     }
@@ -107,14 +114,17 @@ impl Place {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_race_runs_all_its_steps_and_accounts_for_every_sample() {
-    let place = Place::new();
+    let place = Alone::new();
     let plan = plan(|challenge| {
         let pair = ParallelBuilder::new().task(task("search", 2).iterations(5)).task(task("count", 1).iterations(3));
         challenge.task(task("index", 3).iterations(10)).parallel(pair)
     });
     let race = place.start("one", &plan).await;
     let verdict = place.verdict(&race).await;
-    assert_eq!((verdict.outcome, &verdict.errors[..], &verdict.shortfalls[..]), (RaceOutcome::Completed, &[][..], &[][..]));
+    assert_eq!(
+        (verdict.outcome, &verdict.errors[..], &verdict.shortfalls[..]),
+        (RaceOutcome::Completed, &[][..], &[][..])
+    );
     assert_eq!(verdict.ledger.merged, 3 * 10 + 2 * 5 + 3);
 
     // Whoever comes after its end sees how it went.
@@ -135,7 +145,7 @@ async fn a_race_runs_all_its_steps_and_accounts_for_every_sample() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_task_that_completes_a_step_ends_one_that_would_go_on_for_ever() {
-    let place = Place::new();
+    let place = Alone::new();
     let plan = plan(|challenge| {
         let endless = task("search", 2).property("time-period", 100_000);
         let pair = ParallelBuilder::new().task(task("index", 1).iterations(20)).task(endless).completed_by("index");
@@ -147,7 +157,7 @@ async fn the_task_that_completes_a_step_ends_one_that_would_go_on_for_ever() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_race_can_be_cancelled_and_the_next_one_runs() {
-    let place = Place::new();
+    let place = Alone::new();
     let endless = plan(|challenge| challenge.task(task("search", 2).time_period(Duration::from_secs(100_000))));
     let race = place.start("endless", &endless).await;
     let mut events = place.coordinator.events(&race, Sequence::START).await.unwrap();
@@ -168,7 +178,7 @@ async fn a_race_can_be_cancelled_and_the_next_one_runs() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_race_that_cannot_be_run_fails_with_the_reason() {
-    let place = Place::new();
+    let place = Alone::new();
     let unknown = plan(|challenge| challenge.task(Task::builder(Operation::builder("fly")).name("fly")));
     let race = place.start("unknown", &unknown).await;
     let verdict = place.verdict(&race).await;
@@ -182,4 +192,105 @@ async fn a_race_that_cannot_be_run_fails_with_the_reason() {
     let verdict = place.verdict(&race).await;
     assert!(verdict.errors[0].cause.contains("10.0.0.7"), "{verdict:?}");
     assert!(place.coordinator.events(&"other".parse().unwrap(), Sequence::START).await.is_err());
+}
+
+/// A host of a cluster on loopback, and where it keeps its files.
+struct Member {
+    directory: tempfile::TempDir,
+    host: Arc<Host>,
+    roles: RaceRoles,
+}
+
+impl Member {
+    async fn start(name: &str, place: Place) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let facts = HostFacts { name: name.to_owned(), cores: 1, ..HostFacts::default() };
+        let is_coordinator = matches!(place, Place::Coordinator { .. });
+        let data = directory.path().join("data");
+        let roles = RaceRoles::new(facts.clone(), Arc::new(napping()), directory.path(), data, is_coordinator);
+        let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
+        let host = Arc::new(Host::start(HostConfig { facts, roles: roles.roles(), ..config }).await.unwrap());
+        roles.attach(&host);
+        host.joined().await.unwrap();
+        Self { directory, host, roles }
+    }
+
+    async fn coordinator() -> Self {
+        Self::start("coordinator", Place::Coordinator { certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME }).await
+    }
+
+    async fn of(coordinator: &Self, name: &str) -> Self {
+        let token = TokenSource::CoordinatorDirectory(coordinator.directory.path().to_owned());
+        let member = Self::start(name, Place::Member { coordinator: coordinator.host.address(), token }).await;
+        let known = || coordinator.host.peer(member.host.id().unwrap()).is_some();
+        while !known() {
+            tokio::task::yield_now().await;
+        }
+        member
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
+    let coordinator = Member::coordinator().await;
+    let a = Member::of(&coordinator, "a").await;
+    let b = Member::of(&coordinator, "b").await;
+    let plan = plan(|challenge| {
+        let endless = task("search", 3).property("time-period", 100_000);
+        let pair = ParallelBuilder::new().task(task("index", 1).iterations(20)).task(endless).completed_by("index");
+        challenge.task(task("warm", 4).iterations(10)).parallel(pair)
+    });
+    let bundle = a.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let request = RaceRequest {
+        race: "far".parse().unwrap(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), b.host.address().to_string()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    let remote = a.host.remote_coordinator();
+    let race = request.race.clone();
+    remote.start_race(request.clone()).await.unwrap();
+    let verdict = watch(&remote, &race, View::quiet()).await.unwrap();
+    assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
+    assert!(verdict.ledger.merged > 4 * 10 + 20, "{verdict:?}");
+
+    // Both took part, and both are free again.
+    let events = remote.events(&race, Sequence::START).await.unwrap();
+    let started: Vec<_> = events.map(|event| event.unwrap().kind).collect().await;
+    let RaceEventKind::Started { drivers, .. } = &started[0] else { panic!("{started:?}") };
+    let drivers: Vec<_> = drivers.iter().map(|driver| (driver.name.clone(), driver.clients.clone())).collect();
+    assert_eq!(drivers, [("a".to_owned(), 0..2), (b.host.address().to_string(), 2..4)]);
+
+    let unknown = RaceRequest { race: "none".parse().unwrap(), load_driver_hosts: vec!["c".to_owned()], ..request };
+    remote.start_race(unknown).await.unwrap();
+    let verdict = watch(&remote, &"none".parse().unwrap(), View::quiet()).await.unwrap();
+    assert!(verdict.errors[0].cause.contains("there is no host c in the cluster; its hosts are"), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_whose_driver_leaves_fails_with_its_name() {
+    let coordinator = Member::coordinator().await;
+    let a = Member::of(&coordinator, "a").await;
+    let b = Member::of(&coordinator, "b").await;
+    let plan = plan(|challenge| challenge.task(task("search", 2).time_period(Duration::from_secs(100_000))));
+    let bundle = coordinator.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let owner = coordinator.roles.coordinator.clone().unwrap();
+    let race: RaceId = "short".parse().unwrap();
+    let request = RaceRequest {
+        race: race.clone(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    owner.start_race(request).await.unwrap();
+    let mut events = owner.events(&race, Sequence::START).await.unwrap();
+    while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
+    drop(b);
+    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    assert_eq!(verdict.outcome, RaceOutcome::Failed);
+    assert_eq!(verdict.errors[0].host, "b");
+    assert!(verdict.errors[0].phase.contains("drive step 1 (search)"), "{verdict:?}");
+    drop(a);
 }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use rally_core::allocation::{Allocation, spread};
-use rally_core::{Completion, RaceOutcome, TaskStatus};
 use rally_core::race::RaceVerdict;
+use rally_core::{Completion, RaceOutcome, TaskStatus};
 use serde_json::{Value, json};
 
 use super::plan::PlannedRace;

@@ -43,7 +43,13 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    pub(super) fn new(race: u32, challenge: Challenge, drivers: usize, on_loss: OnDriverLoss, timing: RaceTiming) -> Self {
+    pub(super) fn new(
+        race: u32,
+        challenge: Challenge,
+        drivers: usize,
+        on_loss: OnDriverLoss,
+        timing: RaceTiming,
+    ) -> Self {
         let allocation = Allocation::new(&challenge);
         let clients = spread(allocation.clients, &vec![2; drivers]);
         Self { race, challenge, allocation, clients, on_loss, timing }
@@ -316,7 +322,12 @@ impl Coordinator {
                 }
             }
             for driver in dead {
-                self.lose(outbox, driver, RoleErrorKind::Unreachable, "it was silent for so long that it counts as dead");
+                self.lose(
+                    outbox,
+                    driver,
+                    RoleErrorKind::Unreachable,
+                    "it was silent for so long that it counts as dead",
+                );
             }
         }
         let Some(running) = &mut self.current else { return };
@@ -363,11 +374,19 @@ struct Play {
 }
 
 enum Doing {
-    Preparing { until: Instant },
+    Preparing {
+        until: Instant,
+    },
     Waiting,
     /// Tasks with their ends; those without one go on until they are told.
-    Running { step: Step, tasks: BTreeMap<TaskIndex, Option<Instant>>, is_completed: bool },
-    Stopping { until: Instant },
+    Running {
+        step: Step,
+        tasks: BTreeMap<TaskIndex, Option<Instant>>,
+        is_completed: bool,
+    },
+    Stopping {
+        until: Instant,
+    },
     Ended,
 }
 
@@ -545,7 +564,13 @@ impl Play {
     }
 
     /// What this driver has to do in a step, and how long it takes.
-    fn tasks(&self, until: JoinPoint, index: usize, now: Instant, rng: &mut StdRng) -> BTreeMap<TaskIndex, Option<Instant>> {
+    fn tasks(
+        &self,
+        until: JoinPoint,
+        index: usize,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> BTreeMap<TaskIndex, Option<Instant>> {
         let step = self.plan.allocation.step(until).expect("a step of the race");
         let clients = self.plan.clients[index].clone();
         let rows = &step.rows[clients.start as usize..clients.end as usize];
