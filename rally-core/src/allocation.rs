@@ -191,7 +191,7 @@ mod tests {
             (9, &[2, 4], vec![0..3, 3..9]),
             (5, &[0, 1], vec![0..3, 3..5]),
             (7, &[u32::MAX, u32::MAX, u32::MAX], vec![0..3, 3..5, 5..7]),
-            (3, &[1], vec![0..3]),
+            (3, &[1, 1], vec![0..2, 2..3]),
             (3, &[], vec![]),
         ] {
             assert_eq!(spread(clients, cores), expected, "{clients} over {cores:?}");

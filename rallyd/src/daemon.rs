@@ -211,7 +211,7 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
     };
     let is_coordinator = matches!(place, Place::Coordinator { .. });
     let data = config.rally_directory.join("benchmarks/data");
-    let races = RaceRoles::new(facts(), registry(), &instance.directory(), data, is_coordinator);
+    let races = RaceRoles::new(facts(), registry(), instance.directory(), data, is_coordinator);
     let config = HostConfig {
         facts: facts(),
         roles: races.roles(),

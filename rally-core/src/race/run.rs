@@ -108,7 +108,7 @@ impl RaceSetup {
     pub async fn run(self, timer: Arc<dyn Timer>, log: Arc<RaceLog>, recorder: &mut dyn Recorder) -> RaceVerdict {
         let begun = self.begin(&timer, &log, recorder).await;
         match begun {
-            Ok(run) => run.to_end().await,
+            Ok(run) => run.finish().await,
             Err(error) => {
                 let verdict = RaceVerdict::not_begun(error.clone());
                 log.push(timer.now(), RaceEventKind::RoleFailed(error));
@@ -222,7 +222,7 @@ impl DriverLink {
 }
 
 impl Run<'_> {
-    async fn to_end(mut self) -> RaceVerdict {
+    async fn finish(mut self) -> RaceVerdict {
         self.watch_time();
         self.watch_cancel(None);
         loop {

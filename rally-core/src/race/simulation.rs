@@ -29,7 +29,6 @@ const TROUBLE: Duration = Duration::from_secs(15);
 const BOUND: Duration = Duration::from_secs(4 * 60);
 
 /// Runs a scenario for many seeds on all cores; a failure names its seed and how to repeat it.
-#[expect(clippy::print_stderr, reason = "the seed has to be seen where the test fails")]
 fn for_seeds(test: &str, scenario: impl Fn(u64) + Sync) {
     let number = |name| std::env::var(name).ok().map(|text| text.parse::<u64>().expect("a number of seeds, or a seed"));
     if let Some(seed) = number("RALLY_SIM_SEED") {

@@ -16,7 +16,7 @@ use rally_core::{
     RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
-use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, TokenSource};
+use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, Timing, TokenSource};
 
 use super::{LocalSurroundings, RaceCoordinator, RaceRoles, View, watch};
 
@@ -209,7 +209,14 @@ impl Member {
         let data = directory.path().join("data");
         let roles = RaceRoles::new(facts.clone(), Arc::new(napping()), directory.path(), data, is_coordinator);
         let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
-        let host = Arc::new(Host::start(HostConfig { facts, roles: roles.roles(), ..config }).await.unwrap());
+        let timing = Timing {
+            heartbeat: Duration::from_millis(50),
+            suspect_after: Duration::from_millis(300),
+            dead_after: Duration::from_millis(800),
+            ..Timing::default()
+        };
+        let config = HostConfig { facts, timing, roles: roles.roles(), ..config };
+        let host = Arc::new(Host::start(config).await.unwrap());
         roles.attach(&host);
         host.joined().await.unwrap();
         Self { directory, host, roles }
