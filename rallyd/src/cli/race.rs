@@ -60,7 +60,7 @@ pub(super) async fn race(
     let segments = benchmarks.join("races").join(planned.race.as_str()).join("samples");
     let surroundings = Arc::new(LocalSurroundings::new(facts(), registry(), benchmarks.join("data"), segments));
     request.bundle = surroundings.content().add(Bytes::from(plan));
-    let coordinator = RaceCoordinator::new(surroundings);
+    let coordinator = RaceCoordinator::new(facts().name, surroundings);
     coordinator.start_race(request).await?;
     console.info(&format!("race id is {}", planned.race));
     let verdict = watch(&coordinator, &planned.race, View::new(console)).await?;

@@ -119,6 +119,7 @@ impl RaceRoles {
     ) -> Self {
         let host = LateHost::default();
         let content = Arc::new(ClusterContent { host: host.clone(), directory: directory.join("plans") });
+        let name = facts.name.clone();
         let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
             facts,
             registry,
@@ -129,7 +130,7 @@ impl RaceRoles {
         }));
         let coordinator = is_coordinator.then(|| {
             let (host, content, driver) = (host.clone(), Arc::clone(&content), Arc::clone(&driver));
-            Arc::new(RaceCoordinator::new(Arc::new(ClusterSurroundings { host, content, driver })))
+            Arc::new(RaceCoordinator::new(name, Arc::new(ClusterSurroundings { host, content, driver })))
         });
         Self { host, driver, content, coordinator }
     }

@@ -42,6 +42,8 @@ pub trait Surroundings: Send + Sync + 'static {
 
 /// Runs races, one at a time, each as a future of its own. Dropping it ends the race that runs.
 pub struct RaceCoordinator {
+    /// What users know this host by.
+    name: String,
     surroundings: Arc<dyn Surroundings>,
     races: Mutex<Races>,
 }
@@ -60,10 +62,14 @@ impl fmt::Debug for RaceCoordinator {
 }
 
 impl RaceCoordinator {
-    /// A coordinator without a race.
+    /// A coordinator without a race; `name` is what users know this host by.
     #[must_use]
-    pub fn new(surroundings: Arc<dyn Surroundings>) -> Self {
-        Self { surroundings, races: Mutex::default() }
+    pub fn new(name: String, surroundings: Arc<dyn Surroundings>) -> Self {
+        Self { name, surroundings, races: Mutex::default() }
+    }
+
+    fn error(&self, phase: String, kind: RoleErrorKind, cause: String) -> RoleError {
+        RoleError { host: self.name.clone(), role: Role::Coordinator, phase, kind, cause }
     }
 
     /// Ends the race that runs, if there is one, and waits for it.
@@ -84,7 +90,7 @@ impl RaceCoordinator {
         let races = self.lock();
         let known = races.known.iter().rev().find(|(known, _)| known == race);
         known.map(|(_, log)| Arc::clone(log)).ok_or_else(|| {
-            error(format!("{phase} race {race}"), RoleErrorKind::Invalid, "it knows no such race".to_owned())
+            self.error(format!("{phase} race {race}"), RoleErrorKind::Invalid, "it knows no such race".to_owned())
         })
     }
 }
@@ -102,7 +108,7 @@ impl Coordinator for RaceCoordinator {
                 return Ok(());
             }
             let cause = format!("race {race} runs; `rallyd attach {race}` shows it");
-            return Err(error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
+            return Err(self.error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
         }
         if races.known.len() == REMEMBERED {
             races.known.pop_front();
@@ -110,7 +116,8 @@ impl Coordinator for RaceCoordinator {
         let log = Arc::<RaceLog>::default();
         races.known.push_back((request.race.clone(), Arc::clone(&log)));
         let span = info_span!("race", id = %request.race);
-        races.running.spawn(run(Arc::clone(&self.surroundings), request, log).instrument(span));
+        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log);
+        races.running.spawn(run.instrument(span));
         Ok(())
     }
 
@@ -129,12 +136,13 @@ impl Coordinator for RaceCoordinator {
     }
 }
 
-async fn run(surroundings: Arc<dyn Surroundings>, request: RaceRequest, log: Arc<RaceLog>) {
+async fn run(host: String, surroundings: Arc<dyn Surroundings>, request: RaceRequest, log: Arc<RaceLog>) {
     let timer = surroundings.timer();
     let verdict = match begin(&*surroundings, &request).await {
         Ok((setup, mut recorder)) => setup.run(timer, log, &mut *recorder).await,
         Err(cause) => {
-            let error = error(format!("start race {}", request.race), RoleErrorKind::Invalid, cause);
+            let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
+            let error = RoleError { host, role, phase: format!("start race {}", request.race), kind, cause };
             let verdict = RaceVerdict::not_begun(error.clone());
             log.push(timer.now(), RaceEventKind::RoleFailed(error));
             log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict.clone())));
@@ -160,8 +168,4 @@ async fn begin(
         timing: RaceTiming::default(),
     };
     Ok((setup, recorder))
-}
-
-fn error(phase: String, kind: RoleErrorKind, cause: String) -> RoleError {
-    RoleError { host: "this host".to_owned(), role: Role::Coordinator, phase, kind, cause }
 }

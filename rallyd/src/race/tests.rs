@@ -81,7 +81,7 @@ impl Alone {
         let facts = HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() };
         let (data, samples) = (directory.path().join("data"), directory.path().join("samples"));
         let surroundings = Arc::new(LocalSurroundings::new(facts, Arc::new(napping()), data, samples));
-        let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
+        let coordinator = RaceCoordinator::new("here".to_owned(), Arc::<LocalSurroundings>::clone(&surroundings));
         Self { _directory: directory, surroundings, coordinator }
     }
 
