@@ -30,6 +30,9 @@ use crate::secret::Secret;
 /// How long the host may take to say goodbye; less than `rallyd stop` waits before it becomes rude.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
+/// How long a race may take to end before the host does.
+const STOP_RACE_WITHIN: Duration = Duration::from_secs(3);
+
 /// How long a role may hold on to the host before it is looked again, when the daemon ends.
 const HELD_FOR: Duration = Duration::from_millis(5);
 
@@ -188,15 +191,21 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
 async fn stop_host(daemon: Daemon) {
     let Daemon { mut host, races, .. } = daemon;
     if let Some(coordinator) = &races.coordinator {
-        coordinator.stop(StopMode::Now).await;
+        coordinator.stop(StopMode::Now, STOP_RACE_WITHIN).await;
     }
     // Roles only hold on to the host while they do something with it.
-    loop {
-        match Arc::try_unwrap(host) {
-            Ok(host) => return host.stop(STOP_WITHIN).await,
-            Err(shared) => host = shared,
+    let alone = async {
+        loop {
+            match Arc::try_unwrap(host) {
+                Ok(host) => return host,
+                Err(shared) => host = shared,
+            }
+            sleep(HELD_FOR).await;
         }
-        sleep(HELD_FOR).await;
+    };
+    match timeout(STOP_RACE_WITHIN, alone).await {
+        Ok(host) => host.stop(STOP_WITHIN).await,
+        Err(_) => warn!("a role does not let go of the host; it ends without a goodbye"),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Recorder, Timer};
@@ -11,6 +12,7 @@ use rally_core::{
     RoleError, RoleErrorKind, Sequence, StopMode,
 };
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
 /// Races that have ended and can still be asked for.
@@ -72,14 +74,16 @@ impl RaceCoordinator {
         RoleError { host: self.name.clone(), role: Role::Coordinator, phase, kind, cause }
     }
 
-    /// Ends the race that runs, if there is one, and waits for it.
-    pub async fn stop(&self, mode: StopMode) {
+    /// Ends the race that runs, if there is one, and waits for it; one that does not end `within` the time is dropped.
+    pub async fn stop(&self, mode: StopMode, within: Duration) {
         let mut running = {
             let mut races = self.lock();
             races.known.iter().for_each(|(_, log)| log.cancel(mode));
             std::mem::take(&mut races.running)
         };
-        while running.join_next().await.is_some() {}
+        if timeout(within, async { while running.join_next().await.is_some() {} }).await.is_err() {
+            running.shutdown().await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Races> {
