@@ -102,19 +102,113 @@ impl Allocation {
 
 /// Spreads the clients of a race over drivers in proportion to their cores.
 ///
-/// Every driver gets a contiguous range, in the order given; ranges may be empty. The sum is exact: shares are the
-/// differences of the rounded running totals.
+/// Every driver gets a contiguous range, in the order given; the first ones get what is left over, and ranges may be
+/// empty. A driver that does not know its cores counts as one with a single core.
 #[must_use]
 pub fn spread(clients: u32, cores: &[u32]) -> Vec<Range<u32>> {
-    let total: u64 = cores.iter().map(|&cores| u64::from(cores.max(1))).sum();
-    let mut before = 0_u64;
+    let total: u128 = cores.iter().map(|&cores| u128::from(cores.max(1))).sum();
+    let mut before = 0_u128;
+    let mut start = 0;
     cores
         .iter()
         .map(|&cores| {
-            let bound = |cores: u64| ((u64::from(clients) * cores + total / 2) / total) as u32;
-            let start = bound(before);
-            before += u64::from(cores.max(1));
-            start..bound(before)
+            before += u128::from(cores.max(1));
+            let end = (u128::from(clients) * before).div_ceil(total) as u32;
+            let range = start..end;
+            start = end;
+            range
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::track::{ChallengeBuilder, Operation, ParallelBuilder, Task, TaskBuilder, Track};
+
+    fn task(name: &str, clients: u32) -> TaskBuilder {
+        Task::builder(Operation::builder("sleep").property("duration", 1)).name(name).clients(clients)
+    }
+
+    fn allocate(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> Allocation {
+        let challenge = build(Challenge::builder("c").default_challenge());
+        let track = Track::builder("t").challenge(challenge).build().unwrap();
+        Allocation::new(track.challenge("c").unwrap())
+    }
+
+    /// A step as text: for each client its tasks, each as task, client of the task and client of the element.
+    fn rows(step: &AllocatedStep) -> Vec<String> {
+        let entry = |it: &ClientTask| {
+            format!("{}:{}/{} of {}", it.task.0, it.client_in_task, it.client_in_element, it.clients_of_element)
+        };
+        step.rows.iter().map(|row| row.iter().map(entry).collect::<Vec<_>>().join(", ")).collect()
+    }
+
+    #[test]
+    fn plain_tasks_take_the_first_clients() {
+        let allocation = allocate(|challenge| challenge.task(task("index", 2)).task(task("search", 3)));
+        assert_eq!(allocation.clients, 3);
+        assert_eq!(allocation.steps.iter().map(|step| step.until.0).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(rows(&allocation.steps[0]), ["0:0/0 of 2", "0:1/1 of 2", ""]);
+        assert_eq!(rows(&allocation.steps[1]), ["1:0/0 of 3", "1:1/1 of 3", "1:2/2 of 3"]);
+        assert_eq!(allocation.step(JoinPoint(0)), None);
+        assert_eq!(allocation.step(JoinPoint(3)), None);
+    }
+
+    #[test]
+    fn tasks_of_a_parallel_element_take_consecutive_clients() {
+        let allocation = allocate(|challenge| {
+            challenge
+                .parallel(ParallelBuilder::new().task(task("index", 2)).task(task("search", 1)).completed_by("index"))
+        });
+        assert_eq!(rows(&allocation.steps[0]), ["0:0/0 of 3", "0:1/1 of 3", "1:0/2 of 3"]);
+        assert_eq!(allocation.steps[0].completion, Completion::By(TaskIndex(0)));
+    }
+
+    #[test]
+    fn an_element_that_declares_fewer_clients_wraps_around_the_largest_number_of_the_challenge() {
+        let parallel = || {
+            let tasks = ParallelBuilder::new().task(task("a", 2)).task(task("b", 2)).task(task("c", 1));
+            tasks.property("clients", 2)
+        };
+        let allocation = allocate(|challenge| challenge.parallel(parallel()));
+        assert_eq!(allocation.clients, 2);
+        let expected = ["0:0/0 of 2, 1:0/2 of 2, 2:0/4 of 2", "0:1/1 of 2, 1:1/3 of 2"];
+        assert_eq!(rows(&allocation.steps[0]), expected);
+
+        // Another element needs more clients, so the limit limits less.
+        let allocation = allocate(|challenge| challenge.parallel(parallel()).task(task("d", 4)));
+        assert_eq!(rows(&allocation.steps[0]), ["0:0/0 of 2, 2:0/4 of 2", "0:1/1 of 2", "1:0/2 of 2", "1:1/3 of 2"]);
+    }
+
+    #[test]
+    fn clients_are_spread_by_cores_and_the_first_drivers_get_the_rest() {
+        for (clients, cores, expected) in [
+            (1, &[8, 8, 8][..], vec![0..1, 1..1, 1..1]),
+            (4, &[8, 8, 8], vec![0..2, 2..3, 3..4]),
+            (9, &[2, 4], vec![0..3, 3..9]),
+            (5, &[0, 1], vec![0..3, 3..5]),
+            (7, &[u32::MAX, u32::MAX, u32::MAX], vec![0..3, 3..5, 5..7]),
+            (3, &[1, 1], vec![0..2, 2..3]),
+            (3, &[], vec![]),
+        ] {
+            assert_eq!(spread(clients, cores), expected, "{clients} over {cores:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_client_is_on_exactly_one_driver(clients in 1..5000_u32, cores in prop::collection::vec(0..256_u32, 1..20)) {
+            let ranges = spread(clients, &cores);
+            let spread: Vec<u32> = ranges.iter().cloned().flatten().collect();
+            prop_assert_eq!(spread, (0..clients).collect::<Vec<_>>());
+            let total: u32 = cores.iter().map(|&cores| cores.max(1)).sum();
+            for (range, &cores) in ranges.iter().zip(&cores) {
+                let fair = f64::from(clients) * f64::from(cores.max(1)) / f64::from(total);
+                prop_assert!((f64::from(range.end - range.start) - fair).abs() < 1.0);
+            }
+        }
+    }
 }

@@ -26,7 +26,10 @@ pub use content::{ContentHash, ParseContentHashError};
 pub use host::{Activity, HostFacts};
 pub use id::{Epoch, HostId, InvalidRaceId, JoinPoint, ParseHostIdError, RaceId};
 pub use race::{OnError, RacePlan};
-pub use role::coordinator::{Coordinator, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest};
+pub use role::coordinator::{
+    Coordinator, LivePercentiles, RaceDriver, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest, RunningTask,
+    TaskStatus,
+};
 pub use role::driver::{DriverAssignment, DriverEvent, DriverEventKind, LoadDriver, Step};
 pub use role::error::{Role, RoleError, RoleErrorKind};
 pub use role::provisioner::{LaunchedNode, NodePlan, PlannedNode, Provisioner, ProvisionerEvent, ProvisionerEventKind};

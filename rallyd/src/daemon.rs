@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rally_core::HostFacts;
+use rally_core::{Coordinator, HostFacts, RaceRequest, RoleError, StopMode};
 use rally_net::{
     DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken, LinkState,
     ParseTokenError, Place, TokenSource,
@@ -16,18 +16,25 @@ use rally_net::{
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::causes::causes;
 use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
 use crate::instance::{Instance, InstanceError, LockError, StartSettings};
+use crate::race::{RaceRoles, is_this_host, registry, some_events};
 use crate::sd_notify;
 use crate::secret::Secret;
 
 /// How long the host may take to say goodbye; less than `rallyd stop` waits before it becomes rude.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
+
+/// How long a race may take to end before the host does.
+const STOP_RACE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long a role may hold on to the host before it is looked again, when the daemon ends.
+const HELD_FOR: Duration = Duration::from_millis(5);
 
 /// Everything a daemon needs to know, resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -137,13 +144,13 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
     instance.create()?;
     let _lock = instance.lock()?;
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
-    let host = start_host(&config, &instance).await?;
+    let (host, races) = start_host(&config, &instance).await?;
     let control = ControlServer::bind(&instance)
         .map_err(|source| DaemonError::Control { path: instance.control_socket(), source })?;
     info!(address = %config.address, coordinator = %config.coordinator, pid = std::process::id(), "daemon started");
 
     let stop = CancellationToken::new();
-    let daemon = Arc::new(Daemon { host, instance, log: config.log.clone(), stop: stop.clone() });
+    let daemon = Arc::new(Daemon { host, races, instance, log: config.log.clone(), stop: stop.clone() });
     let up = |report| {
         // Only a daemon that was up is worth a restart.
         if let Err(error) = daemon.instance.write_start_settings(&config.start_settings) {
@@ -174,13 +181,35 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
 
     let daemon = Arc::into_inner(daemon).expect("every conversation has ended with the control server");
     tokio::select! {
-        () = daemon.host.stop(STOP_WITHIN) => info!("daemon stopped"),
+        () = stop_host(daemon) => info!("daemon stopped"),
         name = signals.recv() => warn!(signal = name, "daemon stopped at once"),
     }
     ended
 }
 
-async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<Host, DaemonError> {
+/// Ends the race that this daemon owns, then the host.
+async fn stop_host(daemon: Daemon) {
+    let Daemon { mut host, races, .. } = daemon;
+    if let Some(coordinator) = &races.coordinator {
+        coordinator.stop(StopMode::Now, STOP_RACE_WITHIN).await;
+    }
+    // Roles only hold on to the host while they do something with it.
+    let alone = async {
+        loop {
+            match Arc::try_unwrap(host) {
+                Ok(host) => return host,
+                Err(shared) => host = shared,
+            }
+            sleep(HELD_FOR).await;
+        }
+    };
+    match timeout(STOP_RACE_WITHIN, alone).await {
+        Ok(host) => host.stop(STOP_WITHIN).await,
+        Err(_) => warn!("a role does not let go of the host; it ends without a goodbye"),
+    }
+}
+
+async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<Host>, RaceRoles), DaemonError> {
     let error = |source| DaemonError::Start { address: config.address, source };
     let place = if config.address == config.coordinator {
         let certificate_lifetime = config.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME);
@@ -189,8 +218,17 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<Host, 
         let token = token_source(config).map_err(|source| error(source.into()))?;
         Place::Member { coordinator: config.coordinator, token }
     };
-    let config = HostConfig { facts: facts(), ..HostConfig::new(instance.directory(), config.address, place) };
-    Host::start(config).await.map_err(|source| error(source.into()))
+    let is_coordinator = matches!(place, Place::Coordinator { .. });
+    let data = config.rally_directory.join("benchmarks/data");
+    let races = RaceRoles::new(facts(), registry(), instance.directory(), data, is_coordinator);
+    let config = HostConfig {
+        facts: facts(),
+        roles: races.roles(),
+        ..HostConfig::new(instance.directory(), config.address, place)
+    };
+    let host = Arc::new(Host::start(config).await.map_err(|source| error(source.into()))?);
+    races.attach(&host);
+    Ok((host, races))
 }
 
 /// What the user gave, or where a coordinator of the same user on this machine keeps its token.
@@ -243,7 +281,7 @@ async fn until_refused(host: &Host, wait: Duration, up: impl FnOnce(Up)) -> Join
 }
 
 /// What this machine is.
-fn facts() -> HostFacts {
+pub(crate) fn facts() -> HostFacts {
     let system = rustix::system::uname();
     let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
     let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -260,10 +298,39 @@ fn facts() -> HostFacts {
 /// What the control socket has access to.
 #[derive(Debug)]
 struct Daemon {
-    host: Host,
+    host: Arc<Host>,
+    races: RaceRoles,
     instance: Instance,
     log: Option<PathBuf>,
     stop: CancellationToken,
+}
+
+impl Daemon {
+    /// The coordinator of the cluster, which this may be.
+    fn coordinator(&self) -> Arc<dyn Coordinator> {
+        match &self.races.coordinator {
+            Some(own) => Arc::clone(own) as Arc<dyn Coordinator>,
+            None => Arc::new(self.host.remote_coordinator()),
+        }
+    }
+
+    async fn start_race(&self, mut request: RaceRequest, plan: String) -> Response {
+        if !plan.is_empty() {
+            match self.races.content.keep(plan.into_bytes()).await {
+                Ok(content) => request.bundle = content,
+                Err(error) => return refusal(&error),
+            }
+        }
+        // Whoever reads it elsewhere would take it for another host.
+        for host in request.load_driver_hosts.iter_mut().filter(|host| is_this_host(host)) {
+            *host = self.host.address().to_string();
+        }
+        accepted(self.coordinator().start_race(request).await)
+    }
+}
+
+fn accepted(outcome: Result<(), RoleError>) -> Response {
+    outcome.map_or_else(|error| Response::RoleFailed(Box::new(error)), |()| Response::RaceAccepted)
 }
 
 impl Handler for Daemon {
@@ -290,6 +357,16 @@ impl Handler for Daemon {
             Request::RevokeToken { id } => match self.host.revoke_token(id) {
                 Ok(()) => Response::Revoked,
                 Err(error) => refusal(&error),
+            },
+            Request::StartRace { request, plan } => self.start_race(*request, plan).await,
+            Request::RaceEvents { race, after } => match some_events(&*self.coordinator(), &race, after).await {
+                Ok((events, is_over)) => Response::RaceEvents { events, is_over },
+                Err(error) => Response::RoleFailed(Box::new(error)),
+            },
+            Request::CancelRace { race, mode } => accepted(self.coordinator().cancel(&race, mode).await),
+            Request::CurrentRace => match self.coordinator().current_race().await {
+                Ok(race) => Response::CurrentRace(race),
+                Err(error) => Response::RoleFailed(Box::new(error)),
             },
         }
     }

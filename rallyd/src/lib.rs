@@ -20,6 +20,7 @@ mod duration;
 mod exit;
 mod instance;
 mod logging;
+pub mod race;
 mod sd_notify;
 mod secret;
 mod settings;

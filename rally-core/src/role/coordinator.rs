@@ -1,10 +1,15 @@
 //! The coordinator.
 
+use std::ops::Range;
+use std::time::Duration;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{EventStream, Sequence, StopMode};
-use crate::{ClusterTime, ContentHash, RaceId, RoleError};
+use crate::metrics::SampleType;
+use crate::race::{OnDriverLoss, RaceVerdict};
+use crate::{ClusterTime, ContentHash, JoinPoint, RaceId, RoleError, Step, TaskIndex};
 
 /// Owns races: whoever starts one may leave and come back to watch it.
 ///
@@ -51,12 +56,14 @@ pub struct RaceRequest {
     pub load_driver_hosts: Vec<String>,
     /// The hosts that launch nodes, by name or address; empty if the cluster under test runs already.
     pub provisioner_hosts: Vec<String>,
+    /// What becomes of the race when a load driver is lost.
+    pub on_driver_loss: OnDriverLoss,
 }
 
 /// Something that happened in a race.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RaceEvent {
-    /// Its number, without gaps.
+    /// Its number. Progress that was overtaken is forgotten and leaves a gap; nothing else does.
     pub sequence: Sequence,
     /// When, in coordinator time.
     pub at: ClusterTime,
@@ -68,10 +75,95 @@ pub struct RaceEvent {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RaceEventKind {
-    /// A role failed; the outcome follows.
+    /// The race has begun: its drivers prepare.
+    Started {
+        /// The challenge.
+        challenge: String,
+        /// Who drives.
+        drivers: Vec<RaceDriver>,
+    },
+    /// A driver is ready.
+    DriverPrepared {
+        /// Its name.
+        driver: String,
+    },
+    /// All drivers were told to start a step.
+    StepStarted {
+        /// Which, and when.
+        step: Step,
+        /// Steps of the race.
+        of: u32,
+        /// What runs in it.
+        tasks: Vec<RunningTask>,
+    },
+    /// How far the tasks of the current step are; about once per second.
+    Progress(Vec<TaskStatus>),
+    /// All drivers have reached a join point.
+    StepEnded {
+        /// The join point.
+        until: JoinPoint,
+    },
+    /// Something that the user should see.
+    Noticed {
+        /// The driver that says so.
+        driver: String,
+        /// The sentence.
+        message: String,
+    },
+    /// A role failed; whether the race goes on is another event.
     RoleFailed(RoleError),
     /// The race has ended; the last event.
-    Ended(RaceOutcome),
+    Ended(Box<RaceVerdict>),
+}
+
+/// A driver of a race.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RaceDriver {
+    /// Its host, by the name or address that the user knows it by.
+    pub name: String,
+    /// Its clients, counted from 0 over all drivers.
+    pub clients: Range<u32>,
+}
+
+/// A task that runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningTask {
+    /// The task.
+    pub task: TaskIndex,
+    /// Its name.
+    pub name: String,
+}
+
+/// How a task does, over all drivers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskStatus {
+    /// The task.
+    pub task: TaskIndex,
+    /// How much of it is done, from 0 to 1; none if it cannot be known.
+    pub done: Option<f64>,
+    /// Whether its samples count already.
+    pub sample_type: SampleType,
+    /// Samples so far.
+    pub samples: u64,
+    /// Failed samples so far.
+    pub failed: u64,
+    /// Work per second in the last interval.
+    pub throughput: f64,
+    /// What the work is counted in, such as `docs`.
+    pub unit: String,
+    /// Service times of the last interval; none if there was no request in it.
+    pub service_time: Option<LivePercentiles>,
+}
+
+/// A few percentiles.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LivePercentiles {
+    /// The median.
+    pub p50: Duration,
+    /// The 90th percentile.
+    pub p90: Duration,
+    /// The 99th percentile.
+    pub p99: Duration,
 }
 
 /// How a race ended.

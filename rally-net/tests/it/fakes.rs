@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use rally_core::{
     ClusterTime, ContentHash, Coordinator, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts,
     JoinPoint, LoadDriver, NodePlan, Provisioner, ProvisionerEvent, ProvisionerEventKind, RaceEvent, RaceEventKind,
-    RaceId, RaceOutcome, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
+    RaceId, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
 };
 use tokio::sync::watch;
 
@@ -170,7 +170,7 @@ impl Coordinator for Fake {
         Ok(self.follow(after, |sequence| RaceEvent {
             sequence,
             at: ClusterTime::from_nanos(sequence.0),
-            kind: RaceEventKind::Ended(RaceOutcome::Completed),
+            kind: RaceEventKind::StepEnded { until: JoinPoint(sequence.0 as u32) },
         }))
     }
 

@@ -141,6 +141,7 @@ async fn any_member_may_start_watch_and_cancel_a_race() {
         bundle: ContentHash::from_bytes([3; 32]),
         load_driver_hosts: vec!["player".to_owned()],
         provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
     };
     remote.start_race(request).await.unwrap();
     assert_eq!(remote.current_race().await.unwrap(), Some(race.clone()));

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use rally_core::RaceId;
 use rally_net::TokenId;
 
 use crate::address::HostPort;
 use crate::background;
 use crate::duration::parse_duration;
+use crate::race::RaceArguments;
 use crate::track::TrackCommand;
 
 /// Runs the Rally daemon of this machine.
@@ -48,11 +50,27 @@ pub(crate) enum Command {
     Restart(RestartArguments),
     Status(StatusArguments),
     Token(TokenArguments),
+    Race(Box<RaceArguments>),
+    Attach(AttachArguments),
     #[command(flatten)]
     Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.
     #[command(name = background::SUBCOMMAND, hide = true)]
     Daemon,
+}
+
+/// Show a race that runs, from its beginning to its end.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd attach                                                   the race that runs now\n  \
+    rallyd attach nightly-7                                         one of the last ones\n\n\
+    Ctrl-C ends the race and keeps what was measured; --detach on `rallyd race` leaves it alone.")]
+pub(crate) struct AttachArguments {
+    /// The id of the race [default: the one that runs now].
+    pub(crate) race_id: Option<RaceId>,
+
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 /// Where the daemon is and whom it follows.

@@ -4,12 +4,15 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rally_core::RoleError;
+
 use crate::address::AddressError;
 use crate::background::LaunchError;
 use crate::control::ControlError;
 use crate::daemon::DaemonError;
 use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
+use crate::race::PlanError;
 use crate::settings::{Origin, SettingsError};
 use crate::track::TrackCommandError;
 
@@ -28,6 +31,14 @@ pub(crate) enum CommandError {
     Settings(Box<SettingsError>),
     #[error(transparent)]
     Track(Box<TrackCommandError>),
+    #[error(transparent)]
+    Plan(Box<PlanError>),
+    #[error(transparent)]
+    Role(Box<RoleError>),
+    #[error("no race runs")]
+    NoRace,
+    #[error("--detach needs a daemon that goes on with the race; start one with `rallyd start`")]
+    DetachWithoutDaemon,
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
@@ -83,6 +94,8 @@ impl CommandError {
             Self::Settings(error) if matches!(**error, SettingsError::Value { origin: Origin::Flag(_), .. }) => {
                 Exit::Usage
             }
+            Self::Plan(error) if error.is_usage() => Exit::Usage,
+            Self::DetachWithoutDaemon => Exit::Usage,
             Self::NoCoordinator(_) | Self::Several(_) | Self::Address(AddressError::NodeWithPort(_)) => Exit::Usage,
             Self::NotRunning { .. } => Exit::NotRunning,
             Self::Interrupted(_) => Exit::Interrupted,
@@ -90,6 +103,9 @@ impl CommandError {
             | Self::NoCurrentDirectory(_)
             | Self::Settings(_)
             | Self::Track(_)
+            | Self::Plan(_)
+            | Self::Role(_)
+            | Self::NoRace
             | Self::Address(_)
             | Self::Instance(_)
             | Self::Lock(_)
@@ -108,6 +124,18 @@ impl CommandError {
 impl From<SettingsError> for CommandError {
     fn from(error: SettingsError) -> Self {
         Self::Settings(Box::new(error))
+    }
+}
+
+impl From<PlanError> for CommandError {
+    fn from(error: PlanError) -> Self {
+        Self::Plan(Box::new(error))
+    }
+}
+
+impl From<RoleError> for CommandError {
+    fn from(error: RoleError) -> Self {
+        Self::Role(Box::new(error))
     }
 }
 

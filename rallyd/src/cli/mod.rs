@@ -1,7 +1,9 @@
 //! The command line.
 
 mod arguments;
+mod attach;
 mod error;
+mod race;
 mod selection;
 mod start;
 mod status;
@@ -61,14 +63,17 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         Command::Restart(_) => "restart",
         Command::Status(_) => "show the status",
         Command::Token(_) => "manage tokens",
+        Command::Race(_) => "race",
+        Command::Attach(_) => "show the race",
         Command::Track(TrackCommand::Info(_)) => "show information about the track",
         Command::Track(TrackCommand::RenderTrack(_)) => "render the track",
         Command::Track(TrackCommand::ValidateTrack(_)) => "validate the track",
         Command::Track(TrackCommand::List(_)) => "list",
         Command::Daemon => return background::be_daemon().await,
     };
-    // A daemon in the foreground has its own idea of an interrupt.
-    let result = if start::stays_in_foreground(&command) {
+    // A daemon in the foreground has its own idea of an interrupt, and so has whoever watches a race.
+    let has_own_interrupt = matches!(command, Command::Race(_) | Command::Attach(_));
+    let result = if has_own_interrupt || start::stays_in_foreground(&command) {
         carry_out(command, offline, console).await
     } else {
         let hint = match command {
@@ -94,6 +99,8 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::Restart(restart) => start::restart(&directory, restart.cluster, console).await?,
         Command::Status(status) => return status::status(&directory, &status, console).await,
         Command::Token(token) => token::token(&directory, token, console).await?,
+        Command::Race(arguments) => return race::race(&directory, &arguments, offline, console).await,
+        Command::Attach(arguments) => return attach::attach(&directory, &arguments, console).await,
         Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),
     }

@@ -25,9 +25,13 @@ pub(super) fn stays_in_foreground(command: &Command) -> bool {
     let cluster = match command {
         Command::Start(start) => &start.cluster,
         Command::Restart(restart) => &restart.cluster,
-        Command::Stop(_) | Command::Status(_) | Command::Token(_) | Command::Track(_) | Command::Daemon => {
-            return false;
-        }
+        Command::Stop(_)
+        | Command::Status(_)
+        | Command::Token(_)
+        | Command::Race(_)
+        | Command::Attach(_)
+        | Command::Track(_)
+        | Command::Daemon => return false,
     };
     is_foreground(cluster)
 }

@@ -30,7 +30,7 @@ pub(super) async fn track(
     Ok(outcome?)
 }
 
-fn track_settings(directory: &Path, settings: Settings, offline: bool) -> TrackSettings {
+pub(super) fn track_settings(directory: &Path, settings: Settings, offline: bool) -> TrackSettings {
     let root = settings.node.root_dir.unwrap_or_else(|| directory.join("benchmarks"));
     let (name, url) = DEFAULT_REPOSITORY;
     let mut repositories = BTreeMap::from([(name.to_owned(), url.to_owned())]);

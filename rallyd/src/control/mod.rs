@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rally_core::{RaceEvent, RaceId, RaceRequest, RoleError, Sequence, StopMode};
 use rally_net::{HostStatus, TokenId, TokenSummary};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -51,10 +52,33 @@ pub enum Request {
         /// The token's id as listed.
         id: TokenId,
     },
+    /// Start a race. Answered by [`Response::RaceAccepted`].
+    StartRace {
+        /// The race.
+        request: Box<RaceRequest>,
+        /// Its plan as JSON; empty if the coordinator has it.
+        plan: String,
+    },
+    /// What has happened in a race? Answered by [`Response::RaceEvents`] as soon as there is something.
+    RaceEvents {
+        /// The race.
+        race: RaceId,
+        /// Only what came after this event.
+        after: Sequence,
+    },
+    /// End a race early. Answered by [`Response::RaceAccepted`].
+    CancelRace {
+        /// The race.
+        race: RaceId,
+        /// How.
+        mode: StopMode,
+    },
+    /// Which race runs? Answered by [`Response::CurrentRace`].
+    CurrentRace,
 }
 
 /// What the daemon answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Response {
     /// To [`Request::Status`].
     Status(Box<DaemonStatus>),
@@ -66,6 +90,19 @@ pub enum Response {
     Tokens(Vec<TokenSummary>),
     /// To [`Request::RevokeToken`].
     Revoked,
+    /// To [`Request::StartRace`] and [`Request::CancelRace`].
+    RaceAccepted,
+    /// To [`Request::RaceEvents`].
+    RaceEvents {
+        /// The events, in order.
+        events: Vec<RaceEvent>,
+        /// Whether no more will come.
+        is_over: bool,
+    },
+    /// To [`Request::CurrentRace`].
+    CurrentRace(Option<RaceId>),
+    /// The coordinator cannot do it.
+    RoleFailed(Box<RoleError>),
     /// It cannot be done, for this reason.
     Refused(String),
 }

@@ -249,12 +249,7 @@ async fn info(
     options.challenge = args.challenge;
     options.test_mode = args.test_mode;
     options.serverless = args.serverless;
-    let filters = |flag, text: &str| parse_list(text).map_err(|source| TrackCommandError::Value { flag, source });
-    options.tasks = match (&args.include_tasks, &args.exclude_tasks) {
-        (Some(tasks), _) => TaskSelection::Include(filters("--include-tasks", tasks)?),
-        (None, Some(tasks)) => TaskSelection::Exclude(filters("--exclude-tasks", tasks)?),
-        (None, None) => TaskSelection::All,
-    };
+    options.tasks = task_selection(args.include_tasks.as_deref(), args.exclude_tasks.as_deref())?;
     let loaded = load(directory, &options, warn)?;
     match args.format {
         // Programs see that nothing is selected.
@@ -265,6 +260,42 @@ async fn info(
         }
     }
     Ok(())
+}
+
+/// What of a track is to be raced.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RaceSelection {
+    pub(crate) challenge: Option<String>,
+    pub(crate) include_tasks: Option<String>,
+    pub(crate) exclude_tasks: Option<String>,
+    pub(crate) test_mode: bool,
+}
+
+/// Loads a track for a race; the challenge that is asked for exists.
+pub(crate) async fn load_for_race(
+    track: &TrackSelection,
+    template: &TemplateArgs,
+    selection: RaceSelection,
+    settings: &TrackSettings,
+    warn: &mut (dyn FnMut(&str) + Send),
+) -> Result<LoadedTrack, TrackCommandError> {
+    let (directory, mut options) = find(track, template, settings, warn).await?;
+    options.challenge = selection.challenge;
+    options.test_mode = selection.test_mode;
+    options.serverless = template.build_flavor == "serverless";
+    options.tasks = task_selection(selection.include_tasks.as_deref(), selection.exclude_tasks.as_deref())?;
+    let loaded = load(directory, &options, warn)?;
+    check_challenge(&loaded, &options)?;
+    Ok(loaded)
+}
+
+fn task_selection(include: Option<&str>, exclude: Option<&str>) -> Result<TaskSelection, TrackCommandError> {
+    let filters = |flag, text: &str| parse_list(text).map_err(|source| TrackCommandError::Value { flag, source });
+    Ok(match (include, exclude) {
+        (Some(tasks), _) => TaskSelection::Include(filters("--include-tasks", tasks)?),
+        (None, Some(tasks)) => TaskSelection::Exclude(filters("--exclude-tasks", tasks)?),
+        (None, None) => TaskSelection::All,
+    })
 }
 
 async fn render(

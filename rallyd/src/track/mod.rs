@@ -11,6 +11,7 @@ pub use command::{
     InfoArgs, ListArgs, ListCommand, RenderArgs, TemplateArgs, TrackCommand, TrackCommandError, TrackSelection,
     TrackSettings, TrackSource, ValidateArgs, run,
 };
+pub(crate) use command::{RaceSelection, load_for_race};
 pub use git::GitError;
 pub use repository::{RepositoryError, Revision, TrackRepository};
 pub use values::{ParseValueError, parse_list, parse_map};

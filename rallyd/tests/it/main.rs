@@ -8,4 +8,5 @@ mod daemon;
 mod joining;
 mod lab;
 mod network;
+mod race;
 mod relay;

@@ -1,0 +1,209 @@
+//! What is told of one race, for whoever watches it now or later.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::Stream;
+
+use crate::{ClusterTime, EventStream, RaceEvent, RaceEventKind, RoleError, Sequence, StopMode};
+
+/// Notices that are kept; the oldest ones are forgotten, so that memory does not grow with the race.
+const MAX_NOTICES: usize = 1000;
+
+/// The events of one race, which can be asked for again, and the wish that it ends.
+///
+/// Of progress, only the last word is kept.
+#[derive(Default)]
+pub struct RaceLog {
+    state: Mutex<LogState>,
+}
+
+#[derive(Default)]
+struct LogState {
+    events: VecDeque<RaceEvent>,
+    notices: usize,
+    last: Sequence,
+    cancelled: Option<StopMode>,
+    is_ended: bool,
+    wakers: Vec<Waker>,
+}
+
+impl fmt::Debug for RaceLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.lock();
+        f.debug_struct("RaceLog").field("last", &state.last).field("is_ended", &state.is_ended).finish_non_exhaustive()
+    }
+}
+
+impl RaceLog {
+    /// Adds what happened, and tells everybody who follows.
+    pub fn push(&self, at: ClusterTime, kind: RaceEventKind) {
+        let mut state = self.lock();
+        match &kind {
+            RaceEventKind::Progress(_) => state.forget_first(|kind| matches!(kind, RaceEventKind::Progress(_))),
+            RaceEventKind::Noticed { .. } => {
+                state.notices += 1;
+                if state.notices > MAX_NOTICES {
+                    state.notices -= 1;
+                    state.forget_first(|kind| matches!(kind, RaceEventKind::Noticed { .. }));
+                }
+            }
+            RaceEventKind::Ended(_) => state.is_ended = true,
+            RaceEventKind::Started { .. }
+            | RaceEventKind::DriverPrepared { .. }
+            | RaceEventKind::StepStarted { .. }
+            | RaceEventKind::StepEnded { .. }
+            | RaceEventKind::RoleFailed(_) => {}
+        }
+        let sequence = state.last.next();
+        state.last = sequence;
+        state.events.push_back(RaceEvent { sequence, at, kind });
+        state.wake();
+    }
+
+    /// The events after a number, as they happen, up to the last one.
+    #[must_use]
+    pub fn follow(self: &Arc<Self>, after: Sequence) -> EventStream<RaceEvent> {
+        Box::pin(Following { log: Arc::clone(self), after })
+    }
+
+    /// Asks for the end of the race. [`StopMode::Now`] is not taken back.
+    pub fn cancel(&self, mode: StopMode) {
+        let mut state = self.lock();
+        if state.cancelled != Some(StopMode::Now) {
+            state.cancelled = Some(mode);
+            state.wake();
+        }
+    }
+
+    /// Whether the last event has happened.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.lock().is_ended
+    }
+
+    /// Waits until the race is cancelled in another way than `known`.
+    pub(super) async fn cancelled(&self, known: Option<StopMode>) -> StopMode {
+        std::future::poll_fn(|context| {
+            let mut state = self.lock();
+            match state.cancelled.filter(|&mode| Some(mode) != known) {
+                Some(mode) => Poll::Ready(mode),
+                None => {
+                    state.wait(context);
+                    Poll::Pending
+                }
+            }
+        })
+        .await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogState {
+    fn forget_first(&mut self, is_old: impl Fn(&RaceEventKind) -> bool) {
+        if let Some(index) = self.events.iter().position(|event| is_old(&event.kind)) {
+            self.events.remove(index);
+        }
+    }
+
+    fn wait(&mut self, context: &Context<'_>) {
+        if !self.wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+            self.wakers.push(context.waker().clone());
+        }
+    }
+
+    fn wake(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+}
+
+struct Following {
+    log: Arc<RaceLog>,
+    after: Sequence,
+}
+
+impl Stream for Following {
+    type Item = Result<RaceEvent, RoleError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let log = Arc::clone(&self.log);
+        let mut state = log.lock();
+        let next = state.events.partition_point(|event| event.sequence <= self.after);
+        match state.events.get(next) {
+            Some(event) => {
+                self.after = event.sequence;
+                Poll::Ready(Some(Ok(event.clone())))
+            }
+            None if state.is_ended => Poll::Ready(None),
+            None => {
+                state.wait(context);
+                Poll::Pending
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::{FutureExt, StreamExt};
+
+    use super::*;
+
+    fn at(nanos: u64) -> ClusterTime {
+        ClusterTime::from_nanos(nanos)
+    }
+
+    fn notice(text: &str) -> RaceEventKind {
+        RaceEventKind::Noticed { driver: "a".to_owned(), message: text.to_owned() }
+    }
+
+    /// The numbers of all events that are there.
+    fn there(stream: &mut EventStream<RaceEvent>) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while let Some(Some(event)) = stream.next().now_or_never() {
+            numbers.push(event.unwrap().sequence.0);
+        }
+        numbers
+    }
+
+    #[test]
+    fn whoever_comes_late_hears_everything_but_progress_that_was_overtaken() {
+        let log = Arc::new(RaceLog::default());
+        let mut early = log.follow(Sequence::START);
+        log.push(at(1), notice("one"));
+        log.push(at(2), RaceEventKind::Progress(Vec::new()));
+        assert_eq!(there(&mut early), [1, 2]);
+        log.push(at(3), RaceEventKind::Progress(Vec::new()));
+        log.push(at(4), notice("two"));
+        assert_eq!(there(&mut early), [3, 4]);
+        assert_eq!(there(&mut log.follow(Sequence::START)), [1, 3, 4]);
+        assert_eq!(there(&mut log.follow(Sequence(2))), [3, 4]);
+    }
+
+    #[test]
+    fn a_talkative_race_keeps_a_bounded_number_of_notices() {
+        let log = Arc::new(RaceLog::default());
+        for number in 0..3 * MAX_NOTICES as u64 {
+            log.push(at(number), notice("again"));
+        }
+        assert_eq!(there(&mut log.follow(Sequence::START)).len(), MAX_NOTICES);
+    }
+
+    #[test]
+    fn a_race_is_cancelled_once_and_then_at_once() {
+        let log = RaceLog::default();
+        assert_eq!(log.cancelled(None).now_or_never(), None);
+        log.cancel(StopMode::Drain);
+        assert_eq!(log.cancelled(None).now_or_never(), Some(StopMode::Drain));
+        assert_eq!(log.cancelled(Some(StopMode::Drain)).now_or_never(), None);
+        log.cancel(StopMode::Now);
+        log.cancel(StopMode::Drain);
+        assert_eq!(log.cancelled(Some(StopMode::Drain)).now_or_never(), Some(StopMode::Now));
+    }
+}

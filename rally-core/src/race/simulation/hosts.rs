@@ -1,0 +1,611 @@
+//! The race in a shell that stands for the network's: requests are sent until they are answered, events are asked for
+//! until they arrive, silent hosts count as dead, and drivers stop when nobody keeps their lease.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::allocation::spread;
+use crate::metrics::{Interval, Ledger, TaskInterval};
+use crate::race::tests::empty_task;
+use crate::race::{DriverIndex, OnDriverLoss, Race, RaceAction, RaceInput, RaceTiming, RaceVerdict};
+use crate::sim::{Node, NodeId, Outbox};
+use crate::track::Challenge;
+use crate::{
+    Allocation, ClusterTime, Completion, DriverEvent, DriverEventKind, JoinPoint, RaceDriver, RaceEventKind, RaceId,
+    Role, RoleError, RoleErrorKind, Sequence, Step, StopMode, TaskIndex,
+};
+
+/// A driver goes on without its coordinator for so long.
+pub(super) const LEASE_TERM: Duration = Duration::from_secs(6);
+/// A host that is silent for so long counts as dead.
+const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// Requests and subscriptions are sent again at this interval.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Drivers report what they measured at this interval.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What everybody knows of a race.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) race: u32,
+    pub(super) challenge: Challenge,
+    allocation: Allocation,
+    clients: Vec<Range<u32>>,
+    on_loss: OnDriverLoss,
+    timing: RaceTiming,
+}
+
+impl Plan {
+    pub(super) fn new(
+        race: u32,
+        challenge: Challenge,
+        drivers: usize,
+        on_loss: OnDriverLoss,
+        timing: RaceTiming,
+    ) -> Self {
+        let allocation = Allocation::new(&challenge);
+        let clients = spread(allocation.clients, &vec![2; drivers]);
+        Self { race, challenge, allocation, clients, on_loss, timing }
+    }
+}
+
+/// What really happened.
+#[derive(Debug, Default)]
+pub(super) struct Truth {
+    /// Starts of all drivers.
+    pub(super) starts: u64,
+    /// Samples by race.
+    pub(super) made: HashMap<u32, u64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Packet {
+    /// From the coordinator; answered by `Answer`. `start` is the driver's process that is meant.
+    Request { plan: Arc<Plan>, start: Option<u64>, number: u64, request: Request },
+    /// From the coordinator: tell me the events after this one, and keep your lease; answered by `Events`.
+    Follow { race: u32, start: u64, after: Sequence },
+    /// From a driver.
+    Answer { race: u32, start: u64, number: u64, is_accepted: bool },
+    /// From a driver.
+    Events { race: u32, start: u64, events: Vec<DriverEvent> },
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    Prepare,
+    Drive(Step),
+    CompleteStep(JoinPoint),
+    Stop(StopMode),
+}
+
+#[derive(Debug)]
+pub(super) enum Host {
+    Coordinator(Box<Coordinator>),
+    Driver(Box<Driver>),
+}
+
+impl Node for Host {
+    type Message = Packet;
+
+    fn handle(&mut self, outbox: &mut Outbox<Packet>, from: NodeId, packet: Packet) {
+        match self {
+            Self::Coordinator(coordinator) => coordinator.receive(outbox, from, packet),
+            Self::Driver(driver) => driver.receive(outbox, packet),
+        }
+    }
+
+    fn handle_timeout(&mut self, outbox: &mut Outbox<Packet>) {
+        match self {
+            Self::Coordinator(coordinator) => coordinator.handle_timeout(outbox),
+            Self::Driver(driver) => driver.advance(outbox.now()),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Coordinator(coordinator) => coordinator.next_deadline(),
+            Self::Driver(driver) => driver.next_deadline(),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    /// Coordinator time zero.
+    zero: Instant,
+    races: HashMap<u32, BTreeSet<String>>,
+    current: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    plan: Arc<Plan>,
+    race: Race,
+    links: Vec<DriverLink>,
+    requests: u64,
+    again_at: Instant,
+    recorded: u64,
+    steps_ended: usize,
+    was_cancelled: bool,
+}
+
+#[derive(Debug)]
+struct DriverLink {
+    node: NodeId,
+    /// The process of the driver that was prepared.
+    start: Option<u64>,
+    heard: Instant,
+    /// Requests in order; the first one is sent until it is answered.
+    requests: VecDeque<(u64, Request, Instant)>,
+    is_lost: bool,
+}
+
+impl Coordinator {
+    pub(super) fn new(zero: Instant) -> Self {
+        Self { zero, races: HashMap::new(), current: None }
+    }
+
+    fn time(&self, now: Instant) -> ClusterTime {
+        cluster_time(self.zero, now)
+    }
+
+    pub(super) fn start_race(&mut self, outbox: &mut Outbox<Packet>, plan: Arc<Plan>, nodes: &[NodeId]) {
+        let now = outbox.now();
+        let used = plan.clients.iter().filter(|clients| !clients.is_empty()).count();
+        let drivers = (0..used).map(|index| RaceDriver { name: name(index), clients: plan.clients[index].clone() });
+        let id: RaceId = plan.race.to_string().parse().unwrap();
+        let (race, actions) =
+            Race::start(id, &plan.challenge, drivers.collect(), plan.on_loss, plan.timing.clone(), self.time(now));
+        let link = |&node| DriverLink { node, start: None, heard: now, requests: VecDeque::new(), is_lost: false };
+        let links = nodes[..used].iter().map(link).collect();
+        self.races.insert(plan.race, BTreeSet::new());
+        self.current = Some(Running {
+            plan,
+            race,
+            links,
+            requests: 0,
+            again_at: now + AGAIN,
+            recorded: 0,
+            steps_ended: 0,
+            was_cancelled: false,
+        });
+        self.perform(outbox, actions);
+    }
+
+    pub(super) fn cancel(&mut self, outbox: &mut Outbox<Packet>, mode: StopMode) {
+        if let Some(running) = &mut self.current {
+            running.was_cancelled = true;
+        }
+        self.input(outbox, RaceInput::Cancelled(mode));
+    }
+
+    pub(super) fn verdict(&self) -> Option<&RaceVerdict> {
+        self.current.as_ref()?.race.verdict()
+    }
+
+    pub(super) fn awaiting(&self) -> Vec<&str> {
+        self.current.as_ref().map(|running| running.race.awaiting()).unwrap_or_default()
+    }
+
+    pub(super) fn recorded(&self) -> u64 {
+        self.current.as_ref().map_or(0, |running| running.recorded)
+    }
+
+    pub(super) fn steps_ended(&self) -> usize {
+        self.current.as_ref().map_or(0, |running| running.steps_ended)
+    }
+
+    pub(super) fn was_cancelled(&self) -> bool {
+        self.current.as_ref().is_some_and(|running| running.was_cancelled)
+    }
+
+    /// Drivers without which a race has gone on, or ended.
+    pub(super) fn given_up(&self, race: u32) -> &BTreeSet<String> {
+        &self.races[&race]
+    }
+
+    fn input(&mut self, outbox: &mut Outbox<Packet>, input: RaceInput) {
+        let now = self.time(outbox.now());
+        if let Some(running) = &mut self.current {
+            let actions = running.race.handle(now, input);
+            self.perform(outbox, actions);
+        }
+    }
+
+    fn perform(&mut self, outbox: &mut Outbox<Packet>, actions: Vec<RaceAction>) {
+        let Some(running) = &mut self.current else { return };
+        let ask = |running: &mut Running, driver: DriverIndex, request, outbox: &mut Outbox<Packet>| {
+            running.requests += 1;
+            let link = &mut running.links[driver.0];
+            link.requests.push_back((running.requests, request, outbox.now()));
+            if link.requests.len() == 1 {
+                link.send(&running.plan, outbox);
+            }
+        };
+        for action in actions {
+            match action {
+                RaceAction::Prepare { driver, .. } => ask(running, driver, Request::Prepare, outbox),
+                RaceAction::Drive { driver, step } => ask(running, driver, Request::Drive(step), outbox),
+                RaceAction::CompleteStep { driver, until } => {
+                    ask(running, driver, Request::CompleteStep(until), outbox);
+                }
+                RaceAction::Stop { driver, mode } => ask(running, driver, Request::Stop(mode), outbox),
+                RaceAction::Record { interval, .. } => {
+                    running.recorded += interval.tasks.iter().map(|task| task.samples).sum::<u64>();
+                }
+                RaceAction::Announce(RaceEventKind::StepEnded { .. }) => running.steps_ended += 1,
+                RaceAction::Announce(RaceEventKind::RoleFailed(error)) => {
+                    self.races.get_mut(&running.plan.race).unwrap().insert(error.host);
+                }
+                RaceAction::RecordTelemetry { .. } | RaceAction::FetchSegment { .. } | RaceAction::Announce(_) => {}
+            }
+        }
+    }
+
+    fn receive(&mut self, outbox: &mut Outbox<Packet>, from: NodeId, packet: Packet) {
+        let Some(running) = &mut self.current else { return };
+        let (race, start) = match &packet {
+            Packet::Answer { race, start, .. } | Packet::Events { race, start, .. } => (*race, *start),
+            Packet::Request { .. } | Packet::Follow { .. } => panic!("the coordinator sends these"),
+        };
+        let Some(index) = running.links.iter().position(|link| link.node == from) else { return };
+        let link = &mut running.links[index];
+        if race != running.plan.race || link.is_lost || link.start.is_some_and(|known| known > start) {
+            return;
+        }
+        let driver = DriverIndex(index);
+        if link.start.is_some_and(|known| known < start) {
+            return self.lose(outbox, driver, RoleErrorKind::Unreachable, "it was restarted");
+        }
+        link.start = Some(start);
+        link.heard = outbox.now();
+        match packet {
+            Packet::Answer { number, is_accepted, .. } => {
+                let Some(&(awaited, _, asked)) = link.requests.front() else { return };
+                if awaited != number {
+                    return;
+                }
+                link.requests.pop_front();
+                if !is_accepted {
+                    return self.lose(outbox, driver, RoleErrorKind::Busy, "it refused");
+                }
+                link.send(&running.plan, outbox);
+                let round_trip = outbox.now() - asked;
+                self.input(outbox, RaceInput::Answered { driver, round_trip });
+            }
+            Packet::Events { events, .. } => {
+                for event in events {
+                    self.input(outbox, RaceInput::Driver { driver, event });
+                }
+            }
+            Packet::Request { .. } | Packet::Follow { .. } => {}
+        }
+    }
+
+    fn lose(&mut self, outbox: &mut Outbox<Packet>, driver: DriverIndex, kind: RoleErrorKind, cause: &str) {
+        let Some(running) = &mut self.current else { return };
+        let link = &mut running.links[driver.0];
+        link.is_lost = true;
+        link.requests.clear();
+        let (phase, cause) = ("take part".to_owned(), cause.to_owned());
+        let error = RoleError { host: name(driver.0), role: Role::LoadDriver, phase, kind, cause };
+        self.input(outbox, RaceInput::Lost { driver, error });
+    }
+
+    fn handle_timeout(&mut self, outbox: &mut Outbox<Packet>) {
+        let now = outbox.now();
+        let time = self.time(now);
+        let Some(running) = &mut self.current else { return };
+        if running.again_at <= now {
+            // Packets that came while this host stood still are read first, as a real one does.
+            let stood_still = now - running.again_at > Duration::from_millis(250);
+            running.again_at = now + AGAIN;
+            let mut dead = Vec::new();
+            for (index, link) in running.links.iter_mut().enumerate() {
+                if stood_still {
+                    link.heard = now;
+                }
+                if !link.is_lost && now - link.heard > DEAD_AFTER {
+                    dead.push(DriverIndex(index));
+                }
+                link.send(&running.plan, outbox);
+                if let Some(start) = link.start.filter(|_| !link.is_lost) {
+                    let (race, after) = (running.plan.race, running.race.taken(DriverIndex(index)));
+                    outbox.send(link.node, Packet::Follow { race, start, after });
+                }
+            }
+            for driver in dead {
+                self.lose(
+                    outbox,
+                    driver,
+                    RoleErrorKind::Unreachable,
+                    "it was silent for so long that it counts as dead",
+                );
+            }
+        }
+        let Some(running) = &mut self.current else { return };
+        let actions = running.race.handle_timeout(time);
+        self.perform(outbox, actions);
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let running = self.current.as_ref().filter(|running| running.race.verdict().is_none())?;
+        let race = running.race.next_deadline().map(|at| self.zero + Duration::from_nanos(at.as_nanos()));
+        race.into_iter().chain([running.again_at]).min()
+    }
+}
+
+impl DriverLink {
+    fn send(&self, plan: &Arc<Plan>, outbox: &mut Outbox<Packet>) {
+        if let Some((number, request, _)) = self.requests.front() {
+            let (plan, request) = (Arc::clone(plan), request.clone());
+            outbox.send(self.node, Packet::Request { plan, start: self.start, number: *number, request });
+        }
+    }
+}
+
+pub(super) struct Driver {
+    index: usize,
+    coordinator: NodeId,
+    /// The number of this process.
+    start: u64,
+    rng: StdRng,
+    truth: Rc<RefCell<Truth>>,
+    /// The last race it took part in.
+    play: Option<Play>,
+}
+
+struct Play {
+    plan: Arc<Plan>,
+    events: Vec<DriverEvent>,
+    at: JoinPoint,
+    doing: Doing,
+    lease: Instant,
+    measure_at: Instant,
+    interval: u64,
+    ledger: Ledger,
+}
+
+enum Doing {
+    Preparing {
+        until: Instant,
+    },
+    Waiting,
+    /// Tasks with their ends; those without one go on until they are told.
+    Running {
+        step: Step,
+        tasks: BTreeMap<TaskIndex, Option<Instant>>,
+        is_completed: bool,
+    },
+    Stopping {
+        until: Instant,
+    },
+    Ended,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let at = self.play.as_ref().map(|play| play.at);
+        f.debug_struct("Driver").field("index", &self.index).field("at", &at).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    pub(super) fn new(index: usize, coordinator: NodeId, start: u64, seed: u64, truth: Rc<RefCell<Truth>>) -> Self {
+        Self { index, coordinator, start, rng: StdRng::seed_from_u64(seed), truth, play: None }
+    }
+
+    pub(super) fn name(&self) -> String {
+        name(self.index)
+    }
+
+    /// The race in which it applies load, and up to which join point.
+    pub(super) fn runs(&self) -> Option<(u32, JoinPoint)> {
+        let play = self.play.as_ref()?;
+        match &play.doing {
+            Doing::Running { step, .. } => Some((play.plan.race, step.until)),
+            Doing::Preparing { .. } | Doing::Waiting | Doing::Stopping { .. } | Doing::Ended => None,
+        }
+    }
+
+    /// The join point that it has reached in a race in which it still plays.
+    pub(super) fn join_point(&self, race: u32) -> Option<JoinPoint> {
+        let play = self.play.as_ref().filter(|play| play.plan.race == race)?;
+        match play.doing {
+            Doing::Waiting | Doing::Running { .. } => Some(play.at),
+            Doing::Preparing { .. } | Doing::Stopping { .. } | Doing::Ended => None,
+        }
+    }
+
+    pub(super) fn is_free(&self) -> bool {
+        self.play.as_ref().is_none_or(|play| matches!(play.doing, Doing::Ended))
+    }
+
+    fn receive(&mut self, outbox: &mut Outbox<Packet>, packet: Packet) {
+        let now = outbox.now();
+        self.advance(now);
+        match packet {
+            Packet::Request { plan, start, number, request } => {
+                let (race, mine) = (plan.race, self.start);
+                let is_accepted = start.is_none_or(|start| start == mine) && self.asked(now, plan, request);
+                outbox.send(self.coordinator, Packet::Answer { race, start: mine, number, is_accepted });
+            }
+            Packet::Follow { race, start, after } => {
+                let mut events = Vec::new();
+                if let Some(play) = self.play.as_mut().filter(|play| play.plan.race == race && start == self.start) {
+                    play.lease = now + LEASE_TERM;
+                    events.extend(play.events.iter().filter(|event| event.sequence > after).cloned());
+                }
+                outbox.send(self.coordinator, Packet::Events { race, start: self.start, events });
+            }
+            Packet::Answer { .. } | Packet::Events { .. } => panic!("drivers send these"),
+        }
+        self.advance(now);
+    }
+
+    /// Does what was asked for; false if it makes no sense.
+    fn asked(&mut self, now: Instant, plan: Arc<Plan>, request: Request) -> bool {
+        let until = now + self.rng.random_range(Duration::ZERO..Duration::from_secs(2));
+        let is_free = self.is_free();
+        match (&mut self.play, request) {
+            (Some(play), Request::Prepare) if play.plan.race == plan.race => true,
+            (Some(play), Request::Prepare) if play.plan.race > plan.race || !is_free => false,
+            (_, Request::Prepare) => {
+                self.play = Some(Play {
+                    plan,
+                    events: Vec::new(),
+                    at: JoinPoint(0),
+                    doing: Doing::Preparing { until },
+                    lease: now + LEASE_TERM,
+                    measure_at: now + INTERVAL,
+                    interval: 0,
+                    ledger: Ledger::default(),
+                });
+                true
+            }
+            (Some(play), request) if play.plan.race == plan.race => match (&mut play.doing, request) {
+                (Doing::Waiting, Request::Drive(step)) if step.until.0 == play.at.0 + 1 => {
+                    let tasks = play.tasks(step.until, self.index, now, &mut self.rng);
+                    play.doing = Doing::Running { step, tasks, is_completed: false };
+                    play.measure_at = now + INTERVAL;
+                    true
+                }
+                (Doing::Running { step, .. }, Request::Drive(again)) => step.until >= again.until,
+                (_, Request::Drive(again)) => again.until <= play.at,
+                (Doing::Running { step, is_completed, .. }, Request::CompleteStep(until)) => {
+                    *is_completed |= step.until == until;
+                    true
+                }
+                (Doing::Preparing { .. } | Doing::Waiting | Doing::Running { .. }, Request::Stop(mode)) => {
+                    play.doing = Doing::Stopping { until: if mode == StopMode::Now { now } else { until } };
+                    true
+                }
+                (Doing::Stopping { until }, Request::Stop(StopMode::Now)) => {
+                    *until = now;
+                    true
+                }
+                (_, Request::CompleteStep(_) | Request::Stop(_) | Request::Prepare) => true,
+            },
+            // A race that it does not know has ended.
+            (_, Request::Stop(_)) => true,
+            (_, Request::Drive(_) | Request::CompleteStep(_)) => false,
+        }
+    }
+
+    /// Does what is due.
+    fn advance(&mut self, now: Instant) {
+        let Some(play) = &mut self.play else { return };
+        if matches!(play.doing, Doing::Ended) {
+            return;
+        }
+        if play.lease <= now && !matches!(play.doing, Doing::Stopping { .. }) {
+            play.doing = Doing::Stopping { until: now };
+        }
+        if play.measure_at <= now {
+            play.measure_at = now + INTERVAL;
+            play.measure(&mut self.rng, &self.truth);
+        }
+        let mut said = Vec::new();
+        match &mut play.doing {
+            Doing::Preparing { until } if *until <= now => {
+                play.doing = Doing::Waiting;
+                said.push(DriverEventKind::Prepared);
+            }
+            Doing::Running { step, tasks, is_completed } => {
+                let step = *step;
+                let done = |end: &Option<Instant>| *is_completed || end.is_some_and(|end| end <= now);
+                let over: Vec<_> = tasks.iter().filter(|(_, end)| done(end)).map(|(task, _)| *task).collect();
+                tasks.retain(|_, end| !done(end));
+                let is_over = tasks.is_empty();
+                said.extend(over.into_iter().map(|task| DriverEventKind::TaskCompleted { until: step.until, task }));
+                if is_over {
+                    play.at = step.until;
+                    play.doing = Doing::Waiting;
+                    play.measure(&mut self.rng, &self.truth);
+                    said.push(DriverEventKind::Reached { at: step.until });
+                }
+            }
+            Doing::Stopping { until } if *until <= now => {
+                play.doing = Doing::Ended;
+                play.measure(&mut self.rng, &self.truth);
+                said.push(DriverEventKind::Ended);
+            }
+            Doing::Preparing { .. } | Doing::Waiting | Doing::Stopping { .. } | Doing::Ended => {}
+        }
+        for kind in said {
+            play.say(kind);
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let play = self.play.as_ref()?;
+        let next = match &play.doing {
+            Doing::Ended => return None,
+            Doing::Stopping { until } => return Some(play.measure_at.min(*until)),
+            Doing::Preparing { until } => Some(*until),
+            Doing::Waiting => None,
+            Doing::Running { tasks, .. } => tasks.values().flatten().min().copied(),
+        };
+        next.into_iter().chain([play.lease, play.measure_at]).min()
+    }
+}
+
+impl Play {
+    fn say(&mut self, kind: DriverEventKind) {
+        let sequence = Sequence(self.events.len() as u64 + 1);
+        self.events.push(DriverEvent { sequence, at: ClusterTime::from_nanos(0), kind });
+    }
+
+    /// What this driver has to do in a step, and how long it takes.
+    fn tasks(
+        &self,
+        until: JoinPoint,
+        index: usize,
+        now: Instant,
+        rng: &mut StdRng,
+    ) -> BTreeMap<TaskIndex, Option<Instant>> {
+        let step = self.plan.allocation.step(until).expect("a step of the race");
+        let clients = self.plan.clients[index].clone();
+        let rows = &step.rows[clients.start as usize..clients.end as usize];
+        let tasks: BTreeSet<_> = rows.iter().flatten().map(|allocated| allocated.task).collect();
+        let mut ends = BTreeMap::new();
+        for task in tasks {
+            let end = now + rng.random_range(Duration::from_millis(1)..Duration::from_secs(5));
+            let is_endless = match step.completion {
+                Completion::Each => false,
+                Completion::By(by) => by != task,
+                // Of two tasks, the first one has an end.
+                Completion::Any => task.0 % 2 == 1,
+            };
+            ends.insert(task, (!is_endless).then_some(end));
+        }
+        ends
+    }
+
+    fn measure(&mut self, rng: &mut StdRng, truth: &Rc<RefCell<Truth>>) {
+        let (merged, lost) = (rng.random_range(0..100), if rng.random_bool(0.002) { 3 } else { 0 });
+        *truth.borrow_mut().made.entry(self.plan.race).or_default() += merged + lost;
+        self.ledger.made += merged + lost;
+        self.ledger.merged += merged;
+        self.ledger.lost += lost;
+        self.interval += 1;
+        let tasks = vec![TaskInterval { samples: merged, ..empty_task() }];
+        let interval = Interval { number: self.interval, tasks, ledger: self.ledger, ..Interval::default() };
+        self.say(DriverEventKind::Measured(Box::new(interval)));
+    }
+}
+
+fn name(index: usize) -> String {
+    format!("driver-{index}")
+}
+
+fn cluster_time(zero: Instant, now: Instant) -> ClusterTime {
+    ClusterTime::from_nanos((now - zero).as_nanos() as u64)
+}

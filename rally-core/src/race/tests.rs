@@ -1,0 +1,356 @@
+//! Scripts for the race: what it says to each event.
+
+use std::time::Duration;
+
+use super::*;
+use crate::metrics::{Interval, Ledger, SampleType, TaskInterval};
+use crate::track::{Challenge, ChallengeBuilder, Operation, ParallelBuilder, Task, TaskBuilder, Track};
+use crate::{
+    ClusterTime, DriverEvent, DriverEventKind, JoinPoint, RaceDriver, RaceEventKind, RaceOutcome, Role, RoleError,
+    RoleErrorKind, Sequence, StopMode, TaskIndex,
+};
+
+const A: DriverIndex = DriverIndex(0);
+const B: DriverIndex = DriverIndex(1);
+const MS: u64 = 1_000_000;
+
+pub(super) fn task(name: &str, clients: u32) -> TaskBuilder {
+    Task::builder(Operation::builder("sleep").property("duration", 1)).name(name).clients(clients)
+}
+
+pub(super) fn challenge(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> Challenge {
+    let challenge = build(Challenge::builder("c").default_challenge());
+    let track = Track::builder("t").challenge(challenge).build().unwrap();
+    track.challenge("c").unwrap().clone()
+}
+
+/// `index` runs on both drivers, then `search` on the first alone.
+fn two_steps() -> Challenge {
+    challenge(|challenge| challenge.task(task("index", 4)).task(task("search", 2)))
+}
+
+/// A race with two drivers of two clients each, its time, and the numbers of their events.
+struct Script {
+    race: Race,
+    now: ClusterTime,
+    sequences: [Sequence; 2],
+    announced: Vec<RaceEventKind>,
+}
+
+impl Script {
+    fn new(challenge: &Challenge, on_loss: OnDriverLoss) -> Self {
+        let now = ClusterTime::from_nanos(0);
+        let drivers = [("a", 0..2), ("b", 2..4)].map(|(name, clients)| RaceDriver { name: name.to_owned(), clients });
+        let id = "4711".parse().unwrap();
+        let (race, actions) = Race::start(id, challenge, drivers.to_vec(), on_loss, RaceTiming::default(), now);
+        let mut script = Self { race, now, sequences: [Sequence::START; 2], announced: Vec::new() };
+        assert_eq!(script.seen(actions), ["prepare a 0..2 with telemetry", "prepare b 2..4"]);
+        script
+    }
+
+    fn prepared(challenge: &Challenge, on_loss: OnDriverLoss) -> Self {
+        let mut script = Self::new(challenge, on_loss);
+        assert_eq!(script.says(A, DriverEventKind::Prepared), [""; 0]);
+        assert_eq!(script.says(B, DriverEventKind::Prepared), ["drive a 1 at 20 ms", "drive b 1 at 20 ms"]);
+        script
+    }
+
+    /// What is to be done, as text; announcements are kept aside.
+    fn seen(&mut self, actions: Vec<RaceAction>) -> Vec<String> {
+        let name = |driver: DriverIndex| ["a", "b"][driver.0];
+        let mut seen = Vec::new();
+        for action in actions {
+            seen.push(match action {
+                RaceAction::Announce(event) => {
+                    self.announced.push(event);
+                    continue;
+                }
+                RaceAction::Prepare { driver, clients, telemetry } => {
+                    format!("prepare {} {clients:?}{}", name(driver), if telemetry { " with telemetry" } else { "" })
+                }
+                RaceAction::Drive { driver, step } => {
+                    format!("drive {} {} at {} ms", name(driver), step.until, step.start.as_nanos() / MS)
+                }
+                RaceAction::CompleteStep { driver, until } => format!("complete {} {until}", name(driver)),
+                RaceAction::Stop { driver, mode } => format!("stop {} {mode:?}", name(driver)),
+                RaceAction::Record { driver, interval } => format!("record {} {}", name(driver), interval.number),
+                RaceAction::RecordTelemetry { driver, .. } => format!("telemetry {}", name(driver)),
+                RaceAction::FetchSegment { driver, .. } => format!("fetch {}", name(driver)),
+            });
+        }
+        seen
+    }
+
+    fn says(&mut self, driver: DriverIndex, kind: DriverEventKind) -> Vec<String> {
+        let sequence = self.sequences[driver.0].next();
+        self.sequences[driver.0] = sequence;
+        self.handle(RaceInput::Driver { driver, event: DriverEvent { sequence, at: self.now, kind } })
+    }
+
+    fn reached(&mut self, driver: DriverIndex, at: u32) -> Vec<String> {
+        self.says(driver, DriverEventKind::Reached { at: JoinPoint(at) })
+    }
+
+    fn measured(&mut self, driver: DriverIndex, number: u64, samples: u64, ledger: Ledger) -> Vec<String> {
+        let task = TaskInterval { samples, ..empty_task() };
+        let interval = Interval { number, tasks: vec![task], ledger, ..Interval::default() };
+        self.says(driver, DriverEventKind::Measured(Box::new(interval)))
+    }
+
+    fn handle(&mut self, input: RaceInput) -> Vec<String> {
+        let actions = self.race.handle(self.now, input);
+        self.seen(actions)
+    }
+
+    fn cancel(&mut self, mode: StopMode) -> Vec<String> {
+        self.handle(RaceInput::Cancelled(mode))
+    }
+
+    fn lose(&mut self, driver: DriverIndex) -> Vec<String> {
+        self.handle(RaceInput::Lost { driver, error: error(RoleErrorKind::Unreachable, "it counts as dead") })
+    }
+
+    fn later(&mut self, time: Duration) -> Vec<String> {
+        self.now = self.now + time;
+        let actions = self.race.handle_timeout(self.now);
+        self.seen(actions)
+    }
+
+    fn verdict(&self) -> &RaceVerdict {
+        let verdict = self.race.verdict().expect("an end");
+        assert_eq!(self.announced.last(), Some(&RaceEventKind::Ended(Box::new(verdict.clone()))));
+        assert_eq!(self.race.next_deadline(), None);
+        verdict
+    }
+}
+
+fn error(kind: RoleErrorKind, cause: &str) -> RoleError {
+    let (host, phase) = ("10.0.0.7".to_owned(), "report on race 4711".to_owned());
+    RoleError { host, role: Role::LoadDriver, phase, kind, cause: cause.to_owned() }
+}
+
+pub(super) fn empty_task() -> TaskInterval {
+    TaskInterval {
+        task: TaskIndex(0),
+        inner: None,
+        sample_type: SampleType::Normal,
+        service_time: Default::default(),
+        processing_time: Default::default(),
+        latency: Default::default(),
+        samples: 0,
+        failed: 0,
+        unit: "ops".to_owned(),
+        throughput: Vec::new(),
+        reported_throughput: Vec::new(),
+        errors: Vec::new(),
+        duration: 0,
+    }
+}
+
+#[test]
+fn drivers_advance_only_when_all_have_reached_the_join_point() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    assert_eq!(script.race.awaiting(), ["a", "b"]);
+    assert_eq!(script.reached(A, 1), [""; 0]);
+    assert_eq!(script.race.awaiting(), ["b"]);
+    // A report of another join point changes nothing.
+    assert_eq!(script.reached(A, 2), [""; 0]);
+    assert_eq!(script.reached(B, 1), ["drive a 2 at 20 ms", "drive b 2 at 20 ms"]);
+    script.reached(B, 2);
+    assert_eq!(script.reached(A, 2), ["stop a Drain", "stop b Drain"]);
+    script.says(A, DriverEventKind::Ended);
+    assert!(script.race.verdict().is_none());
+    script.says(B, DriverEventKind::Ended);
+    let verdict = script.verdict();
+    assert_eq!(
+        (verdict.outcome, &verdict.errors[..], &verdict.shortfalls[..]),
+        (RaceOutcome::Completed, &[][..], &[][..])
+    );
+}
+
+#[test]
+fn a_step_starts_later_the_farther_the_drivers_are_away() {
+    let mut script = Script::new(&two_steps(), OnDriverLoss::Fail);
+    for (driver, millis) in [(A, 7), (B, 180)] {
+        let round_trip = Duration::from_millis(millis);
+        assert_eq!(script.handle(RaceInput::Answered { driver, round_trip }), [""; 0]);
+    }
+    script.says(A, DriverEventKind::Prepared);
+    assert_eq!(script.says(B, DriverEventKind::Prepared), ["drive a 1 at 200 ms", "drive b 1 at 200 ms"]);
+}
+
+#[test]
+fn what_comes_twice_or_out_of_order_changes_nothing() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    let full = Ledger { made: 5, merged: 5, ..Ledger::default() };
+    assert_eq!(script.measured(A, 1, 5, full), ["record a 1"]);
+    // The same number again under a new sequence, then an event from before, then one with a gap.
+    assert_eq!(script.measured(A, 1, 5, full), [""; 0]);
+    let taken = script.race.taken(A);
+    for sequence in [Sequence(1), taken, Sequence(taken.0 + 2)] {
+        let event = DriverEvent { sequence, at: script.now, kind: DriverEventKind::Reached { at: JoinPoint(1) } };
+        assert_eq!(script.handle(RaceInput::Driver { driver: A, event }), [""; 0]);
+        assert_eq!(script.race.taken(A), taken);
+    }
+    assert_eq!(script.race.awaiting(), ["a", "b"]);
+}
+
+#[test]
+fn completed_by_a_task_waits_for_all_drivers_that_run_it() {
+    let parallel = || ParallelBuilder::new().task(task("index", 3)).task(task("search", 1)).completed_by("index");
+    let challenge = challenge(|challenge| challenge.parallel(parallel()));
+    let completed = |task| DriverEventKind::TaskCompleted { until: JoinPoint(1), task: TaskIndex(task) };
+    let mut script = Script::prepared(&challenge, OnDriverLoss::Fail);
+    assert_eq!(script.says(B, completed(1)), [""; 0]);
+    assert_eq!(script.says(B, completed(0)), [""; 0]);
+    // The first driver has nothing but the task: it is at the join point, and only the other is told.
+    assert_eq!(script.reached(A, 1), ["complete b 1"]);
+    assert_eq!(script.says(B, completed(0)), [""; 0]);
+    assert_eq!(script.reached(B, 1), ["stop a Drain", "stop b Drain"]);
+
+    // A lost driver is not waited for.
+    let mut script = Script::prepared(&challenge, OnDriverLoss::Continue);
+    script.says(B, completed(0));
+    assert_eq!(script.lose(A), ["stop a Now", "complete b 1"]);
+}
+
+#[test]
+fn completed_by_any_ends_with_the_first_task_but_not_with_a_driver_without_one() {
+    let parallel = || {
+        let tasks = ParallelBuilder::new().task(task("index", 1)).task(task("search", 1));
+        tasks.completed_by("any")
+    };
+    let challenge = challenge(|challenge| challenge.parallel(parallel()).task(task("wide", 4)));
+    let completed = DriverEventKind::TaskCompleted { until: JoinPoint(1), task: TaskIndex(1) };
+    let mut script = Script::prepared(&challenge, OnDriverLoss::Fail);
+    assert_eq!(script.reached(B, 1), [""; 0]);
+    assert_eq!(script.says(A, completed), ["complete a 1"]);
+    assert_eq!(script.reached(A, 1), ["drive a 2 at 20 ms", "drive b 2 at 20 ms"]);
+}
+
+#[test]
+fn cancelling_drains_at_first_and_stops_at_once_the_second_time() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    assert_eq!(script.cancel(StopMode::Drain), ["stop a Drain", "stop b Drain"]);
+    assert_eq!(script.cancel(StopMode::Drain), [""; 0]);
+    script.says(A, DriverEventKind::Ended);
+    assert_eq!(script.cancel(StopMode::Now), ["stop b Now"]);
+    script.says(B, DriverEventKind::Ended);
+    assert_eq!(script.verdict().outcome, RaceOutcome::Cancelled);
+    assert_eq!(script.cancel(StopMode::Now), [""; 0]);
+}
+
+#[test]
+fn a_race_that_is_cancelled_ends_in_time_whether_drivers_answer_or_not() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    script.cancel(StopMode::Drain);
+    let timing = RaceTiming::default();
+    assert_eq!(script.later(timing.drain_within - Duration::from_nanos(1)), [""; 0]);
+    assert_eq!(script.later(Duration::from_nanos(1)), ["stop a Now", "stop b Now"]);
+    script.says(B, DriverEventKind::Ended);
+    script.later(timing.stop_within);
+    let verdict = script.verdict();
+    assert_eq!(verdict.outcome, RaceOutcome::Cancelled);
+    assert_eq!(verdict.shortfalls, [Shortfall::Overdue { driver: "a".to_owned(), within: timing.stop_within }]);
+}
+
+#[test]
+fn a_lost_driver_fails_the_race_with_its_name_and_step_and_keeps_what_was_measured() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    let full = |samples| Ledger { made: samples, merged: samples, ..Ledger::default() };
+    script.measured(A, 1, 5, full(5));
+    script.measured(B, 1, 7, full(7));
+    assert_eq!(script.lose(B), ["stop a Now", "stop b Now"]);
+    // What the other one still has is kept, too.
+    assert_eq!(script.measured(A, 2, 3, full(8)), ["record a 2"]);
+    script.says(A, DriverEventKind::Ended);
+    let verdict = script.verdict();
+    assert_eq!(verdict.outcome, RaceOutcome::Failed);
+    let texts: Vec<_> = verdict.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        texts,
+        [
+            "load driver on b could not drive step 1 (index) of race 4711: it could not report on race 4711: it counts as dead"
+        ]
+    );
+    assert_eq!(verdict.shortfalls, [Shortfall::Unended { driver: "b".to_owned() }]);
+    assert_eq!(verdict.ledger, RaceLedger { made: 15, merged: 15, lost: 0 });
+}
+
+#[test]
+fn a_race_goes_on_without_a_lost_driver_if_it_was_told_to_but_never_begins_without_one() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(A, 1);
+    assert_eq!(script.lose(B), ["stop b Now", "drive a 2 at 20 ms"]);
+    assert_eq!(script.reached(A, 2), ["stop a Drain"]);
+    script.says(A, DriverEventKind::Ended);
+    let verdict = script.verdict();
+    assert_eq!(verdict.outcome, RaceOutcome::Incomplete);
+    assert_eq!(verdict.shortfalls, [Shortfall::Driver { driver: "b".to_owned(), until: JoinPoint(1) }]);
+
+    // Nor does it go on without any.
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.lose(A);
+    script.lose(B);
+    assert_eq!(script.verdict().outcome, RaceOutcome::Failed);
+
+    let mut script = Script::new(&two_steps(), OnDriverLoss::Continue);
+    assert_eq!(script.lose(A), ["stop b Now", "stop a Now"]);
+}
+
+#[test]
+fn a_driver_that_says_that_it_failed_fails_the_race_and_may_hand_over_the_rest() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    let failed = DriverEventKind::Failed(error(RoleErrorKind::Failed, "no space left on device"));
+    assert_eq!(script.says(B, failed), ["stop a Now", "stop b Now"]);
+    script.says(A, DriverEventKind::Ended);
+    assert_eq!(script.measured(B, 1, 2, Ledger { made: 2, merged: 2, ..Ledger::default() }), ["record b 1"]);
+    script.says(B, DriverEventKind::Ended);
+    let verdict = script.verdict();
+    assert_eq!((verdict.outcome, &verdict.shortfalls[..]), (RaceOutcome::Failed, &[][..]));
+}
+
+#[test]
+fn a_silent_driver_is_named_after_the_bound() {
+    let timing = RaceTiming::default();
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    script.reached(A, 1);
+    let from_start = timing.drive_silence + timing.lead;
+    assert_eq!(script.later(from_start - Duration::from_nanos(1)), [""; 0]);
+    assert_eq!(script.later(Duration::from_nanos(1)), ["stop a Now", "stop b Now"]);
+    script.says(A, DriverEventKind::Ended);
+    let error = &script.verdict().errors[0];
+    assert_eq!((error.host.as_str(), error.kind), ("b", RoleErrorKind::DeadlinePassed));
+    assert_eq!(error.cause, "nothing was heard of it for 20 s");
+
+    // Whoever reports is not silent.
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    for _ in 0..5 {
+        assert_eq!(script.later(timing.drive_silence / 2), [""; 0]);
+        for driver in [A, B] {
+            script.says(driver, DriverEventKind::Noticed { message: "still there".to_owned() });
+        }
+    }
+}
+
+#[test]
+fn samples_that_are_missing_make_a_race_incomplete() {
+    let ended = |number, made, merged, lost| {
+        let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+        script.measured(A, number, merged, Ledger { made, merged, lost, ..Ledger::default() });
+        for at in [1, 2] {
+            script.reached(A, at);
+            script.reached(B, at);
+        }
+        script.says(A, DriverEventKind::Ended);
+        script.says(B, DriverEventKind::Ended);
+        script.verdict().clone()
+    };
+    let driver = || "a".to_owned();
+    assert_eq!(ended(1, 9, 9, 0).outcome, RaceOutcome::Completed);
+    let lost = ended(1, 9, 7, 2);
+    assert_eq!(lost.shortfalls, [Shortfall::Samples { driver: driver(), made: 9, merged: 7, lost: 2 }]);
+    let missing = ended(3, 9, 9, 0);
+    assert_eq!(missing.shortfalls, [Shortfall::Intervals { driver: driver(), missing: 2 }]);
+    assert_eq!((lost.outcome, missing.outcome), (RaceOutcome::Incomplete, RaceOutcome::Incomplete));
+}

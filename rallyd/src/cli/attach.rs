@@ -1,0 +1,28 @@
+//! `rallyd attach`.
+
+use std::path::Path;
+
+use rally_core::Coordinator;
+
+use super::arguments::AttachArguments;
+use super::error::CommandError;
+use super::race::show;
+use super::selection::{Filter, only};
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::race::{ControlCoordinator, View, watch};
+
+pub(super) async fn attach(
+    directory: &Path,
+    arguments: &AttachArguments,
+    console: Console,
+) -> Result<Exit, CommandError> {
+    let filter = Filter::new(&arguments.selection).await?;
+    let daemon = only(filter.running(directory)?)?.ok_or_else(|| filter.not_running())?;
+    let coordinator = ControlCoordinator::new(daemon.instance);
+    let race = match &arguments.race_id {
+        Some(race) => race.clone(),
+        None => coordinator.current_race().await?.ok_or(CommandError::NoRace)?,
+    };
+    Ok(show(&watch(&coordinator, &race, View::new(console)).await?, console))
+}

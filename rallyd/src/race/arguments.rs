@@ -1,0 +1,188 @@
+//! The command line of a race.
+
+use clap::{Args, ValueEnum};
+use rally_core::OnError;
+use rally_core::race::OnDriverLoss;
+
+use crate::track::{TemplateArgs, TrackSelection};
+
+/// Race against a cluster that runs already.
+///
+/// With a daemon on this machine the race runs in the coordinator's daemon, and this command only shows it; without one
+/// it runs in this process.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd race --track-path=./mytrack --target-hosts=10.0.0.9:9200                 from this machine\n  \
+    rallyd race --track=geonames --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n                                                                                  \
+    from two others\n  \
+    rallyd race --track-path=./mytrack --dry-run                                    shows what would run where\n\n\
+    Ctrl-C ends the race and keeps what was measured; a second one ends it at once.")]
+pub struct RaceArguments {
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of the help")]
+    pub track: TrackSelection,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of the help")]
+    pub template: TemplateArgs,
+    /// Challenge to run [default: the track's own default].
+    #[arg(long)]
+    pub challenge: Option<String>,
+    /// Tasks to run: names, `type:` and an operation type, or `tag:` and a tag, with commas in between.
+    #[arg(long, conflicts_with = "exclude_tasks")]
+    pub include_tasks: Option<String>,
+    /// Tasks to leave out, written in the same way.
+    #[arg(long)]
+    pub exclude_tasks: Option<String>,
+    /// Only try the track out: few documents, few iterations.
+    #[arg(long)]
+    pub test_mode: bool,
+    /// What surrounds the race; a cluster is only launched by versions to come.
+    #[arg(long, default_value = "benchmark-only")]
+    pub pipeline: String,
+    /// The cluster under test: hosts with commas in between, or a JSON object with hosts by the cluster's name.
+    #[arg(long, default_value = "localhost:9200")]
+    pub target_hosts: String,
+    /// Options of the clients: `key:value` pairs with commas in between, or a JSON object by the cluster's name.
+    #[arg(long)]
+    pub client_options: Option<String>,
+    /// Hosts that apply the load, by address or name, with commas in between.
+    #[arg(long, default_value = "localhost")]
+    pub load_driver_hosts: String,
+    /// What a failed request does to the race.
+    #[arg(long, value_enum, default_value = "continue")]
+    pub on_error: OnErrorArgument,
+    /// What the loss of a load driver does to the race.
+    #[arg(long, value_enum, default_value = "fail")]
+    pub on_driver_loss: OnDriverLossArgument,
+    /// Telemetry devices, with commas in between.
+    #[arg(long, default_value = "")]
+    pub telemetry: String,
+    /// Parameters of telemetry devices: `key:value` pairs with commas in between, or JSON.
+    #[arg(long, default_value = "")]
+    pub telemetry_params: String,
+    /// Version of the cluster under test.
+    #[arg(long)]
+    pub distribution_version: Option<String>,
+    /// Evaluate the assertions of operations.
+    #[arg(long)]
+    pub enable_assertions: bool,
+    /// Run every task against all clusters at the same time.
+    #[arg(long)]
+    pub multi_cluster: bool,
+    /// The id of the race [default: a random one].
+    #[arg(long)]
+    pub race_id: Option<String>,
+    /// Show what would run where, and do not race.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How to print what --dry-run shows.
+    #[arg(long, value_enum, default_value_t)]
+    pub format: PlanFormat,
+    /// Return as soon as the race has begun; `rallyd attach` shows it again. It needs a daemon.
+    #[arg(long)]
+    pub detach: bool,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of the help")]
+    pub later: NotThereYet,
+}
+
+/// Options of Rally that launch a cluster, which is not there yet.
+#[derive(Clone, Debug, Default, Args)]
+#[expect(missing_docs, reason = "none of them does anything but say so")]
+pub struct NotThereYet {
+    #[arg(long, hide = true)]
+    pub car: Option<String>,
+    #[arg(long, hide = true)]
+    pub car_params: Option<String>,
+    #[arg(long, hide = true)]
+    pub runtime_jdk: Option<String>,
+    #[arg(long, hide = true)]
+    pub elasticsearch_plugins: Option<String>,
+    #[arg(long, hide = true)]
+    pub plugin_params: Option<String>,
+    #[arg(long, hide = true)]
+    pub revision: Option<String>,
+    #[arg(long, hide = true)]
+    pub distribution_repository: Option<String>,
+    #[arg(long, hide = true)]
+    pub team_path: Option<String>,
+    #[arg(long, hide = true)]
+    pub team_repository: Option<String>,
+    #[arg(long, hide = true)]
+    pub team_revision: Option<String>,
+    #[arg(long, hide = true)]
+    pub cluster_name: Option<String>,
+    #[arg(long, hide = true)]
+    pub source_build_method: Option<String>,
+}
+
+impl NotThereYet {
+    /// The first of the options that was given.
+    #[must_use]
+    pub fn given(&self) -> Option<&'static str> {
+        let options = [
+            ("--car", &self.car),
+            ("--car-params", &self.car_params),
+            ("--runtime-jdk", &self.runtime_jdk),
+            ("--elasticsearch-plugins", &self.elasticsearch_plugins),
+            ("--plugin-params", &self.plugin_params),
+            ("--revision", &self.revision),
+            ("--distribution-repository", &self.distribution_repository),
+            ("--team-path", &self.team_path),
+            ("--team-repository", &self.team_repository),
+            ("--team-revision", &self.team_revision),
+            ("--cluster-name", &self.cluster_name),
+            ("--source-build-method", &self.source_build_method),
+        ];
+        options.into_iter().find(|(_, value)| value.is_some()).map(|(option, _)| option)
+    }
+}
+
+/// How `--dry-run` prints a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people; may change.
+    #[default]
+    Text,
+    /// For programs; stable.
+    Json,
+}
+
+/// `--on-error`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnErrorArgument {
+    /// It is recorded, and the race goes on unless nothing answers at all.
+    Continue,
+    /// It ends the race.
+    Abort,
+    /// It is recorded, and the race goes on whatever it was.
+    ContinueOnNetwork,
+}
+
+impl From<OnErrorArgument> for OnError {
+    fn from(argument: OnErrorArgument) -> Self {
+        match argument {
+            OnErrorArgument::Continue => Self::Continue,
+            OnErrorArgument::Abort => Self::Abort,
+            OnErrorArgument::ContinueOnNetwork => Self::ContinueOnNetwork,
+        }
+    }
+}
+
+/// `--on-driver-loss`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnDriverLossArgument {
+    /// It fails, and what was measured is kept.
+    Fail,
+    /// It goes on with the others, and its result is marked.
+    Continue,
+}
+
+impl From<OnDriverLossArgument> for OnDriverLoss {
+    fn from(argument: OnDriverLossArgument) -> Self {
+        match argument {
+            OnDriverLossArgument::Fail => Self::Fail,
+            OnDriverLossArgument::Continue => Self::Continue,
+        }
+    }
+}

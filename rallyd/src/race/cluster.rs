@@ -1,0 +1,216 @@
+//! Races over the hosts of a cluster.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock, Weak};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rally_core::race::{Recorder, Timer};
+use rally_core::{ContentHash, Coordinator, HostFacts, LoadDriver, RaceId, RacePlan};
+use rally_driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock};
+use rally_net::{Fetch, FileName, Host, PeerSource, Roles, Source, fetch};
+use tokio::sync::watch;
+
+use super::coordinator::{RaceCoordinator, Surroundings};
+use super::local::{Forget, is_this_host};
+use super::timer::HostTimer;
+
+/// The host of a daemon for the roles that it plays, which are made before it.
+#[derive(Clone, Debug, Default)]
+struct LateHost(Arc<OnceLock<Weak<Host>>>);
+
+impl LateHost {
+    fn set(&self, host: &Arc<Host>) {
+        let first = self.0.set(Arc::downgrade(host));
+        debug_assert!(first.is_ok(), "a daemon has one host");
+    }
+
+    fn get(&self) -> Option<Arc<Host>> {
+        self.0.get()?.upgrade()
+    }
+
+    /// Coordinator time; this host's own as long as the coordinator's is not known.
+    fn clock(&self) -> CoordinatorClock {
+        let (host, own) = (self.clone(), local_clock());
+        Arc::new(move || host.get().and_then(|host| host.clock().now().ok()).unwrap_or_else(|| own()))
+    }
+}
+
+/// Contents of other hosts, and of this one.
+pub(crate) struct ClusterContent {
+    host: LateHost,
+    /// Where plans are kept.
+    directory: PathBuf,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("this host is about to end")]
+struct Ending;
+
+impl ClusterContent {
+    fn name(content: ContentHash) -> String {
+        format!("{content}.json")
+    }
+
+    /// Keeps a content, and offers it to the cluster.
+    pub(crate) async fn keep(&self, bytes: Vec<u8>) -> io::Result<ContentHash> {
+        let content = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        tokio::fs::create_dir_all(&self.directory).await?;
+        let path = self.directory.join(Self::name(content));
+        tokio::fs::write(&path, bytes).await?;
+        let host = self.host.get().ok_or_else(|| io::Error::other(Ending))?;
+        host.shelf().add(path).await.map_err(io::Error::other)
+    }
+
+    /// Gets a content from whichever host has it.
+    async fn get(&self, content: ContentHash) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        let host = self.host.get().ok_or(Ending)?;
+        tokio::fs::create_dir_all(&self.directory).await?;
+        let request = Fetch {
+            content,
+            directory: self.directory.clone(),
+            name: Self::name(content).parse::<FileName>()?,
+            range: None,
+        };
+        let mut sources = vec![Arc::clone(host.shelf()) as Arc<dyn Source>];
+        let peers = host.status().await.hosts.into_iter().filter_map(|summary| host.peer(summary.id));
+        sources.extend(peers.chain(host.coordinator()).map(|peer| Arc::new(PeerSource::new(peer)) as Arc<dyn Source>));
+        let fetched = fetch(&request, &sources, &watch::Sender::default()).await?;
+        let bytes = tokio::fs::read(&fetched.path).await?;
+        host.shelf().add(fetched.path).await?;
+        Ok(bytes)
+    }
+}
+
+#[async_trait]
+impl ContentSource for ClusterContent {
+    async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+        self.get(content).await.map(Bytes::from)
+    }
+}
+
+/// What one daemon plays in races.
+pub(crate) struct RaceRoles {
+    host: LateHost,
+    driver: Arc<LocalLoadDriver>,
+    /// Plans that this host has or gets.
+    pub(crate) content: Arc<ClusterContent>,
+    /// The owner of races, if this is the coordinator.
+    pub(crate) coordinator: Option<Arc<RaceCoordinator>>,
+}
+
+impl fmt::Debug for RaceRoles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RaceRoles").field("coordinator", &self.coordinator).finish_non_exhaustive()
+    }
+}
+
+impl RaceRoles {
+    /// Makes the roles of a host that is about to start; plans and raw samples are kept in its directory.
+    pub(crate) fn new(
+        facts: HostFacts,
+        registry: Arc<Registry>,
+        directory: &Path,
+        data_dir: PathBuf,
+        is_coordinator: bool,
+    ) -> Self {
+        let host = LateHost::default();
+        let content = Arc::new(ClusterContent { host: host.clone(), directory: directory.join("plans") });
+        let name = facts.name.clone();
+        let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
+            facts,
+            registry,
+            content: Arc::clone(&content) as Arc<dyn ContentSource>,
+            clock: host.clock(),
+            data_dir,
+            segment_dir: directory.join("samples"),
+        }));
+        let coordinator = is_coordinator.then(|| {
+            let (host, content, driver) = (host.clone(), Arc::clone(&content), Arc::clone(&driver));
+            Arc::new(RaceCoordinator::new(name, Arc::new(ClusterSurroundings { host, content, driver })))
+        });
+        Self { host, driver, content, coordinator }
+    }
+
+    /// For the configuration of the host.
+    pub(crate) fn roles(&self) -> Roles {
+        Roles {
+            load_driver: Some(Arc::clone(&self.driver) as Arc<dyn LoadDriver>),
+            provisioner: None,
+            coordinator: self.coordinator.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
+        }
+    }
+
+    /// Gives the roles their host.
+    pub(crate) fn attach(&self, host: &Arc<Host>) {
+        self.host.set(host);
+    }
+}
+
+/// What races of a coordinator's daemon need.
+struct ClusterSurroundings {
+    host: LateHost,
+    content: Arc<ClusterContent>,
+    driver: Arc<LocalLoadDriver>,
+}
+
+impl fmt::Debug for ClusterSurroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterSurroundings").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Surroundings for ClusterSurroundings {
+    fn timer(&self) -> Arc<dyn Timer> {
+        Arc::new(HostTimer::new(self.host.clock()))
+    }
+
+    async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
+        let bytes = self.content.get(content).await;
+        let bytes = bytes.map_err(|error| format!("the plan of the race cannot be had: {error}"))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("the plan of the race cannot be understood: {error}"))
+    }
+
+    /// A host is named by its address, with or without its port, or by its own name.
+    async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
+        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
+        let known = host.status().await.hosts;
+        let mut drivers: Vec<(String, Arc<dyn LoadDriver>)> = Vec::new();
+        let mut chosen = Vec::new();
+        for name in hosts {
+            let found: Vec<_> = known
+                .iter()
+                .filter(|it| {
+                    let is_own = Some(it.id) == host.id();
+                    let (ip, address) = (it.address.ip().to_string(), it.address.to_string());
+                    (is_own && is_this_host(name)) || *name == ip || *name == address || *name == it.facts.name
+                })
+                .collect();
+            let names = || known.iter().map(|it| it.address.to_string()).collect::<Vec<_>>().join(", ");
+            let id = match found[..] {
+                [one] => one.id,
+                [] => return Err(format!("there is no host {name} in the cluster; its hosts are {}", names())),
+                [..] => return Err(format!("{name} stands for several hosts; say one of {}", names())),
+            };
+            if chosen.contains(&id) {
+                return Err(format!("host {name} is named twice"));
+            }
+            chosen.push(id);
+            let driver: Arc<dyn LoadDriver> = if Some(id) == host.id() {
+                Arc::clone(&self.driver) as Arc<dyn LoadDriver>
+            } else {
+                Arc::new(host.load_driver(id))
+            };
+            drivers.push((name.clone(), driver));
+        }
+        Ok(drivers)
+    }
+
+    fn recorder(&self, _: &RaceId, _: &Arc<RacePlan>) -> Box<dyn Recorder> {
+        Box::new(Forget)
+    }
+}

@@ -1,0 +1,113 @@
+//! Races in this process alone, without a daemon.
+
+use std::collections::HashMap;
+use std::error::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rally_core::metrics::Interval;
+use rally_core::race::{DriverIndex, Recorder, Timer};
+use rally_core::{ClusterTime, ContentHash, HostFacts, LoadDriver, RaceId, RacePlan};
+use rally_driver::{ContentSource, DriverOptions, LocalLoadDriver, Registry, local_clock};
+
+use super::coordinator::Surroundings;
+use super::timer::HostTimer;
+
+/// Contents in memory.
+#[derive(Debug, Default)]
+pub struct MemoryContent(Mutex<HashMap<ContentHash, Bytes>>);
+
+impl MemoryContent {
+    /// Keeps a content under its hash.
+    pub fn add(&self, content: Bytes) -> ContentHash {
+        let hash = ContentHash::from_bytes(*blake3::hash(&content).as_bytes());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, content);
+        hash
+    }
+
+    fn get(&self, content: ContentHash) -> Option<Bytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&content).cloned()
+    }
+}
+
+#[async_trait]
+impl ContentSource for MemoryContent {
+    async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+        self.get(content).ok_or_else(|| format!("nothing is known of {content}").into())
+    }
+}
+
+/// One load driver, in this process.
+pub struct LocalSurroundings {
+    content: Arc<MemoryContent>,
+    timer: Arc<HostTimer>,
+    driver: Arc<LocalLoadDriver>,
+}
+
+impl fmt::Debug for LocalSurroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSurroundings").field("driver", &self.driver).finish_non_exhaustive()
+    }
+}
+
+impl LocalSurroundings {
+    /// Makes a load driver with these runners; corpora are kept in `data_dir`, raw samples in `segment_dir`.
+    #[must_use]
+    pub fn new(facts: HostFacts, registry: Arc<Registry>, data_dir: PathBuf, segment_dir: PathBuf) -> Self {
+        let content = Arc::<MemoryContent>::default();
+        let clock = local_clock();
+        let timer = Arc::new(HostTimer::new(Arc::clone(&clock)));
+        let source = Arc::clone(&content) as Arc<dyn ContentSource>;
+        let options = DriverOptions { facts, registry, content: source, clock, data_dir, segment_dir };
+        Self { content, timer, driver: Arc::new(LocalLoadDriver::new(options)) }
+    }
+
+    /// Where plans are left for races.
+    #[must_use]
+    pub fn content(&self) -> &Arc<MemoryContent> {
+        &self.content
+    }
+}
+
+#[async_trait]
+impl Surroundings for LocalSurroundings {
+    fn timer(&self) -> Arc<dyn Timer> {
+        Arc::clone(&self.timer) as Arc<dyn Timer>
+    }
+
+    async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
+        let bytes = self.content.get(content).ok_or_else(|| format!("nothing is known of {content}"))?;
+        serde_json::from_slice(&bytes).map_err(|error| format!("the plan of the race cannot be understood: {error}"))
+    }
+
+    async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
+        match hosts {
+            [] => Err("there is no load driver".to_owned()),
+            [host] if is_this_host(host) => Ok(vec![(host.clone(), Arc::clone(&self.driver) as Arc<dyn LoadDriver>)]),
+            others => Err(format!(
+                "no daemon runs on this machine, so {} cannot be reached; start one with `rallyd start`",
+                others.join(", ")
+            )),
+        }
+    }
+
+    fn recorder(&self, _: &RaceId, _: &Arc<RacePlan>) -> Box<dyn Recorder> {
+        Box::new(Forget)
+    }
+}
+
+/// Whether a host that a user named is this one.
+pub(crate) fn is_this_host(host: &str) -> bool {
+    matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
+}
+
+/// Keeps nothing but what is seen while the race runs.
+#[derive(Debug)]
+pub(super) struct Forget;
+
+impl Recorder for Forget {
+    fn interval(&mut self, _: DriverIndex, _: ClusterTime, _: &Interval) {}
+}

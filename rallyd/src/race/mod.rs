@@ -1,0 +1,35 @@
+//! Races of this host: who owns them, how they are planned, and what is seen of them.
+
+mod arguments;
+mod cluster;
+mod control;
+mod coordinator;
+mod local;
+mod plan;
+mod text;
+mod timer;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
+pub(crate) use cluster::RaceRoles;
+pub use control::ControlCoordinator;
+pub(crate) use control::some_events;
+pub use coordinator::{RaceCoordinator, Surroundings};
+pub(crate) use local::is_this_host;
+pub use local::{LocalSurroundings, MemoryContent};
+pub use plan::{PlanError, PlannedRace, plan_race};
+pub(crate) use text::{plan_json, plan_text, verdict_text};
+pub use timer::HostTimer;
+pub use view::{View, watch};
+
+use std::sync::Arc;
+
+use rally_driver::Registry;
+
+/// The runners, parameter sources and schedulers of this program.
+pub(crate) fn registry() -> Arc<Registry> {
+    Arc::new(Registry::rally())
+}

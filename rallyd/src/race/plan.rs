@@ -1,0 +1,233 @@
+//! From the command line to the plan of a race.
+
+use indexmap::IndexMap;
+use rally_core::track::JsonObject;
+use rally_core::{InvalidRaceId, RaceId, RacePlan};
+use serde_json::{Value, json};
+
+use super::arguments::RaceArguments;
+use crate::track::{
+    ParseValueError, RaceSelection, TrackCommandError, TrackSettings, load_for_race, parse_list, parse_map,
+};
+
+/// Raw samples that a driver may keep: 16 GiB.
+const SAMPLE_BYTES: u64 = 16 << 30;
+
+/// A race that was asked for and makes sense.
+#[derive(Clone, Debug)]
+pub struct PlannedRace {
+    /// Its id.
+    pub race: RaceId,
+    /// What is to be run.
+    pub plan: RacePlan,
+    /// Who drives, as the user names them.
+    pub load_driver_hosts: Vec<String>,
+}
+
+/// A race that was asked for makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PlanError {
+    /// The track cannot be loaded.
+    #[error(transparent)]
+    Track(#[from] TrackCommandError),
+    /// A list or a map on the command line makes no sense.
+    #[error("{flag} makes no sense")]
+    Value {
+        /// The flag.
+        flag: &'static str,
+        /// What is wrong with it.
+        source: ParseValueError,
+    },
+    /// What was given for each cluster does not fit together.
+    #[error("--target-hosts names the clusters {hosts}, and --client-options names {options}; they must be the same")]
+    Clusters {
+        /// Names of clusters with hosts.
+        hosts: String,
+        /// Names of clusters with client options.
+        options: String,
+    },
+    /// Hosts or options of a cluster are not what they should be.
+    #[error("{flag}: cluster `{cluster}` must have {expected}")]
+    Cluster {
+        /// The flag.
+        flag: &'static str,
+        /// The cluster.
+        cluster: String,
+        /// What it must have.
+        expected: &'static str,
+    },
+    /// Several clusters at the same time are wanted, and there is only one.
+    #[error("--multi-cluster needs two clusters or more in --target-hosts")]
+    OneCluster,
+    /// The id is not a good one.
+    #[error("--race-id")]
+    RaceId(#[from] InvalidRaceId),
+    /// The track has nothing to run.
+    #[error("track `{0}` has no challenge that could be run; name one with --challenge")]
+    NoChallenge(String),
+    /// An option is about what this version cannot do.
+    #[error(
+        "{0} is not there yet: this version races against clusters that run already, with --pipeline=benchmark-only"
+    )]
+    NotThereYet(String),
+}
+
+impl PlanError {
+    /// Whether the command line is wrong, and not what it names.
+    #[must_use]
+    pub fn is_usage(&self) -> bool {
+        !matches!(self, Self::Track(_) | Self::NoChallenge(_))
+    }
+}
+
+/// Loads the track and reads the options of a race.
+///
+/// # Errors
+///
+/// [`PlanError`], which says what would be right.
+pub async fn plan_race(
+    arguments: &RaceArguments,
+    settings: &TrackSettings,
+    warn: &mut (dyn FnMut(&str) + Send),
+) -> Result<PlannedRace, PlanError> {
+    if let Some(option) = arguments.later.given() {
+        return Err(PlanError::NotThereYet(option.to_owned()));
+    }
+    if arguments.pipeline != "benchmark-only" {
+        return Err(PlanError::NotThereYet(format!("--pipeline={}", arguments.pipeline)));
+    }
+    let race = match &arguments.race_id {
+        Some(id) => id.parse()?,
+        None => RaceId::try_from(uuid::Uuid::new_v4().to_string())?,
+    };
+    let list = |flag, text: &str| parse_list(text).map_err(|source| PlanError::Value { flag, source });
+    let map = |flag, text: &str| parse_map(text).map_err(|source| PlanError::Value { flag, source });
+    let target_hosts = target_hosts(&arguments.target_hosts)?;
+    let client_options = client_options(arguments.client_options.as_deref(), &target_hosts)?;
+    if arguments.multi_cluster && target_hosts.len() < 2 {
+        return Err(PlanError::OneCluster);
+    }
+    let selection = RaceSelection {
+        challenge: arguments.challenge.clone(),
+        include_tasks: arguments.include_tasks.clone(),
+        exclude_tasks: arguments.exclude_tasks.clone(),
+        test_mode: arguments.test_mode,
+    };
+    let track = load_for_race(&arguments.track, &arguments.template, selection, settings, warn).await?.track;
+    let challenge = track.selected_challenge_or_default().map(|challenge| challenge.name.clone());
+    let plan = RacePlan {
+        challenge: challenge.ok_or_else(|| PlanError::NoChallenge(track.name.clone()))?,
+        track,
+        target_hosts,
+        client_options,
+        on_error: arguments.on_error.into(),
+        enable_assertions: arguments.enable_assertions,
+        test_mode: arguments.test_mode,
+        multi_cluster: arguments.multi_cluster,
+        offline: settings.offline,
+        distribution_version: arguments.distribution_version.clone(),
+        distribution_flavor: Some(arguments.template.build_flavor.clone()),
+        serverless_operator: arguments.template.serverless_operator,
+        telemetry: list("--telemetry", &arguments.telemetry)?,
+        telemetry_params: map("--telemetry-params", &arguments.telemetry_params)?,
+        sample_bytes: SAMPLE_BYTES,
+    };
+    let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;
+    Ok(PlannedRace { race, plan, load_driver_hosts })
+}
+
+/// Hosts by cluster; a mere list is the cluster `default`.
+fn target_hosts(text: &str) -> Result<IndexMap<String, Vec<String>>, PlanError> {
+    let flag = "--target-hosts";
+    if !is_by_cluster(text) {
+        let hosts = parse_list(text).map_err(|source| PlanError::Value { flag, source })?;
+        return Ok(IndexMap::from([("default".to_owned(), hosts)]));
+    }
+    let clusters = parse_map(text).map_err(|source| PlanError::Value { flag, source })?;
+    let hosts = |(cluster, hosts): (String, Value)| match serde_json::from_value(hosts) {
+        Ok(hosts) => Ok((cluster, hosts)),
+        Err(_) => Err(PlanError::Cluster { flag, cluster, expected: "an array of hosts, each as text" }),
+    };
+    clusters.into_iter().map(hosts).collect()
+}
+
+/// Client options by cluster; mere pairs are for `default`, and complete Rally's defaults.
+fn client_options(
+    text: Option<&str>,
+    hosts: &IndexMap<String, Vec<String>>,
+) -> Result<IndexMap<String, JsonObject>, PlanError> {
+    let flag = "--client-options";
+    let defaults = || JsonObject::from_iter([("timeout".to_owned(), json!(60))]);
+    let options: IndexMap<String, JsonObject> = match text {
+        None => hosts.keys().map(|cluster| (cluster.clone(), defaults())).collect(),
+        Some(text) => {
+            let given = parse_map(text).map_err(|source| PlanError::Value { flag, source })?;
+            if is_by_cluster(text) {
+                let options = |(cluster, options)| match options {
+                    Value::Object(options) => Ok((cluster, options)),
+                    _ => Err(PlanError::Cluster { flag, cluster, expected: "an object of options" }),
+                };
+                given.into_iter().map(options).collect::<Result<_, _>>()?
+            } else {
+                let mut options = defaults();
+                options.extend(given);
+                IndexMap::from([("default".to_owned(), options)])
+            }
+        }
+    };
+    if hosts.len() != options.len() || hosts.keys().any(|cluster| !options.contains_key(cluster)) {
+        let names = |names: Vec<&String>| format!("{names:?}");
+        return Err(PlanError::Clusters {
+            hosts: names(hosts.keys().collect()),
+            options: names(options.keys().collect()),
+        });
+    }
+    Ok(options)
+}
+
+fn is_by_cluster(text: &str) -> bool {
+    text.trim_start().starts_with('{') || text.ends_with(".json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_client_options_are_by_cluster() {
+        for (hosts, options, expected) in [
+            ("a:9200,b", None, json!([{"default": ["a:9200", "b"]}, {"default": {"timeout": 60}}])),
+            (
+                "a",
+                Some("use_ssl:true,timeout:5"),
+                json!([{"default": ["a"]}, {"default": {"timeout": 5, "use_ssl": true}}]),
+            ),
+            (
+                r#"{"x": ["a"], "y": ["b"]}"#,
+                None,
+                json!([{"x": ["a"], "y": ["b"]}, {"x": {"timeout": 60}, "y": {"timeout": 60}}]),
+            ),
+            (r#"{"x": ["a"]}"#, Some(r#"{"x": {"retries": 1}}"#), json!([{"x": ["a"]}, {"x": {"retries": 1}}])),
+        ] {
+            let hosts = target_hosts(hosts).unwrap();
+            let options = client_options(options, &hosts).unwrap();
+            assert_eq!(json!([hosts, options]), expected);
+        }
+    }
+
+    #[test]
+    fn clusters_that_do_not_fit_together_are_refused() {
+        let hosts = target_hosts(r#"{"x": ["a"], "y": ["b"]}"#).unwrap();
+        for (options, expected) in [
+            ("timeout:3", r#"names the clusters ["x", "y"], and --client-options names ["default"]"#),
+            (r#"{"x": {}}"#, r#"names ["x"]"#),
+            (r#"{"x": 3, "y": {}}"#, "--client-options: cluster `x` must have an object of options"),
+        ] {
+            let error = client_options(Some(options), &hosts).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        let error = target_hosts(r#"{"x": "a"}"#).unwrap_err().to_string();
+        assert_eq!(error, "--target-hosts: cluster `x` must have an array of hosts, each as text");
+    }
+}

@@ -1,0 +1,303 @@
+//! Races in this process, from the request to the verdict.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use indexmap::IndexMap;
+use rally_core::race::RaceVerdict;
+use rally_core::track::{
+    Challenge, ChallengeBuilder, JsonObject, Operation, ParallelBuilder, Task, TaskBuilder, Track,
+};
+use rally_core::{
+    Coordinator, HostFacts, OnError, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
+    RoleErrorKind, Sequence, StopMode,
+};
+use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
+use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, Timing, TokenSource};
+
+use super::{LocalSurroundings, RaceCoordinator, RaceRoles, View, watch};
+
+/// An operation that takes a moment.
+struct Nap(std::rc::Rc<RequestTimer>);
+
+#[async_trait(?Send)]
+impl Runner for Nap {
+    fn prepare(&mut self, _: &Params) -> Result<(), RunnerError> {
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<Outcome, RunnerError> {
+        self.0.sent();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        self.0.received();
+        Ok(Outcome::default())
+    }
+}
+
+fn task(name: &str, clients: u32) -> TaskBuilder {
+    Task::builder(Operation::builder("nap")).name(name).clients(clients)
+}
+
+fn plan(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> RacePlan {
+    let track = Track::builder("t").challenge(build(Challenge::builder("c").default_challenge())).build().unwrap();
+    RacePlan {
+        track,
+        challenge: "c".to_owned(),
+        target_hosts: IndexMap::new(),
+        client_options: IndexMap::new(),
+        on_error: OnError::Continue,
+        enable_assertions: false,
+        test_mode: true,
+        multi_cluster: false,
+        offline: true,
+        distribution_version: None,
+        distribution_flavor: None,
+        serverless_operator: false,
+        telemetry: Vec::new(),
+        telemetry_params: JsonObject::new(),
+        sample_bytes: 0,
+    }
+}
+
+fn napping() -> Registry {
+    let mut registry = Registry::empty();
+    registry.register_runner("nap", |setup| Ok(Nap(std::rc::Rc::clone(&setup.timer))));
+    registry
+}
+
+/// A coordinator with a driver in this process, and where it keeps its files.
+struct Alone {
+    _directory: tempfile::TempDir,
+    surroundings: Arc<LocalSurroundings>,
+    coordinator: RaceCoordinator,
+}
+
+impl Alone {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let facts = HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() };
+        let (data, samples) = (directory.path().join("data"), directory.path().join("samples"));
+        let surroundings = Arc::new(LocalSurroundings::new(facts, Arc::new(napping()), data, samples));
+        let coordinator = RaceCoordinator::new("here".to_owned(), Arc::<LocalSurroundings>::clone(&surroundings));
+        Self { _directory: directory, surroundings, coordinator }
+    }
+
+    fn request(&self, race: &str, plan: &RacePlan) -> RaceRequest {
+        RaceRequest {
+            race: race.parse().unwrap(),
+            bundle: self.surroundings.content().add(Bytes::from(serde_json::to_vec(plan).unwrap())),
+            load_driver_hosts: vec!["localhost".to_owned()],
+            provisioner_hosts: Vec::new(),
+            on_driver_loss: Default::default(),
+        }
+    }
+
+    async fn start(&self, race: &str, plan: &RacePlan) -> RaceId {
+        let request = self.request(race, plan);
+        let race = request.race.clone();
+        self.coordinator.start_race(request).await.unwrap();
+        race
+    }
+
+    async fn verdict(&self, race: &RaceId) -> RaceVerdict {
+        watch(&self.coordinator, race, View::quiet()).await.unwrap()
+    }
+
+    async fn all_events(&self, race: &RaceId) -> Vec<RaceEvent> {
+        let events = self.coordinator.events(race, Sequence::START).await.unwrap();
+        events.map(|event| event.unwrap()).collect().await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_runs_all_its_steps_and_accounts_for_every_sample() {
+    let place = Alone::new();
+    let plan = plan(|challenge| {
+        let pair = ParallelBuilder::new().task(task("search", 2).iterations(5)).task(task("count", 1).iterations(3));
+        challenge.task(task("index", 3).iterations(10)).parallel(pair)
+    });
+    let race = place.start("one", &plan).await;
+    let verdict = place.verdict(&race).await;
+    assert_eq!(
+        (verdict.outcome, &verdict.errors[..], &verdict.shortfalls[..]),
+        (RaceOutcome::Completed, &[][..], &[][..])
+    );
+    assert_eq!(verdict.ledger.merged, 3 * 10 + 2 * 5 + 3);
+
+    // Whoever comes after its end sees how it went.
+    let steps: Vec<_> = place
+        .all_events(&race)
+        .await
+        .into_iter()
+        .filter_map(|event| match event.kind {
+            RaceEventKind::StepStarted { step, tasks, .. } => {
+                Some((step.until.0, tasks.into_iter().map(|task| task.name).collect::<Vec<_>>().join(" ")))
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(steps, [(1, "index".to_owned()), (2, "search count".to_owned())]);
+    assert_eq!(place.coordinator.current_race().await, Ok(None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_task_that_completes_a_step_ends_one_that_would_go_on_for_ever() {
+    let place = Alone::new();
+    let plan = plan(|challenge| {
+        let endless = task("search", 2).property("time-period", 100_000);
+        let pair = ParallelBuilder::new().task(task("index", 1).iterations(20)).task(endless).completed_by("index");
+        challenge.parallel(pair)
+    });
+    let race = place.start("one", &plan).await;
+    assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_can_be_cancelled_and_the_next_one_runs() {
+    let place = Alone::new();
+    let endless = plan(|challenge| challenge.task(task("search", 2).time_period(Duration::from_secs(100_000))));
+    let race = place.start("endless", &endless).await;
+    let mut events = place.coordinator.events(&race, Sequence::START).await.unwrap();
+    while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
+
+    let second = place.coordinator.start_race(place.request("second", &endless)).await.unwrap_err();
+    assert_eq!(second.kind, RoleErrorKind::Busy);
+    assert!(second.cause.contains("race endless runs"), "{second}");
+    assert_eq!(place.coordinator.current_race().await, Ok(Some(race.clone())));
+
+    place.coordinator.cancel(&race, StopMode::Drain).await.unwrap();
+    assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Cancelled);
+
+    let short = plan(|challenge| challenge.task(task("index", 1).iterations(1)));
+    let race = place.start("short", &short).await;
+    assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_that_cannot_be_run_fails_with_the_reason() {
+    let place = Alone::new();
+    let unknown = plan(|challenge| challenge.task(Task::builder(Operation::builder("fly")).name("fly")));
+    let race = place.start("unknown", &unknown).await;
+    let verdict = place.verdict(&race).await;
+    assert_eq!(verdict.outcome, RaceOutcome::Failed);
+    assert!(verdict.errors[0].to_string().contains("`fly`"), "{verdict:?}");
+
+    let mut elsewhere = place.request("elsewhere", &unknown);
+    elsewhere.load_driver_hosts = vec!["10.0.0.7".to_owned()];
+    let race = elsewhere.race.clone();
+    place.coordinator.start_race(elsewhere).await.unwrap();
+    let verdict = place.verdict(&race).await;
+    assert!(verdict.errors[0].cause.contains("10.0.0.7"), "{verdict:?}");
+    assert!(place.coordinator.events(&"other".parse().unwrap(), Sequence::START).await.is_err());
+}
+
+/// A host of a cluster on loopback, and where it keeps its files.
+struct Member {
+    directory: tempfile::TempDir,
+    host: Arc<Host>,
+    roles: RaceRoles,
+}
+
+impl Member {
+    async fn start(name: &str, place: Place) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let facts = HostFacts { name: name.to_owned(), cores: 1, ..HostFacts::default() };
+        let is_coordinator = matches!(place, Place::Coordinator { .. });
+        let data = directory.path().join("data");
+        let roles = RaceRoles::new(facts.clone(), Arc::new(napping()), directory.path(), data, is_coordinator);
+        let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
+        let timing = Timing {
+            heartbeat: Duration::from_millis(50),
+            suspect_after: Duration::from_millis(300),
+            dead_after: Duration::from_millis(800),
+            ..Timing::default()
+        };
+        let config = HostConfig { facts, timing, roles: roles.roles(), ..config };
+        let host = Arc::new(Host::start(config).await.unwrap());
+        roles.attach(&host);
+        host.joined().await.unwrap();
+        Self { directory, host, roles }
+    }
+
+    async fn coordinator() -> Self {
+        Self::start("coordinator", Place::Coordinator { certificate_lifetime: DEFAULT_CERTIFICATE_LIFETIME }).await
+    }
+
+    async fn of(coordinator: &Self, name: &str) -> Self {
+        let token = TokenSource::CoordinatorDirectory(coordinator.directory.path().to_owned());
+        let member = Self::start(name, Place::Member { coordinator: coordinator.host.address(), token }).await;
+        let known = || coordinator.host.peer(member.host.id().unwrap()).is_some();
+        while !known() {
+            tokio::task::yield_now().await;
+        }
+        member
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
+    let coordinator = Member::coordinator().await;
+    let a = Member::of(&coordinator, "a").await;
+    let b = Member::of(&coordinator, "b").await;
+    let plan = plan(|challenge| {
+        let endless = task("search", 3).property("time-period", 100_000);
+        let pair = ParallelBuilder::new().task(task("index", 1).iterations(20)).task(endless).completed_by("index");
+        challenge.task(task("warm", 4).iterations(10)).parallel(pair)
+    });
+    let bundle = a.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let request = RaceRequest {
+        race: "far".parse().unwrap(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), b.host.address().to_string()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    let remote = a.host.remote_coordinator();
+    let race = request.race.clone();
+    remote.start_race(request.clone()).await.unwrap();
+    let verdict = watch(&remote, &race, View::quiet()).await.unwrap();
+    assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
+    assert!(verdict.ledger.merged > 4 * 10 + 20, "{verdict:?}");
+
+    // Both took part, and both are free again.
+    let events = remote.events(&race, Sequence::START).await.unwrap();
+    let started: Vec<_> = events.map(|event| event.unwrap().kind).collect().await;
+    let RaceEventKind::Started { drivers, .. } = &started[0] else { panic!("{started:?}") };
+    let drivers: Vec<_> = drivers.iter().map(|driver| (driver.name.clone(), driver.clients.clone())).collect();
+    assert_eq!(drivers, [("a".to_owned(), 0..2), (b.host.address().to_string(), 2..4)]);
+
+    let unknown = RaceRequest { race: "none".parse().unwrap(), load_driver_hosts: vec!["c".to_owned()], ..request };
+    remote.start_race(unknown).await.unwrap();
+    let verdict = watch(&remote, &"none".parse().unwrap(), View::quiet()).await.unwrap();
+    assert!(verdict.errors[0].cause.contains("there is no host c in the cluster; its hosts are"), "{verdict:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_whose_driver_leaves_fails_with_its_name() {
+    let coordinator = Member::coordinator().await;
+    let a = Member::of(&coordinator, "a").await;
+    let b = Member::of(&coordinator, "b").await;
+    let plan = plan(|challenge| challenge.task(task("search", 2).time_period(Duration::from_secs(100_000))));
+    let bundle = coordinator.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let owner = coordinator.roles.coordinator.clone().unwrap();
+    let race: RaceId = "short".parse().unwrap();
+    let request = RaceRequest {
+        race: race.clone(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    owner.start_race(request).await.unwrap();
+    let mut events = owner.events(&race, Sequence::START).await.unwrap();
+    while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
+    drop(b);
+    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    assert_eq!(verdict.outcome, RaceOutcome::Failed);
+    assert_eq!(verdict.errors[0].host, "b");
+    assert!(verdict.errors[0].phase.contains("drive step 1 (search)"), "{verdict:?}");
+    drop(a);
+}

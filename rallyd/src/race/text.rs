@@ -1,0 +1,171 @@
+//! A race as text.
+
+use std::fmt::Write as _;
+use std::ops::Range;
+
+use rally_core::allocation::{Allocation, spread};
+use rally_core::race::RaceVerdict;
+use rally_core::{Completion, RaceOutcome, TaskStatus};
+use serde_json::{Value, json};
+
+use super::plan::PlannedRace;
+
+/// What would run where. Cores of hosts are only known when they are asked, so the clients are spread evenly.
+pub(crate) fn plan_text(planned: &PlannedRace) -> String {
+    let Some(challenge) = planned.plan.challenge() else { return String::new() };
+    let allocation = Allocation::new(challenge);
+    let tasks: Vec<_> = challenge.tasks().collect();
+    let mut text = format!(
+        "Track [{}], challenge [{}]: {} in {}, against {}\n",
+        planned.plan.track.name,
+        challenge.name,
+        counted(u64::from(allocation.clients), "client"),
+        counted(allocation.steps.len() as u64, "step"),
+        planned.plan.target_hosts.values().flatten().cloned().collect::<Vec<_>>().join(", "),
+    );
+    for (host, clients) in shares(planned, &allocation) {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {host}: {}", range(&clients));
+    }
+    for step in &allocation.steps {
+        let _ = writeln!(text, "\nStep {} of {}", step.until, allocation.steps.len());
+        let mut seen = Vec::new();
+        for index in step.rows.iter().flatten().map(|allocated| allocated.task) {
+            if !seen.contains(&index) {
+                seen.push(index);
+            }
+        }
+        for index in seen {
+            let Some(task) = tasks.get(index.0 as usize) else { continue };
+            let clients: Vec<u32> = (0..)
+                .zip(&step.rows)
+                .filter(|(_, row)| row.iter().any(|allocated| allocated.task == index))
+                .map(|(client, _)| client)
+                .collect();
+            let ends = match step.completion {
+                Completion::By(by) if by == index => "; completes the step",
+                Completion::Any => "; completes the step if it is the first",
+                Completion::By(_) | Completion::Each => "",
+            };
+            let speed = task.target_throughput.as_ref().map(|it| format!(" at {it}")).unwrap_or_default();
+            let operation = task.operation.operation_type.as_str();
+            let _ = writeln!(text, "  {} ({operation}){speed}: {}{ends}", task.name, ranges(&clients));
+        }
+    }
+    text
+}
+
+/// The same for programs.
+pub(crate) fn plan_json(planned: &PlannedRace) -> Value {
+    let Some(challenge) = planned.plan.challenge() else { return Value::Null };
+    let allocation = Allocation::new(challenge);
+    let names: Vec<_> = challenge.tasks().map(|task| task.name.as_str()).collect();
+    let drivers: Vec<_> = shares(planned, &allocation)
+        .into_iter()
+        .map(|(host, clients)| json!({"host": host, "first_client": clients.start, "clients": clients.len()}))
+        .collect();
+    let steps: Vec<_> = allocation
+        .steps
+        .iter()
+        .map(|step| {
+            let row = |(client, row): (usize, &Vec<rally_core::ClientTask>)| {
+                let tasks: Vec<_> = row
+                    .iter()
+                    .map(|it| {
+                        json!({
+                            "task": names.get(it.task.0 as usize),
+                            "client_in_task": it.client_in_task,
+                            "client_in_element": it.client_in_element,
+                            "clients_of_element": it.clients_of_element,
+                        })
+                    })
+                    .collect();
+                json!({"client": client, "tasks": tasks})
+            };
+            let completed_by = match step.completion {
+                Completion::Each => Value::Null,
+                Completion::By(task) => json!(names.get(task.0 as usize)),
+                Completion::Any => json!("any"),
+            };
+            let clients: Vec<_> = step.rows.iter().enumerate().filter(|(_, row)| !row.is_empty()).map(row).collect();
+            json!({"join_point": step.until, "completed_by": completed_by, "clients": clients})
+        })
+        .collect();
+    json!({
+        "race": planned.race,
+        "track": planned.plan.track.name,
+        "challenge": challenge.name,
+        "target_hosts": planned.plan.target_hosts,
+        "clients": allocation.clients,
+        "load_drivers": drivers,
+        "steps": steps,
+    })
+}
+
+fn shares(planned: &PlannedRace, allocation: &Allocation) -> Vec<(String, Range<u32>)> {
+    let shares = spread(allocation.clients, &vec![1; planned.load_driver_hosts.len()]);
+    planned.load_driver_hosts.iter().cloned().zip(shares).collect()
+}
+
+/// How a task does, in one line.
+pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
+    let done = status.done.map_or_else(|| "   -".to_owned(), |done| format!("{:>3.0}%", 100.0 * done));
+    let mut text = format!("{name} {done}  {:.0} {}/s", status.throughput, status.unit);
+    if let Some(times) = &status.service_time {
+        let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
+        let _ = write!(
+            text,
+            "  service time p50 {:.2} ms, p90 {:.2} ms, p99 {:.2} ms",
+            millis(times.p50),
+            millis(times.p90),
+            millis(times.p99)
+        );
+    }
+    if status.failed > 0 {
+        let _ = write!(text, "  {}", counted(status.failed, "error"));
+    }
+    text
+}
+
+/// How a race ended, in some lines.
+pub(crate) fn verdict_text(verdict: &RaceVerdict) -> String {
+    let mut text = match verdict.outcome {
+        RaceOutcome::Completed => format!("The race is complete: {}", counted(verdict.ledger.merged, "sample")),
+        RaceOutcome::Incomplete => format!("The race has ended, but not all is there: {}", of(verdict)),
+        RaceOutcome::Cancelled => format!("The race was cancelled: {}", of(verdict)),
+        _ => format!("The race has failed: {}", of(verdict)),
+    };
+    for shortfall in &verdict.shortfalls {
+        let _ = write!(text, "\n\t{shortfall}");
+    }
+    text
+}
+
+fn of(verdict: &RaceVerdict) -> String {
+    let ledger = &verdict.ledger;
+    format!("{} of {} known to be made", counted(ledger.merged, "sample"), ledger.made)
+}
+
+fn counted(count: u64, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
+}
+
+fn range(clients: &Range<u32>) -> String {
+    match clients.len() {
+        0 => "no client".to_owned(),
+        1 => format!("client {}", clients.start),
+        _ => format!("clients {} to {}", clients.start, clients.end - 1),
+    }
+}
+
+/// Rising numbers, with neighbours drawn together.
+fn ranges(clients: &[u32]) -> String {
+    let mut runs: Vec<Range<u32>> = Vec::new();
+    for &client in clients {
+        match runs.last_mut() {
+            Some(run) if run.end == client => run.end += 1,
+            _ => runs.push(client..client + 1),
+        }
+    }
+    runs.iter().map(range).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,98 @@
+//! Races as users start them.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const TRACK: &str = r#"{
+    "version": 2,
+    "operations": [{"name": "nap", "operation-type": "sleep", "duration": 0.001}],
+    "schedule": [
+        {"operation": "nap", "name": "warm", "clients": 2},
+        {"parallel": {"completed-by": "a", "tasks": [
+            {"operation": "nap", "name": "a", "clients": 3},
+            {"operation": "nap", "name": "b", "clients": 2, "target-throughput": 10, "time-period": 60}
+        ]}}
+    ]
+}"#;
+
+/// Runs a command in a home and returns its exit code and what it wrote.
+fn run(home: &Path, arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rallyd"));
+    let Output { status, stdout, stderr } =
+        command.args(arguments).env_clear().env("RALLY_HOME", home).output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+/// A home with a track in it.
+fn home() -> (tempfile::TempDir, String) {
+    let home = tempfile::tempdir().unwrap();
+    let track = home.path().join("naps");
+    std::fs::create_dir(&track).unwrap();
+    std::fs::write(track.join("track.json"), TRACK).unwrap();
+    let argument = format!("--track-path={}", track.display());
+    (home, argument)
+}
+
+#[test]
+fn a_dry_run_shows_what_would_run_where() {
+    let (home, track) = home();
+    let race = |more: &[&str]| {
+        let arguments = [&["race", &track, "--dry-run", "--load-driver-hosts=x,y"], more].concat();
+        let (exit, stdout, stderr) = run(home.path(), &arguments);
+        assert_eq!((exit, stderr.as_str()), (0, ""));
+        stdout
+    };
+    let expected = "Track [naps], challenge [default]: 5 clients in 2 steps, against localhost:9200
+  x: clients 0 to 2
+  y: clients 3 to 4
+
+Step 1 of 2
+  warm (sleep): clients 0 to 1
+
+Step 2 of 2
+  a (sleep): clients 0 to 2; completes the step
+  b (sleep) at 10 ops/s: clients 3 to 4
+";
+    assert_eq!(race(&[]), expected);
+    let document: Value = serde_json::from_str(&race(&["--format=json"])).unwrap();
+    assert_eq!(document["steps"][1]["completed_by"], "a");
+    assert_eq!(document["steps"][1]["clients"][4]["tasks"][0]["client_in_element"], 4);
+    assert_eq!(document["load_drivers"][1]["first_client"], 3);
+}
+
+#[test]
+fn what_is_not_there_yet_is_said_in_a_sentence() {
+    let (home, track) = home();
+    for (option, expected) in [
+        ("--car=4gheap", "--car is not there yet"),
+        ("--pipeline=from-distribution", "--pipeline=from-distribution is not there yet"),
+        ("--race-id=../../etc", "--race-id"),
+        ("--multi-cluster", "--multi-cluster needs two clusters"),
+        ("--detach", "--detach needs a daemon"),
+    ] {
+        let (exit, _, stderr) = run(home.path(), &["race", &track, option]);
+        assert!(exit == 2 && stderr.contains(expected), "{option}: {exit} {stderr}");
+    }
+    let (exit, _, stderr) = run(home.path(), &["race", &track, "--challenge=other"]);
+    assert!(exit == 64 && stderr.contains("has no challenge `other`"), "{stderr}");
+    let (exit, _, stderr) = run(home.path(), &["attach"]);
+    assert!(exit == 3 && stderr.contains("No daemon runs"), "{stderr}");
+}
+
+#[test]
+fn a_race_in_a_daemon_can_be_left_and_seen_again() {
+    let (home, track) = home();
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (exit, _, stderr) = run(home.path(), &["start", "--coordinator-ip=127.0.0.1", &format!("--port={port}")]);
+    assert_eq!(exit, 0, "{stderr}");
+    let (exit, _, stderr) =
+        run(home.path(), &["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1"]);
+    let (seen_exit, _, seen) = run(home.path(), &["attach", "left"]);
+    let (unknown_exit, _, unknown) = run(home.path(), &["attach", "other"]);
+    run(home.path(), &["stop"]);
+    assert!(exit == 0 && stderr.contains("race id is left"), "{stderr}");
+    assert!(seen_exit == 64 && seen.contains("there is no host 10.255.255.1 in the cluster"), "{seen}");
+    assert!(unknown_exit == 64 && unknown.contains("it knows no such race"), "{unknown}");
+}
