@@ -9,6 +9,7 @@
 //! routes.
 
 mod address;
+pub mod archive;
 mod background;
 mod causes;
 pub mod cli;
@@ -19,6 +20,7 @@ mod duration;
 mod exit;
 mod instance;
 mod logging;
+pub mod report;
 mod sd_notify;
 mod secret;
 mod settings;
