@@ -9,6 +9,7 @@
 //! routes.
 
 mod address;
+pub mod archive;
 mod background;
 mod causes;
 pub mod cli;
@@ -21,6 +22,7 @@ mod exit;
 mod instance;
 mod logging;
 pub mod race;
+pub mod report;
 mod sd_notify;
 mod secret;
 mod settings;

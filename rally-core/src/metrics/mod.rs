@@ -3,8 +3,14 @@
 
 mod distribution;
 mod interval;
+mod race;
+mod results;
+mod throughput;
 mod times;
 
 pub use distribution::Distribution;
 pub use interval::{DriverHealth, ErrorCount, Interval, Ledger, TaskInterval, TaskProgress, ThroughputBin};
+pub use race::{IntervalStanding, RaceMetrics};
+pub use results::{OperationMetrics, Percentiles, Results, ThroughputSummary};
+pub use throughput::{Throughput, ThroughputValue};
 pub use times::{RequestTimes, SampleType};

@@ -11,10 +11,10 @@ use crate::{Registry, RunnerError, RunnerSetup};
 
 /// Registers all of them.
 pub(crate) fn register(registry: &mut Registry) {
-    registry.register_runner("bulk", |setup| Ok(bulk::Bulk::new(setup)?));
+    registry.register_runner("bulk", bulk::Bulk::new);
     registry.register_runner("sleep", |setup| Ok(sleep::Sleep::new(setup)));
     for name in ["search", "raw-request"] {
-        registry.register_runner(name, |setup| Ok(stored::StoredRequest::new(setup)?));
+        registry.register_runner(name, stored::StoredRequest::new);
     }
     for name in admin::NAMES {
         registry.register_runner(name, |setup| retry::Retry::new(setup, admin::Admin::new(setup)?));

@@ -1,7 +1,7 @@
 //! `rallyd race`.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use rally_core::race::RaceVerdict;
@@ -18,6 +18,7 @@ use crate::race::{
     ControlCoordinator, LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race,
     plan_text, registry, verdict_text, watch,
 };
+use crate::report::{NumberAlignment, Shown, markdown, summary_lines, warnings};
 use crate::settings::Flags;
 
 pub(super) async fn race(
@@ -60,10 +61,18 @@ pub(super) async fn race(
     let segments = benchmarks.join("races").join(planned.race.as_str()).join("samples");
     let surroundings = Arc::new(LocalSurroundings::new(facts(), registry(), benchmarks.join("data"), segments));
     request.bundle = surroundings.content().add(Bytes::from(plan));
+    let metrics = surroundings.metrics();
     let coordinator = RaceCoordinator::new(facts().name, surroundings);
     coordinator.start_race(request).await?;
     console.info(&format!("race id is {}", planned.race));
     let verdict = watch(&coordinator, &planned.race, View::new(console)).await?;
+    if let Some(challenge) = planned.plan.challenge() {
+        let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
+        let results = metrics.results(&planned.plan.track, challenge);
+        let lines = summary_lines(&results, Shown::default(), false);
+        console.data(markdown(&lines, NumberAlignment::default()).trim_end())?;
+        warnings(&results).iter().for_each(|text| console.warning(text));
+    }
     Ok(show(&verdict, console))
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rally_core::metrics::Interval;
+use rally_core::metrics::{Interval, RaceMetrics};
 use rally_core::race::{DriverIndex, Recorder, Timer};
 use rally_core::{ClusterTime, ContentHash, HostFacts, LoadDriver, RaceId, RacePlan};
 use rally_driver::{ContentSource, DriverOptions, LocalLoadDriver, Registry, local_clock};
@@ -45,6 +45,7 @@ pub struct LocalSurroundings {
     content: Arc<MemoryContent>,
     timer: Arc<HostTimer>,
     driver: Arc<LocalLoadDriver>,
+    metrics: Arc<Mutex<RaceMetrics>>,
 }
 
 impl fmt::Debug for LocalSurroundings {
@@ -62,7 +63,13 @@ impl LocalSurroundings {
         let timer = Arc::new(HostTimer::new(Arc::clone(&clock)));
         let source = Arc::clone(&content) as Arc<dyn ContentSource>;
         let options = DriverOptions { facts, registry, content: source, clock, data_dir, segment_dir };
-        Self { content, timer, driver: Arc::new(LocalLoadDriver::new(options)) }
+        Self { content, timer, driver: Arc::new(LocalLoadDriver::new(options)), metrics: Arc::default() }
+    }
+
+    /// What was measured in the last race.
+    #[must_use]
+    pub fn metrics(&self) -> Arc<Mutex<RaceMetrics>> {
+        Arc::clone(&self.metrics)
     }
 
     /// Where plans are left for races.
@@ -95,7 +102,8 @@ impl Surroundings for LocalSurroundings {
     }
 
     fn recorder(&self, _: &RaceId, _: &Arc<RacePlan>) -> Box<dyn Recorder> {
-        Box::new(Forget)
+        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = RaceMetrics::default();
+        Box::new(AddUp(Arc::clone(&self.metrics)))
     }
 }
 
@@ -110,4 +118,16 @@ pub(super) struct Forget;
 
 impl Recorder for Forget {
     fn interval(&mut self, _: DriverIndex, _: ClusterTime, _: &Interval) {}
+}
+
+/// Adds up what drivers measure.
+#[derive(Debug)]
+struct AddUp(Arc<Mutex<RaceMetrics>>);
+
+impl Recorder for AddUp {
+    fn interval(&mut self, driver: DriverIndex, _: ClusterTime, interval: &Interval) {
+        // The race has already dropped what came twice and counted what is missing.
+        let mut metrics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = metrics.add(&format!("{driver:?}"), interval);
+    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
+use rallyd::demo::{StandIn, write_corpus, write_track};
 use serde_json::Value;
 
 const TRACK: &str = r#"{
@@ -95,4 +96,31 @@ fn a_race_in_a_daemon_can_be_left_and_seen_again() {
     assert!(exit == 0 && stderr.contains("race id is left"), "{stderr}");
     assert!(seen_exit == 64 && seen.contains("there is no host 10.255.255.1 in the cluster"), "{seen}");
     assert!(unknown_exit == 64 && unknown.contains("it knows no such race"), "{unknown}");
+}
+
+#[test]
+fn every_document_and_every_request_of_a_race_is_in_its_report() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let target = runtime.block_on(StandIn::start()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let track = home.path().join("places");
+    write_track(&track).unwrap();
+    write_corpus(&home.path().join(".rally/benchmarks/data/places/documents.json"), 3_001).unwrap();
+    let (track, hosts) = (format!("--track-path={}", track.display()), format!("--target-hosts={}", target.address()));
+    let parameters = "--track-params=document_count:3001,bulk_size:100,bulk_clients:3,search_seconds:2";
+    let (exit, stdout, stderr) = run(home.path(), &["race", "--pipeline=benchmark-only", &track, &hosts, parameters]);
+    assert_eq!(exit, 0, "{stderr}");
+    assert_eq!(target.documents(), 3_001);
+    let line = |metric: &str, task: &str| {
+        let found = stdout.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>());
+        let mut values = found.filter(|cells| cells.len() > 4 && cells[1] == metric && cells[2] == task);
+        values.next().unwrap_or_else(|| panic!("no {metric} of {task} in\n{stdout}"))[3].to_owned()
+    };
+    assert!(line("Median Throughput", "index-documents").parse::<f64>().unwrap() > 0.0);
+    for task in ["index-documents", "by-name", "by-country", "large-towns"] {
+        assert!(line("100th percentile service time", task).parse::<f64>().unwrap() > 0.0, "{task}");
+        assert_eq!(line("error rate", task).parse::<f64>().unwrap(), 0.0, "{task}");
+    }
+    let rate: f64 = line("Mean Throughput", "by-name").parse().unwrap();
+    assert!((50.0..=110.0).contains(&rate), "by-name is throttled to 100 ops/s, but the report says {rate}\n{stdout}");
 }

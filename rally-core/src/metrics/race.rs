@@ -1,0 +1,198 @@
+//! What all drivers of a race measured, added up.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Distribution, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results, SampleType, TaskInterval,
+    Throughput, ThroughputSummary, ThroughputValue,
+};
+use crate::ClusterTime;
+use crate::allocation::TaskIndex;
+use crate::track::{Challenge, Track};
+
+/// Error classes of a task that are told apart; what a peer sends beyond is not kept.
+const MAX_ERROR_CLASSES: usize = 100;
+
+/// Adds up the intervals of all drivers of a race.
+///
+/// Its memory grows with tasks, drivers and seconds, not with requests.
+#[derive(Clone, Debug, Default)]
+pub struct RaceMetrics {
+    drivers: BTreeMap<String, DriverTotals>,
+    tasks: BTreeMap<TaskIndex, TaskTotals>,
+}
+
+/// What became of an interval.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntervalStanding {
+    /// It was added.
+    Added,
+    /// It was there before and changed nothing.
+    Duplicate,
+    /// It was added; this many intervals before it never arrived.
+    AfterGap(u64),
+}
+
+#[derive(Clone, Debug, Default)]
+struct DriverTotals {
+    last: u64,
+    missing: u64,
+    ledger: Ledger,
+    arrived: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+struct TaskTotals {
+    service_time: Distribution,
+    processing_time: Distribution,
+    latency: Distribution,
+    samples: u64,
+    failed: u64,
+    unit: String,
+    throughput: Throughput,
+    reported: Vec<(ClusterTime, f64)>,
+    errors: Vec<ErrorCount>,
+    /// Nanoseconds, warm-up included.
+    duration: u64,
+}
+
+impl RaceMetrics {
+    /// Adds an interval of a driver, once. The intervals of one driver come in the order of their numbers.
+    pub fn add(&mut self, driver: &str, interval: &Interval) -> IntervalStanding {
+        let totals = self.drivers.entry(driver.to_owned()).or_default();
+        let Some(gap) = interval.number.checked_sub(totals.last.saturating_add(1)) else {
+            return IntervalStanding::Duplicate;
+        };
+        totals.last = interval.number;
+        totals.missing = totals.missing.saturating_add(gap);
+        totals.ledger = interval.ledger;
+        // Times of inner operations are part of the samples of the raw segments only.
+        for part in interval.tasks.iter().filter(|part| part.inner.is_none()) {
+            totals.arrived = totals.arrived.saturating_add(part.samples);
+            self.tasks.entry(part.task).or_default().add(part);
+        }
+        if gap == 0 { IntervalStanding::Added } else { IntervalStanding::AfterGap(gap) }
+    }
+
+    /// Drivers with what does not balance: samples that were made but did not arrive, and intervals that are missing.
+    pub fn unbalanced(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.drivers.iter().filter_map(|(driver, totals)| {
+            let lost = totals.ledger.made.saturating_sub(totals.arrived);
+            (lost > 0 || totals.missing > 0).then_some((driver.as_str(), lost, totals.missing))
+        })
+    }
+
+    /// The errors of a task by class, warm-up included.
+    #[must_use]
+    pub fn errors(&self, task: TaskIndex) -> &[ErrorCount] {
+        self.tasks.get(&task).map_or(&[], |totals| &totals.errors)
+    }
+
+    /// The results by task, in the order of the schedule.
+    ///
+    /// A task without any sample is left out, and so is one whose operation is not to be reported and never failed.
+    #[must_use]
+    pub fn results(&self, track: &Track, challenge: &Challenge) -> Results {
+        let tasks = challenge.tasks().enumerate().filter_map(|(index, task)| {
+            let totals = self.tasks.get(&TaskIndex(index as u32))?;
+            let error_rate = if totals.samples == 0 { 0.0 } else { totals.failed as f64 / totals.samples as f64 };
+            if !task.operation.include_in_reporting() && error_rate == 0.0 {
+                return None;
+            }
+            let mut meta = track.meta.clone();
+            for more in [&challenge.meta, &task.operation.meta, &task.meta] {
+                meta.extend(more.clone());
+            }
+            Some(OperationMetrics {
+                task: task.name.clone(),
+                operation: task.operation.name.clone(),
+                throughput: ThroughputSummary::new(&totals.throughput(), &totals.unit),
+                latency: Percentiles::new(&totals.latency),
+                service_time: Percentiles::new(&totals.service_time),
+                processing_time: Percentiles::new(&totals.processing_time),
+                error_rate,
+                duration: totals.duration as f64 / 1e6,
+                meta,
+            })
+        });
+        Results { cluster_name: "default".to_owned(), op_metrics: tasks.collect() }
+    }
+}
+
+impl TaskTotals {
+    fn add(&mut self, part: &TaskInterval) {
+        self.duration = self.duration.max(part.duration);
+        part.throughput.iter().for_each(|&bin| self.throughput.add(part.sample_type, bin));
+        for error in &part.errors {
+            if let Some(known) = self.errors.iter_mut().find(|known| known.class == error.class) {
+                known.count = known.count.saturating_add(error.count);
+            } else if self.errors.len() < MAX_ERROR_CLASSES {
+                self.errors.push(error.clone());
+            }
+        }
+        if !part.unit.is_empty() {
+            self.unit.clone_from(&part.unit);
+        }
+        if part.sample_type == SampleType::Normal {
+            self.service_time.merge(&part.service_time);
+            self.processing_time.merge(&part.processing_time);
+            self.latency.merge(&part.latency);
+            self.samples = self.samples.saturating_add(part.samples);
+            self.failed = self.failed.saturating_add(part.failed);
+            self.reported.extend(&part.reported_throughput);
+        }
+    }
+
+    fn throughput(&self) -> Vec<ThroughputValue> {
+        if self.reported.is_empty() {
+            return self.throughput.values();
+        }
+        let value = |&(at, value): &(ClusterTime, f64)| ThroughputValue {
+            at: at.as_nanos(),
+            value,
+            sample_type: SampleType::Normal,
+        };
+        self.reported.iter().map(value).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interval(number: u64, made: u64, samples: u64) -> Interval {
+        let times = || {
+            let mut times = Distribution::default();
+            (0..samples).for_each(|time| times.record(time));
+            times
+        };
+        let part = TaskInterval {
+            task: TaskIndex(0),
+            inner: None,
+            sample_type: SampleType::Normal,
+            service_time: times(),
+            processing_time: times(),
+            latency: times(),
+            samples,
+            failed: 1,
+            unit: "docs".to_owned(),
+            throughput: Vec::new(),
+            reported_throughput: Vec::new(),
+            errors: vec![ErrorCount { class: "timeout".to_owned(), count: 1, example: "slow".to_owned() }],
+            duration: number,
+        };
+        Interval { number, tasks: vec![part], ledger: Ledger { made, ..Ledger::default() }, ..Interval::default() }
+    }
+
+    #[test]
+    fn an_interval_counts_once_and_a_missing_one_is_named() {
+        let mut metrics = RaceMetrics::default();
+        assert_eq!(metrics.add("a", &interval(1, 10, 10)), IntervalStanding::Added);
+        assert_eq!(metrics.add("a", &interval(1, 10, 10)), IntervalStanding::Duplicate);
+        assert_eq!(metrics.add("b", &interval(1, 10, 10)), IntervalStanding::Added);
+        assert_eq!(metrics.add("a", &interval(3, 30, 10)), IntervalStanding::AfterGap(1));
+        assert_eq!(metrics.unbalanced().collect::<Vec<_>>(), [("a", 10, 1)]);
+        assert_eq!(metrics.errors(TaskIndex(0))[0].count, 3);
+        assert_eq!(metrics.tasks[&TaskIndex(0)].service_time.count(), 30);
+    }
+}

@@ -1,0 +1,128 @@
+//! The intervals of a race in one file that is only ever appended to.
+//!
+//! Each record is its length, the first eight bytes of its BLAKE3 hash, and a driver's name with its interval in
+//! postcard. Whatever was complete when a process died stays readable; a torn record at the end is left out.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::path::Path;
+
+use rally_core::metrics::Interval;
+
+/// The longest record, in bytes; a longer one is damage.
+const MAX_RECORD: usize = 64 * 1024 * 1024;
+
+/// Bytes of length and checksum in front of each record.
+const HEADER: usize = 12;
+
+/// Appends intervals to the file of a race.
+#[derive(Debug)]
+pub struct IntervalLog {
+    file: File,
+}
+
+impl IntervalLog {
+    /// Opens the file, or makes it.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be opened for appending.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)? })
+    }
+
+    /// Appends an interval of a driver.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written, because the disk is full for example. Intervals before it stay readable.
+    pub fn append(&mut self, driver: &str, interval: &Interval) -> io::Result<()> {
+        let body = postcard::to_stdvec(&(driver, interval)).map_err(io::Error::other)?;
+        let length = u32::try_from(body.len())
+            .ok()
+            .filter(|&length| length as usize <= MAX_RECORD)
+            .ok_or_else(|| io::Error::other(format!("an interval of {} bytes is too long", body.len())))?;
+        let mut record = Vec::with_capacity(HEADER + body.len());
+        record.extend(length.to_le_bytes());
+        record.extend(checksum(&body));
+        record.extend(body);
+        let end = self.file.metadata()?.len();
+        self.file.write_all(&record).inspect_err(|_| {
+            // Half a record would hide those after it. If this fails too, reading still ends in front of it.
+            let _ = self.file.set_len(end);
+        })
+    }
+}
+
+/// Hands every complete interval of a file, with its driver, to `each`; returns whether the file ends in damage.
+///
+/// # Errors
+///
+/// If the file cannot be read.
+pub fn read_intervals(path: &Path, mut each: impl FnMut(String, Interval)) -> io::Result<bool> {
+    let mut file = BufReader::new(File::open(path)?);
+    let mut body = Vec::new();
+    loop {
+        let mut header = Vec::with_capacity(HEADER);
+        file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
+        if header.is_empty() {
+            return Ok(false);
+        }
+        let [a, b, c, d, sum @ ..] = header.as_slice() else { return Ok(true) };
+        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        if length > MAX_RECORD {
+            return Ok(true);
+        }
+        body.clear();
+        file.by_ref().take(length as u64).read_to_end(&mut body)?;
+        if body.len() < length || checksum(&body) != sum {
+            return Ok(true);
+        }
+        let Ok((driver, interval)) = postcard::from_bytes(&body) else { return Ok(true) };
+        each(driver, interval);
+    }
+}
+
+fn checksum(body: &[u8]) -> [u8; 8] {
+    let mut sum = [0; 8];
+    sum.copy_from_slice(&blake3::hash(body).as_bytes()[..8]);
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(path: &Path) -> (Vec<u64>, bool) {
+        let mut numbers = Vec::new();
+        let damaged = read_intervals(path, |driver, interval| {
+            assert_eq!(driver, "a");
+            numbers.push(interval.number);
+        });
+        (numbers, damaged.unwrap())
+    }
+
+    #[test]
+    fn a_file_cut_or_changed_anywhere_gives_what_was_complete_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("intervals");
+        let mut ends = vec![0];
+        for number in 1..=3 {
+            let interval = Interval { number, ..Interval::default() };
+            IntervalLog::open(&path).unwrap().append("a", &interval).unwrap();
+            ends.push(std::fs::metadata(&path).unwrap().len() as usize);
+        }
+        let whole = std::fs::read(&path).unwrap();
+        assert_eq!(numbers(&path), (vec![1, 2, 3], false));
+        for cut in 0..whole.len() {
+            let complete = ends.iter().filter(|&&end| end <= cut).count() - 1;
+            let expected: Vec<u64> = (1..=complete as u64).collect();
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            assert_eq!(numbers(&path), (expected.clone(), !ends.contains(&cut)), "cut at {cut}");
+            let mut changed = whole.clone();
+            changed[cut] ^= 0x55;
+            std::fs::write(&path, changed).unwrap();
+            assert_eq!(numbers(&path), (expected, true), "changed at {cut}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The directories of the archive and their documents.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use rally_core::RaceId;
+use rally_core::metrics::Results;
+use rally_core::track::JsonObject;
+use serde::{Deserialize, Serialize};
+
+use super::IntervalLog;
+
+const RACE: &str = "race.json";
+const INTERVALS: &str = "intervals";
+
+/// All races that were archived on this machine.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    directory: PathBuf,
+}
+
+/// A race as Rally writes it down, before and after its benchmark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RaceDocument {
+    /// The version of Rally that ran it.
+    pub rally_version: String,
+    /// Its revision, if it is known.
+    pub rally_revision: Option<String>,
+    /// The environment that rally.ini names.
+    pub environment: String,
+    /// The race.
+    pub race_id: RaceId,
+    /// When it began, as `YYYYMMDDTHHMMSSZ`.
+    pub race_timestamp: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// What the user noted of it.
+    #[serde(default)]
+    pub user_tags: JsonObject,
+    /// The track.
+    pub track: String,
+    /// The names of the car and its mixins.
+    #[serde(default)]
+    pub car: Vec<String>,
+    /// Revision, distribution version and flavor, and team revision of the cluster under test.
+    #[serde(default)]
+    pub cluster: JsonObject,
+    /// The revision of the track.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track_revision: Option<String>,
+    /// The challenge; none if it was made up from the track's operations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// The parameters of the track.
+    #[serde(default, skip_serializing_if = "JsonObject::is_empty")]
+    pub track_params: JsonObject,
+    /// The results, once the race has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Results>,
+}
+
+/// The archive cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// No race has this id.
+    #[error("no race `{race}` is in {}", directory.display())]
+    Unknown {
+        /// The race that was asked for.
+        race: RaceId,
+        /// The archive.
+        directory: PathBuf,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// A document is damaged, or of a version that is not known.
+    #[error("{} is not the document of a race", path.display())]
+    Document {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+impl Archive {
+    /// The archive in this directory, usually `~/.rally/benchmarks/races`. It is made when the first race is stored.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self { directory: directory.into() }
+    }
+
+    /// The directory of a race. A [`RaceId`] cannot lead out of the archive.
+    #[must_use]
+    pub fn directory(&self, race: &RaceId) -> PathBuf {
+        self.directory.join(race.as_str())
+    }
+
+    /// Stores the document of a race in place of an older one, whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn store(&self, document: &RaceDocument) -> Result<(), ArchiveError> {
+        let path = self.made_directory(&document.race_id)?.join(RACE);
+        let mut json = serde_json::to_vec_pretty(document)
+            .map_err(|source| ArchiveError::Document { path: path.clone(), source })?;
+        json.push(b'\n');
+        write_whole(&path, &json).map_err(failed("write", &path))
+    }
+
+    /// Opens the file to which the intervals of a race are appended.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened.
+    pub fn interval_log(&self, race: &RaceId) -> Result<IntervalLog, ArchiveError> {
+        let path = self.made_directory(race)?.join(INTERVALS);
+        IntervalLog::open(&path).map_err(failed("open", &path))
+    }
+
+    /// Where the intervals of a race are.
+    #[must_use]
+    pub fn intervals_path(&self, race: &RaceId) -> PathBuf {
+        self.directory(race).join(INTERVALS)
+    }
+
+    /// The document of a race.
+    ///
+    /// # Errors
+    ///
+    /// If there is none, or if it cannot be understood.
+    pub fn load(&self, race: &RaceId) -> Result<RaceDocument, ArchiveError> {
+        let path = self.directory(race).join(RACE);
+        match fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).map_err(|source| ArchiveError::Document { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.unknown(race)),
+            Err(source) => Err(ArchiveError::File { action: "read", path, source }),
+        }
+    }
+
+    /// All races, the latest first; those whose documents cannot be understood come as errors beside them.
+    ///
+    /// # Errors
+    ///
+    /// If the archive cannot be read. One that is not there has no race.
+    pub fn list(&self) -> Result<(Vec<RaceDocument>, Vec<ArchiveError>), ArchiveError> {
+        let entries = match fs::read_dir(&self.directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), Vec::new())),
+            Err(source) => return Err(failed("read", &self.directory)(source)),
+        };
+        let (mut races, mut damaged) = (Vec::new(), Vec::new());
+        for entry in entries {
+            let name = entry.map_err(failed("read", &self.directory))?.file_name();
+            let Some(race) = name.to_str().and_then(|name| name.parse::<RaceId>().ok()) else { continue };
+            match self.load(&race) {
+                Ok(document) => races.push(document),
+                Err(ArchiveError::Unknown { .. }) => {}
+                Err(error) => damaged.push(error),
+            }
+        }
+        races.sort_by(|one, other| (&other.race_timestamp, &other.race_id).cmp(&(&one.race_timestamp, &one.race_id)));
+        Ok((races, damaged))
+    }
+
+    /// Deletes a race with everything that belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such race, or if it cannot be deleted.
+    pub fn delete(&self, race: &RaceId) -> Result<(), ArchiveError> {
+        let path = self.directory(race);
+        match fs::symlink_metadata(&path) {
+            // A link could lead out of the archive; only the link itself is ours.
+            Ok(metadata) if metadata.is_symlink() => fs::remove_file(&path).map_err(failed("delete", &path)),
+            Ok(_) => fs::remove_dir_all(&path).map_err(failed("delete", &path)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.unknown(race)),
+            Err(source) => Err(failed("read", &path)(source)),
+        }
+    }
+
+    fn made_directory(&self, race: &RaceId) -> Result<PathBuf, ArchiveError> {
+        let directory = self.directory(race);
+        fs::create_dir_all(&directory).map_err(failed("make", &directory))?;
+        Ok(directory)
+    }
+
+    fn unknown(&self, race: &RaceId) -> ArchiveError {
+        ArchiveError::Unknown { race: race.clone(), directory: self.directory.clone() }
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+    let path = path.to_owned();
+    move |source| ArchiveError::File { action, path, source }
+}
+
+/// Writes a file beside its place first, so that a crash leaves the old one or the new one.
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("tmp");
+    let mut file = File::create(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(id: &str, timestamp: &str) -> RaceDocument {
+        RaceDocument {
+            rally_version: "0.1.0".to_owned(),
+            rally_revision: None,
+            environment: "local".to_owned(),
+            race_id: id.parse().unwrap(),
+            race_timestamp: timestamp.to_owned(),
+            pipeline: "benchmark-only".to_owned(),
+            user_tags: JsonObject::new(),
+            track: "geonames".to_owned(),
+            car: vec!["external".to_owned()],
+            cluster: JsonObject::new(),
+            track_revision: None,
+            challenge: None,
+            track_params: JsonObject::new(),
+            results: None,
+        }
+    }
+
+    #[test]
+    fn races_are_stored_listed_replaced_and_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path().join("races"));
+        assert!(archive.list().unwrap().0.is_empty());
+        let (old, mut new) = (document("old", "20261101T000000Z"), document("new", "20261102T000000Z"));
+        archive.store(&old).unwrap();
+        archive.store(&new).unwrap();
+        new.results = Some(Results::default());
+        archive.store(&new).unwrap();
+        assert_eq!(archive.list().unwrap().0, [new.clone(), old.clone()]);
+        archive.delete(&old.race_id).unwrap();
+        assert!(matches!(archive.load(&old.race_id), Err(ArchiveError::Unknown { .. })));
+        assert!(matches!(archive.delete(&old.race_id), Err(ArchiveError::Unknown { .. })));
+        assert_eq!(archive.load(&new.race_id).unwrap(), new);
+    }
+
+    #[test]
+    fn a_damaged_race_does_not_hide_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        archive.store(&document("good", "20261101T000000Z")).unwrap();
+        archive.store(&document("bad", "20261101T000000Z")).unwrap();
+        fs::write(directory.path().join("bad").join(RACE), "{").unwrap();
+        let (races, damaged) = archive.list().unwrap();
+        assert_eq!((races.len(), damaged.len()), (1, 1));
+    }
+
+    #[test]
+    fn deleting_a_link_leaves_what_it_leads_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        fs::write(elsewhere.path().join("kept"), "").unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("link")).unwrap();
+        Archive::new(directory.path()).delete(&"link".parse().unwrap()).unwrap();
+        assert!(elsewhere.path().join("kept").exists());
+    }
+}
