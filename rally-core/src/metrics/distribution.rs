@@ -27,6 +27,9 @@ pub struct Distribution {
 enum Values {
     Exact(Vec<u64>),
     Histogram(Box<Histogram<u64>>),
+    /// A histogram as it arrived: values with how often each occurs. It takes no more memory than its bytes, and becomes a
+    /// real one when something is added.
+    Buckets(Vec<(u64, u64)>),
 }
 
 impl Default for Values {
@@ -47,7 +50,7 @@ impl Distribution {
         self.sum = self.sum.saturating_add(u128::from(value));
         match &mut self.values {
             Values::Exact(values) if values.len() < Self::EXACT => values.push(value),
-            Values::Exact(_) => add(self.histogram(), value, 1),
+            Values::Exact(_) | Values::Buckets(_) => add(self.histogram(), value, 1),
             Values::Histogram(histogram) => add(histogram, value, 1),
         }
     }
@@ -56,17 +59,18 @@ impl Distribution {
     pub fn merge(&mut self, other: &Self) {
         match &other.values {
             Values::Exact(values) => values.iter().for_each(|&value| self.record(value)),
-            Values::Histogram(histogram) => {
-                self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
-                self.max = self.max.max(other.max);
-                self.count = self.count.saturating_add(other.count);
-                self.sum = self.sum.saturating_add(other.sum);
-                let own = self.histogram();
-                for recorded in histogram.iter_recorded() {
-                    add(own, recorded.value_iterated_to(), recorded.count_at_value());
-                }
-            }
+            Values::Histogram(histogram) => self.merge_buckets(other, buckets(histogram)),
+            Values::Buckets(buckets) => self.merge_buckets(other, buckets.iter().copied()),
         }
+    }
+
+    fn merge_buckets(&mut self, other: &Self, buckets: impl IntoIterator<Item = (u64, u64)>) {
+        self.min = if self.count == 0 { other.min } else { self.min.min(other.min) };
+        self.max = self.max.max(other.max);
+        self.count = self.count.saturating_add(other.count);
+        self.sum = self.sum.saturating_add(other.sum);
+        let own = self.histogram();
+        buckets.into_iter().for_each(|(value, count)| add(own, value, count));
     }
 
     /// Number of values.
@@ -131,19 +135,39 @@ impl Distribution {
                 };
                 percentiles.iter().map(|percentile| at(percentile) as f64).collect()
             }
+            Values::Buckets(_) => {
+                let mut whole = self.clone();
+                whole.histogram();
+                whole.percentiles(percentiles)
+            }
+        }
+    }
+
+    /// The values of a histogram with how often each occurs; nothing of exact values.
+    fn buckets(&self) -> Vec<(u64, u64)> {
+        match &self.values {
+            Values::Exact(_) => Vec::new(),
+            Values::Histogram(histogram) => buckets(histogram),
+            Values::Buckets(buckets) => buckets.clone(),
         }
     }
 
     /// The histogram, into which exact values are moved first.
     fn histogram(&mut self) -> &mut Histogram<u64> {
-        if let Values::Exact(values) = &self.values {
+        if !matches!(self.values, Values::Histogram(_)) {
             let mut histogram = empty_histogram();
-            values.iter().for_each(|&value| add(&mut histogram, value, 1));
+            match &self.values {
+                Values::Exact(values) => values.iter().for_each(|&value| add(&mut histogram, value, 1)),
+                Values::Buckets(buckets) => {
+                    buckets.iter().for_each(|&(value, count)| add(&mut histogram, value, count))
+                }
+                Values::Histogram(_) => {}
+            }
             self.values = Values::Histogram(Box::new(histogram));
         }
         match &mut self.values {
             Values::Histogram(histogram) => histogram,
-            Values::Exact(_) => unreachable!("exact values were just moved into a histogram"),
+            Values::Exact(_) | Values::Buckets(_) => unreachable!("the values were just moved into a histogram"),
         }
     }
 }
@@ -178,8 +202,8 @@ impl PartialEq for Distribution {
                 other.sort_unstable();
                 one == other
             }
-            (Values::Histogram(one), Values::Histogram(other)) => buckets(one) == buckets(other),
-            (Values::Exact(_), Values::Histogram(_)) | (Values::Histogram(_), Values::Exact(_)) => false,
+            (Values::Exact(_), _) | (_, Values::Exact(_)) => false,
+            (_, _) => self.buckets() == other.buckets(),
         }
     }
 }
@@ -200,8 +224,8 @@ impl Serialize for Distribution {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let encoded = match &self.values {
             Values::Exact(values) => Encoded::Exact(values.clone()),
-            Values::Histogram(histogram) => {
-                Encoded::Histogram { sum: self.sum, min: self.min, max: self.max, buckets: buckets(histogram) }
+            Values::Histogram(_) | Values::Buckets(_) => {
+                Encoded::Histogram { sum: self.sum, min: self.min, max: self.max, buckets: self.buckets() }
             }
         };
         encoded.serialize(serializer)
@@ -209,7 +233,7 @@ impl Serialize for Distribution {
 }
 
 impl<'de> Deserialize<'de> for Distribution {
-    /// Never needs more memory than the bytes it is read from and one histogram.
+    /// Never needs much more memory than the bytes it is read from.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let mut distribution = Self::default();
@@ -219,17 +243,17 @@ impl<'de> Deserialize<'de> for Distribution {
                 if min > max {
                     return Err(Error::custom("the minimum of a distribution is larger than its maximum"));
                 }
-                for (value, count) in buckets {
+                for (_, count) in &buckets {
                     distribution.count = distribution
                         .count
-                        .checked_add(count)
+                        .checked_add(*count)
                         .ok_or_else(|| Error::custom("a distribution has more values than can be counted"))?;
-                    add(distribution.histogram(), value, count);
                 }
                 if distribution.count <= Self::EXACT as u64 {
                     return Err(Error::custom("a histogram has so few values that they would be exact"));
                 }
                 (distribution.sum, distribution.min, distribution.max) = (sum, min, max);
+                distribution.values = Values::Buckets(buckets);
             }
         }
         Ok(distribution)

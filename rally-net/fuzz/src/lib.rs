@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// What decoding may hold for each byte of input. Room is reserved for as many items of a list as there are bytes left
-/// (serde stops at 1 MiB), and the largest item, `HostSummary`, has 232 bytes.
-const MEMORY_PER_BYTE: u64 = 256;
+/// (serde stops at 1 MiB), and the largest item, `TaskInterval`, has fewer bytes than this.
+const MEMORY_PER_BYTE: u64 = 512;
 
 /// What decoding may hold whatever the input is, in bytes: for the texts of errors, mostly.
 const MEMORY_AT_LEAST: u64 = 4 << 10;
