@@ -82,6 +82,10 @@ pub(crate) struct Recording {
     pub(crate) throttled: u64,
     /// Those among them that the driver itself held up for long.
     pub(crate) late: u64,
+    /// Connections that had to be opened again.
+    pub(crate) reconnects: u64,
+    /// Requests that clients sent again by themselves.
+    pub(crate) retries: u64,
 }
 
 impl Recording {
@@ -98,6 +102,8 @@ impl Recording {
         self.samples += other.samples;
         self.throttled += other.throttled;
         self.late += other.late;
+        self.reconnects += other.reconnects;
+        self.retries += other.retries;
     }
 }
 
@@ -114,6 +120,8 @@ pub(crate) struct Recorder {
     samples: u64,
     throttled: u64,
     late: u64,
+    reconnects: u64,
+    retries: u64,
 }
 
 #[derive(Debug)]
@@ -134,7 +142,15 @@ impl Recorder {
             samples: 0,
             throttled: 0,
             late: 0,
+            reconnects: 0,
+            retries: 0,
         }
+    }
+
+    /// Counts what a client did about broken connections and busy hosts.
+    pub(crate) fn count_repairs(&mut self, reconnects: u64, retries: u64) {
+        self.reconnects += reconnects;
+        self.retries += retries;
     }
 
     /// Records a sample.
@@ -250,6 +266,8 @@ impl Recorder {
             samples: std::mem::take(&mut self.samples),
             throttled: std::mem::take(&mut self.throttled),
             late: std::mem::take(&mut self.late),
+            reconnects: std::mem::take(&mut self.reconnects),
+            retries: std::mem::take(&mut self.retries),
         }
     }
 }

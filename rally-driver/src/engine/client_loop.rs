@@ -60,6 +60,9 @@ struct ClientTaskLoop<'a> {
     allocated: ClientTask,
     task: &'a Task,
     timer: Rc<RequestTimer>,
+    clients: Rc<Clients>,
+    /// Reconnects and retries of the clients that were recorded.
+    repairs: (u64, u64),
     runner: Box<dyn Runner>,
     source: Box<dyn ParamSource>,
     /// What the runner has prepared.
@@ -111,6 +114,8 @@ impl<'a> ClientTaskLoop<'a> {
             allocated,
             task,
             timer: Rc::clone(timer),
+            clients: Rc::clone(clients),
+            repairs: clients.reconnects_and_retries(),
             pace: Pace::new(task, scheduler),
             length: Length::of(task, source.is_infinite(), runner.is_self_terminating())?,
             runner,
@@ -220,6 +225,12 @@ impl<'a> ClientTaskLoop<'a> {
             outcome,
             error,
         });
+        let (reconnects, retries) = self.clients.reconnects_and_retries();
+        if (reconnects, retries) != self.repairs {
+            let (reconnects_before, retries_before) = std::mem::replace(&mut self.repairs, (reconnects, retries));
+            let mut recorder = self.step.recorder.borrow_mut();
+            recorder.count_repairs(reconnects - reconnects_before, retries - retries_before);
+        }
         match aborts {
             Some((class, description)) => Err(ClientError::Aborted { class, description }),
             None => Ok(returned),

@@ -458,8 +458,8 @@ impl Race {
             dispatch_lag: pending.recording.dispatch_lag,
             busiest_worker: pending.busiest,
             in_flight: pending.in_flight,
-            reconnects: 0,
-            retries: 0,
+            reconnects: pending.recording.reconnects,
+            retries: pending.recording.retries,
         };
         let progress = sums.into_iter().map(ProgressSum::mean).collect();
         self.tell(Interval { number: 0, tasks: pending.recording.tasks, progress, health, ledger: self.ledger })

@@ -22,13 +22,18 @@ pub struct IntervalLog {
 }
 
 impl IntervalLog {
-    /// Opens the file, or makes it.
+    /// Opens the file, or makes it. A torn record at its end is cut off, so that it does not hide those that follow.
     ///
     /// # Errors
     ///
-    /// If the file cannot be opened for appending.
+    /// If the file cannot be read or opened for appending.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { file: OpenOptions::new().create(true).append(true).open(path)? })
+        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let complete = walk(path, |_, _| {})?;
+        if complete < file.metadata()?.len() {
+            file.set_len(complete)?;
+        }
+        Ok(Self { file })
     }
 
     /// Appends an interval of a driver.
@@ -59,26 +64,32 @@ impl IntervalLog {
 /// # Errors
 ///
 /// If the file cannot be read.
-pub fn read_intervals(path: &Path, mut each: impl FnMut(String, Interval)) -> io::Result<bool> {
+pub fn read_intervals(path: &Path, each: impl FnMut(String, Interval)) -> io::Result<bool> {
+    Ok(walk(path, each)? < std::fs::metadata(path)?.len())
+}
+
+/// Hands over every complete interval, and returns the bytes up to the end of the last one.
+fn walk(path: &Path, mut each: impl FnMut(String, Interval)) -> io::Result<u64> {
     let mut file = BufReader::new(File::open(path)?);
-    let mut body = Vec::new();
+    let (mut header, mut body) = ([0; HEADER], Vec::new());
+    let mut complete = 0;
     loop {
-        let mut header = Vec::with_capacity(HEADER);
-        file.by_ref().take(HEADER as u64).read_to_end(&mut header)?;
-        if header.is_empty() {
-            return Ok(false);
+        match file.read_exact(&mut header) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(complete),
+            read => read?,
         }
-        let [a, b, c, d, sum @ ..] = header.as_slice() else { return Ok(true) };
-        let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+        let [a, b, c, d, sum @ ..] = header;
+        let length = u32::from_le_bytes([a, b, c, d]) as usize;
         if length > MAX_RECORD {
-            return Ok(true);
+            return Ok(complete);
         }
         body.clear();
         file.by_ref().take(length as u64).read_to_end(&mut body)?;
         if body.len() < length || checksum(&body) != sum {
-            return Ok(true);
+            return Ok(complete);
         }
-        let Ok((driver, interval)) = postcard::from_bytes(&body) else { return Ok(true) };
+        let Ok((driver, interval)) = postcard::from_bytes(&body) else { return Ok(complete) };
+        complete += (HEADER + length) as u64;
         each(driver, interval);
     }
 }
@@ -119,6 +130,10 @@ mod tests {
             let expected: Vec<u64> = (1..=complete as u64).collect();
             std::fs::write(&path, &whole[..cut]).unwrap();
             assert_eq!(numbers(&path), (expected.clone(), !ends.contains(&cut)), "cut at {cut}");
+            let next = Interval { number: 9, ..Interval::default() };
+            IntervalLog::open(&path).unwrap().append("a", &next).unwrap();
+            let continued: Vec<u64> = expected.iter().copied().chain([9]).collect();
+            assert_eq!(numbers(&path), (continued, false), "cut at {cut} and gone on with");
             let mut changed = whole.clone();
             changed[cut] ^= 0x55;
             std::fs::write(&path, changed).unwrap();
