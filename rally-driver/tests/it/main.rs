@@ -2,8 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
+mod admin_server;
 mod client;
 mod driver;
 mod engine;
 mod fixture;
+mod operation;
 mod partition;
+mod server;
