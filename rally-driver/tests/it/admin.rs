@@ -241,12 +241,18 @@ async fn indices_are_deleted_while_wildcards_are_allowed_and_the_setting_is_put_
 
 #[tokio::test]
 async fn templates_are_created_with_the_settings_of_the_operation() {
-    let index_templates = || Track::builder("old").property("templates", json!([]));
     check([
         Case::new("create-index-template", json!({ "template": "t", "body": { "index_patterns": ["a*"] } }))
-            .track(index_templates())
             .sends(&[r#"PUT /_template/t {"index_patterns": ["a*"]}"#]),
         Case::new("create-index-template", json!({ "template": "t" })).fails("needs the parameter `body`"),
+        // Of the old kind, those of the track win, and merging is shallow.
+        Case::new(
+            "create-index-template",
+            json!({ "template": "c2", "body": { "order": 1 }, "settings": { "index": { "refresh_interval": "30s" } } }),
+        )
+        .track(full_track())
+        .with_old_templates()
+        .sends(&[r#"PUT /_template/c2 {"index_patterns": ["c2-*"], "settings": {"index": {"refresh_interval": "30s"}}}"#]),
         // Merging is deep here.
         Case::new("create-composable-template", json!({ "settings": { "index": { "refresh_interval": "30s" } } }))
             .track(full_track())
@@ -323,6 +329,20 @@ async fn templates_are_deleted_with_their_indices() {
             r#"PUT /_cluster/settings {"transient": {"action.destructive_requires_name": null}}"#,
         ])
         .weighs(4),
+        Case::new("delete-index-template", json!({ "template": "c1" }))
+            .track(full_track())
+            .with_old_templates()
+            .status("HEAD /_template/c1", 404)
+            .status("DELETE /c1-*", 403)
+            .sends(&[
+                "HEAD /_template/c1",
+                "GET /_cluster/settings?flat_settings=true",
+                r#"PUT /_cluster/settings {"transient": {"action.destructive_requires_name": false}}"#,
+                "DELETE /c1-*",
+                "GET /_cluster/settings?flat_settings=true",
+                r#"PUT /_cluster/settings {"transient": {"action.destructive_requires_name": null}}"#,
+            ])
+            .fails("HTTP status 403"),
         Case::new("delete-index-template", json!({ "template": "t", "delete-matching-indices": true }))
             .fails("needs the parameter `index-pattern`"),
         Case::new("delete-component-template", json!({}))
@@ -734,14 +754,14 @@ async fn a_transform_reports_in_between_and_ends_its_task() {
     let mut client = Client::prepare(&plan).await.unwrap();
     assert!(client.runner.is_self_terminating());
     let mut seen = Vec::new();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let outcome = client.run().await.unwrap();
         assert_eq!((outcome.unit.as_ref(), outcome.success), ("docs", true));
         assert_eq!(outcome.meta["transform-id"], "t");
         seen.push((outcome.weight, outcome.throughput.unwrap(), client.runner.progress().unwrap()));
     }
-    // The first sample covers all since the start; the last one is about the whole transform.
-    assert_eq!(seen, [(8_000, 8_000.0, 0.4), (20_000, 5_000.0, 1.0)]);
+    // Samples are about what was done since the one before, but the last one is about the whole transform.
+    assert_eq!(seen, [(8_000, 8_000.0, 0.4), (14_000, 3_000.0, 0.999), (20_000, 5_000.0, 1.0)]);
     let lines: Vec<_> = cluster.received().into_iter().map(|it| it.line).collect();
     let stop = "POST /_transform/t/_stop?force=false&timeout=3s&wait_for_checkpoint=true&wait_for_completion=false";
     assert_eq!(lines[0], stop);

@@ -1,7 +1,7 @@
 //! Administration against a real server: what it does is asked of it afterwards.
 //!
 //! The server (noida-db 0.2.3) has no data streams, machine learning, transforms, lifecycle policies, enrichment and
-//! downsampling; those are only tested against answers by a table.
+//! downsampling, and it forgets what it did in the background; those are only tested against answers by a table.
 
 use rally_core::track::{Track, TrackBuilder};
 use rally_driver::client::{self, ClientOptions, Request};
@@ -163,11 +163,14 @@ async fn pipelines_and_settings_arrive() {
 }
 
 #[tokio::test]
-async fn merges_end_in_both_modes() {
-    let real = start!("merges_end_in_both_modes");
+async fn merges_are_waited_for() {
+    let real = start!("merges_are_waited_for");
     real.index_documents("a", 3).await;
     real.does("force-merge", json!({ "index": "a", "max-num-segments": 1 }), 1).await;
-    real.does("force-merge", json!({ "index": "a", "mode": "polling", "poll-period": 0.01 }), 1).await;
+    // This server forgets what it has done in the background as soon as it is done.
+    let polling = json!({ "index": "a", "mode": "polling", "poll-period": 0.01 });
+    let error = real.run("force-merge", polling).await.unwrap_err().to_string();
+    assert!(error.contains("task [noida:1]"), "{error}");
 }
 
 #[tokio::test]

@@ -164,6 +164,7 @@ pub(crate) struct Case {
     params: Value,
     track: TrackBuilder,
     flavor: Option<&'static str>,
+    has_old_templates: bool,
     answers: Answers,
     sends: &'static [&'static str],
     outcome: Outcome,
@@ -177,6 +178,7 @@ impl Case {
             params,
             track: Track::builder("tests"),
             flavor: None,
+            has_old_templates: false,
             answers: Answers::new(),
             sends: &[],
             outcome: Outcome::default(),
@@ -191,6 +193,12 @@ impl Case {
 
     pub(crate) fn serverless(mut self) -> Self {
         self.flavor = Some("serverless");
+        self
+    }
+
+    /// Takes the composable templates of the track for templates of the old kind.
+    pub(crate) fn with_old_templates(mut self) -> Self {
+        self.has_old_templates = true;
         self
     }
 
@@ -250,6 +258,9 @@ impl Case {
         let name = format!("{} with {}", self.operation_type, self.params);
         let cluster = Cluster::start(self.answers).await;
         let mut plan = plan(self.track, self.operation_type, &self.params, &cluster.address);
+        if self.has_old_templates {
+            plan.track.templates = std::mem::take(&mut plan.track.composable_templates);
+        }
         plan.distribution_flavor = self.flavor.map(str::to_owned);
         let result = match Client::prepare(&plan).await {
             Ok(mut client) => client.run().await,
