@@ -33,7 +33,9 @@ impl Server {
         let Some(program) = program() else {
             // What `println!` writes is shown of failed tests only.
             let remedy = format!("`pip install noida-db` and name it in {PROGRAM}");
-            writeln!(io::stderr().lock(), "skipped: {test} needs noida-db; {remedy}").unwrap();
+            // In one piece, because other tests write at the same time.
+            let line = format!("skipped: {test} needs noida-db; {remedy}\n");
+            io::stderr().lock().write_all(line.as_bytes()).unwrap();
             return None;
         };
         // Another process may take the port before the server does. It ends then, and another one is tried.
