@@ -15,8 +15,8 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rally_core::track::{Challenge, Corpus, Documents, JsonObject, Operation, OperationBuilder, Task, Track};
 use rally_core::{ContentHash, DataSource, HostFacts, OnError, RacePlan};
 use rally_driver::{
-    ContentSource, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner, RunnerError, TaskRun,
-    local_clock,
+    ContentSource, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner, RunnerError,
+    TaskRun, local_clock,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -62,10 +62,10 @@ impl ContentSource for Nothing {
 }
 
 /// Drops what it would send.
-struct Drop(Rc<RequestTimer>);
+struct Discard(Rc<RequestTimer>);
 
 #[async_trait(?Send)]
-impl Runner for Drop {
+impl Runner for Discard {
     fn prepare(&mut self, _: &Params) -> Result<(), RunnerError> {
         Ok(())
     }
@@ -113,7 +113,7 @@ fn offset_table(criterion: &mut Criterion, runtime: &Runtime, home: &Path, lengt
         bencher.iter(|| {
             // What is there from before would be believed.
             let _ = fs::remove_file(home.join("places/d.json.offset"));
-            runtime.block_on(driver.documents(&plan, Arc::new(|_| ()))).expect("the corpus is there")
+            runtime.block_on(driver.documents(&plan, Arc::new(|_: String| ()))).expect("the corpus is there")
         });
     });
     group.finish();
@@ -132,7 +132,7 @@ fn reading(criterion: &mut Criterion, runtime: &Runtime, home: &Path, length: u6
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
                 let mut registry = Registry::rally();
-                registry.register_runner("bulk", |setup| Ok(Drop(Rc::clone(&setup.timer))));
+                registry.register_runner("bulk", |setup| Ok(Discard(Rc::clone(&setup.timer))));
                 let documents = if has_action_lines {
                     Documents::builder("d.json", DOCUMENTS / 2).includes_action_and_meta_data()
                 } else {
@@ -182,7 +182,8 @@ fn answers(criterion: &mut Criterion, runtime: &Runtime) {
                 for _ in 0..iterations {
                     let task = Task::builder(operation(Operation::builder("bulk"))).iterations(ANSWERS);
                     let options = JsonObject::from_iter([("static_responses".to_owned(), json!(responses))]);
-                    let run = TaskRun::new(task).track(track(1)).target_hosts(["localhost:9200"]).client_options(options);
+                    let run =
+                        TaskRun::new(task).track(track(1)).target_hosts(["localhost:9200"]).client_options(options);
                     let begin = Instant::now();
                     let run = run.data_dir(home.path()).cores(1).run(Registry::rally());
                     runtime.block_on(run).expect("there is nothing to fail");

@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::{
-    Allocation, ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver, RaceId,
-    RacePlan, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
+    Allocation, ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver,
+    RaceId, RacePlan, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -179,7 +179,8 @@ impl LocalLoadDriver {
         notice: Arc<dyn Fn(String) + Send + Sync>,
     ) -> Result<Vec<DocumentsHere>, RunnerError> {
         let Some(challenge) = plan.challenge() else { return Ok(Vec::new()) };
-        let (tasks, allocation) = (challenge.tasks().cloned().map(Arc::new).collect::<Vec<_>>(), Allocation::new(challenge));
+        let (tasks, allocation) =
+            (challenge.tasks().cloned().map(Arc::new).collect::<Vec<_>>(), Allocation::new(challenge));
         let wanted = wanted_documents(&plan.track, &tasks, &allocation, 0..allocation.clients)?;
         // Here they are not shipped to, but from.
         let plan = RacePlan { shipped: Vec::new(), ..plan.clone() };

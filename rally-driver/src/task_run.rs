@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 use rally_core::metrics::{Ledger, SampleType, TaskInterval};
 use rally_core::track::{Challenge, JsonObject, LoadTrackError, TaskBuilder, Track, TrackBuilder};
 use rally_core::{
-    Allocation, ContentHash, DataSource, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint, LoadDriver,
-    OnError, RaceId, RacePlan, RoleError, Sequence, Step, StopMode,
+    Allocation, ContentHash, DataSource, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint,
+    LoadDriver, OnError, RaceId, RacePlan, RoleError, Sequence, Step, StopMode,
 };
 
 use crate::recorder::Recording;

@@ -114,11 +114,10 @@ impl<R: Read> Bzip2Blocks<R> {
         let (first, shift) = ((from / 8 - self.begin) as usize, from % 8);
         let length = (to - from).div_ceil(8) as usize;
         let byte = |index: usize| u16::from(self.buffer.get(index).copied().unwrap_or_default());
-        let mut bytes: Vec<u8> = (first..first + length)
-            .map(|index| ((byte(index) << 8 | byte(index + 1)) << shift >> 8) as u8)
-            .collect();
+        let mut bytes: Vec<u8> =
+            (first..first + length).map(|index| ((byte(index) << 8 | byte(index + 1)) << shift >> 8) as u8).collect();
         if let Some(last) = bytes.last_mut()
-            && (to - from) % 8 > 0
+            && !(to - from).is_multiple_of(8)
         {
             *last &= 0xff << (8 - (to - from) % 8);
         }

@@ -220,7 +220,9 @@ async fn attempt(
     file.flush().await?;
     received?;
     match expected.or(total) {
-        Some(wanted) if length < wanted => Err(Failure::Again(format!("it broke off after {length} of {wanted} bytes"))),
+        Some(wanted) if length < wanted => {
+            Err(Failure::Again(format!("it broke off after {length} of {wanted} bytes")))
+        }
         _ => Ok(file.get_ref().sync_all().await?),
     }
 }
@@ -254,9 +256,11 @@ fn refused(status: StatusCode) -> Failure {
         return Failure::Again(format!("the server answers with {status}"));
     }
     Failure::Final(DownloadError::Server(match status {
-        StatusCode::NOT_FOUND => "the server does not have it (404); correct `base-url` or the name in the track, or put \
+        StatusCode::NOT_FOUND => {
+            "the server does not have it (404); correct `base-url` or the name in the track, or put \
                                   the file into the data directory"
-            .to_owned(),
+                .to_owned()
+        }
         status => format!("the server answers with {status}; put the file into the data directory"),
     }))
 }

@@ -83,7 +83,13 @@ mod tests {
             Ok(())
         });
         assert_eq!((result.unwrap_err().to_string(), taken), ("broken".to_owned(), 5));
-        let result = in_order(2, (0..1_000_000_u64).map(Ok), Ok, |item| if item == 3 { Err(io::Error::other("full")) } else { Ok(()) });
+        let result =
+            in_order(
+                2,
+                (0..1_000_000_u64).map(Ok),
+                Ok,
+                |item| if item == 3 { Err(io::Error::other("full")) } else { Ok(()) },
+            );
         assert_eq!(result.unwrap_err().to_string(), "full");
     }
 }

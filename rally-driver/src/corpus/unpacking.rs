@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use tokio_util::sync::CancellationToken;
 
+use super::CorpusError;
 use super::archive::{Output, unpack};
 use super::offset_table::{LineCounter, OffsetTable};
 use super::place::Place;
 use super::progress::Progress;
-use super::CorpusError;
 
 /// What becomes the unpacked file.
 struct Unpacked {
@@ -66,10 +66,10 @@ pub(super) fn unpack_documents(
     let mut out = Unpacked { file, counter, length: 0, expected, progress, cancelled };
     if let Err(error) = unpack(archive, &place.name, threads, &mut out) {
         return Err(match error.kind() {
-            io::ErrorKind::FileTooLarge => place.check(archive, out.length, expected).err().map_or_else(
-                || cannot_write(error),
-                |_| broken(archive, "it has more bytes than the track says"),
-            ),
+            io::ErrorKind::FileTooLarge => place
+                .check(archive, out.length, expected)
+                .err()
+                .map_or_else(|| cannot_write(error), |_| broken(archive, "it has more bytes than the track says")),
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => cannot_write(error),
             _ => broken(archive, &error.to_string()),
         });

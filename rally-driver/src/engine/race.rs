@@ -215,7 +215,8 @@ impl Race {
         let corpora = {
             let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
             // Whoever could be told that nobody listens does not listen.
-            let notice: Notice = Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
+            let notice: Notice =
+                Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
             let preparation = Preparation {
                 plan: &plan,
                 data_dir: &setup.data_dir,

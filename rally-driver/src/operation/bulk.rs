@@ -72,7 +72,8 @@ impl Bulk {
     fn prepared(&self, params: &Params) -> Result<PreparedBulk, RunnerError> {
         let setup = &self.setup;
         if params.contains_key("request-params") {
-            let problem = "`request-params` cannot be used with bulks; `timeout`, `pipeline` and `refresh` are parameters";
+            let problem =
+                "`request-params` cannot be used with bulks; `timeout`, `pipeline` and `refresh` are parameters";
             return Err(invalid(setup, problem));
         }
         if let Some(refresh) = params.get("refresh")

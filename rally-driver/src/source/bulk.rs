@@ -104,7 +104,8 @@ impl BulkOptions {
         let bulk_size = whole_number(task, "bulk-size")?.ok_or_else(|| missing(task, "bulk-size"))?;
         let multiple = |key: &str| match whole_number(task, key)? {
             Some(number) if !number.is_multiple_of(bulk_size) => {
-                let problem = format!("`{key}` must be a multiple of `bulk-size`, which {number} of {bulk_size} is not");
+                let problem =
+                    format!("`{key}` must be a multiple of `bulk-size`, which {number} of {bulk_size} is not");
                 Err(invalid(task, problem))
             }
             number => Ok(number),
@@ -133,14 +134,7 @@ impl BulkOptions {
         let recency = number(task, "recency", 0.0, "at least 0 and at most 1", 0.0, 1.0)?;
         Ok(Self {
             bulk_size,
-            percentage: number(
-                task,
-                "ingest-percentage",
-                100.0,
-                "above 0 and at most 100",
-                f64::MIN_POSITIVE,
-                100.0,
-            )?,
+            percentage: number(task, "ingest-percentage", 100.0, "above 0 and at most 100", f64::MIN_POSITIVE, 100.0)?,
             documents,
             conflicts: order.map(|order| Conflicts { order, probability, recency }),
             updates,
@@ -159,7 +153,8 @@ impl BulkOptions {
         let actions = match (documents.includes_action_and_meta_data, target, self.conflicts) {
             (true, _, None) => ActionLines::InFile,
             (true, _, Some(_)) => {
-                let problem = format!("`conflicts` need documents without action lines; {} has them", file.path.display());
+                let problem =
+                    format!("`conflicts` need documents without action lines; {} has them", file.path.display());
                 return Err(invalid(task, problem));
             }
             (false, Some(target), None) => ActionLines::same(if is_stream { "create" } else { "index" }, target),
@@ -336,14 +331,20 @@ mod tests {
         let corpora = sets.iter().enumerate().map(|(number, documents)| {
             Corpus::builder(&number.to_string()).documents(Documents::builder("d.json", *documents).target_index("i"))
         });
-        corpora.fold(Track::builder("t").challenge(Challenge::builder("c")), |track, corpus| track.corpus(corpus)).build().unwrap()
+        corpora
+            .fold(
+                Track::builder("t").challenge(Challenge::builder("c").task(Task::builder(Operation::builder("sleep")))),
+                |track, corpus| track.corpus(corpus),
+            )
+            .build()
+            .unwrap()
     }
 
     fn task(params: Value) -> Task {
         let Value::Object(params) = params else { panic!("{params}") };
-        let operation = params.into_iter().fold(Operation::builder("bulk").name("index"), |operation, (key, value)| {
-            operation.property(&key, value)
-        });
+        let operation = params
+            .into_iter()
+            .fold(Operation::builder("bulk").name("index"), |operation, (key, value)| operation.property(&key, value));
         let challenge = Challenge::builder("c").task(Task::builder(operation));
         let track = Track::builder("t").challenge(challenge).build().unwrap();
         track.challenge("c").unwrap().tasks().next().unwrap().clone()

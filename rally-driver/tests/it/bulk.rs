@@ -139,10 +139,9 @@ async fn documents_without_room_are_sent_again_and_nothing_else() {
 
 #[tokio::test]
 async fn documents_that_never_find_room_are_an_error_after_the_last_retry() {
-    for answers in [
-        vec![items(&[201, 429, 201]), items(&[429]), items(&[429])],
-        vec![items(&[201, 429, 201]), (500, json!({}))],
-    ] {
+    for answers in
+        [vec![items(&[201, 429, 201]), items(&[429]), items(&[429])], vec![items(&[201, 429, 201]), (500, json!({}))]]
+    {
         let count = answers.len();
         let target = target(answers).await;
         let report = target.bulk(|operation| operation.property("retries_on_429", 2)).await;

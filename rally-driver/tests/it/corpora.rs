@@ -4,6 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -13,6 +14,7 @@ use axum::http::{HeaderMap, Response, StatusCode, header};
 use axum::routing::get;
 use bytes::Bytes;
 use flate2::write::GzEncoder;
+use futures_util::StreamExt;
 use rally_core::track::{Challenge, Corpus, Documents, DocumentsBuilder, Operation, Task, Track};
 use rally_core::{ContentHash, DataSource, HostFacts, RacePlan};
 use rally_driver::{ContentSource, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock};
@@ -76,8 +78,7 @@ impl Host {
     /// Names of files that are not hidden.
     fn files(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.home.path().join("places")) else { return Vec::new() };
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         names.retain(|name| !name.starts_with('.'));
         names.sort();
         names
@@ -87,7 +88,7 @@ impl Host {
 /// A race whose bulks read these documents.
 fn plan(documents: DocumentsBuilder) -> RacePlan {
     let bulk = Task::builder(Operation::builder("bulk").property("bulk-size", 1_000)).clients(2);
-    let mut plan = fixture::plan(fixture::challenge());
+    let mut plan = fixture::plan(fixture::challenge().task(fixture::task("another")));
     plan.track = Track::builder("tests")
         .corpus(Corpus::builder("places").documents(documents.target_index("i")))
         .challenge(Challenge::builder("only").task(bulk))
@@ -309,7 +310,8 @@ async fn answer(
     let act = served.acts.lock().unwrap().pop().unwrap_or(Act::Serve);
     let response = Response::builder();
     let start = range.filter(|_| text(header::IF_RANGE).as_ref() == Some(&tag));
-    let start = start.map(|range| range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse::<usize>().unwrap());
+    let start =
+        start.map(|range| range.strip_prefix("bytes=").unwrap().trim_end_matches('-').parse::<usize>().unwrap());
     let rest = &served.bytes[start.unwrap_or(0)..];
     let response = response.header(header::ETAG, tag).header(header::CONTENT_LENGTH, rest.len());
     let response = match start {
@@ -322,7 +324,12 @@ async fn answer(
         Act::Serve => response.body(Body::from(rest.to_vec())).unwrap(),
         Act::Cut(length) => {
             let part = Bytes::from(rest[..length].to_vec());
-            let broken = futures_util::stream::iter([Ok(part), Err(std::io::Error::other("cut"))]);
+            // What was sent goes out before the connection breaks.
+            let cut = futures_util::stream::once(async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Err(std::io::Error::other("cut"))
+            });
+            let broken = futures_util::stream::iter([Ok(part)]).chain(cut);
             response.body(Body::from_stream(broken)).unwrap()
         }
         Act::Status(status) => Response::builder().status(status).body(Body::empty()).unwrap(),
@@ -352,7 +359,10 @@ async fn an_archive_is_downloaded_from_where_it_broke_off_and_unpacked() {
     assert_eq!(*server.served.asked.lock().unwrap(), expected);
     assert_eq!(host.files(), ["d.json", "d.json.gz", "d.json.offset"]);
     let told = host.told.lock().unwrap().join("\n");
-    assert!(told.contains("downloading d.json.gz of corpus places (") && told.contains("unpacking d.json.gz"), "{told}");
+    assert!(
+        told.contains("downloading d.json.gz of corpus places (") && told.contains("unpacking d.json.gz"),
+        "{told}"
+    );
     assert!(told.contains("503") && !told.contains("secret"), "{told}");
 }
 

@@ -16,8 +16,8 @@ use parquet::record::RowAccessor;
 use rally_core::metrics::{Interval, SampleType, TaskInterval};
 use rally_core::track::{Challenge, ChallengeBuilder, JsonObject, Task, TaskBuilder, Track};
 use rally_core::{
-    Allocation, ContentHash, DataSource, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts, JoinPoint,
-    LoadDriver, OnError, RaceId, RacePlan, Sequence, Step, StopMode,
+    Allocation, ContentHash, DataSource, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts,
+    JoinPoint, LoadDriver, OnError, RaceId, RacePlan, Sequence, Step, StopMode,
 };
 use rally_driver::{
     ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner,

@@ -12,9 +12,7 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use rally_core::allocation::{Allocation, spread};
-use rally_core::track::{
-    Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, Track,
-};
+use rally_core::track::{Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, Track};
 use rally_core::{ContentHash, RacePlan, ShippedFile, StopMode};
 use rally_driver::{ContentSource, Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 
@@ -119,9 +117,9 @@ impl Bulks {
             let set = if *has_action_lines { set.includes_action_and_meta_data() } else { set };
             track = track.corpus(Corpus::builder(&number.to_string()).documents(set));
         }
-        let task = Task::builder(operation).clients(self.clients);
-        let mut plan = plan(challenge());
-        plan.track = track.challenge(Challenge::builder("only").task(task)).build().unwrap();
+        let bulks = Task::builder(operation).clients(self.clients);
+        let mut plan = plan(challenge().task(task("another")));
+        plan.track = track.challenge(Challenge::builder("only").task(bulks)).build().unwrap();
         plan
     }
 
@@ -129,7 +127,8 @@ impl Bulks {
         let (documents, has_action_lines) = self.sets[number];
         (0..documents.max(1))
             .map(|document| {
-                let action = if has_action_lines { format!("{{\"index\":{{\"_id\":{document}}}}}\n") } else { String::new() };
+                let action =
+                    if has_action_lines { format!("{{\"index\":{{\"_id\":{document}}}}}\n") } else { String::new() };
                 format!("{action}{{\"set\":{number},\"document\":{document}}}\n")
             })
             .collect()

@@ -94,7 +94,8 @@ mod tests {
 
     #[test]
     fn what_is_no_answer_is_refused() {
-        for text in ["", "[]", "{", r#"{"took":3"#, r#"{"took":3 "errors":true}"#, r#"{"errors":1,"took":3}"#, "<html>"] {
+        for text in ["", "[]", "{", r#"{"took":3"#, r#"{"took":3 "errors":true}"#, r#"{"errors":1,"took":3}"#, "<html>"]
+        {
             let error = Summary::scan(text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with("the answer to a bulk request makes no sense"), "{text}: {error}");
         }

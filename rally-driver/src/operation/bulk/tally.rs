@@ -60,7 +60,8 @@ impl Tally {
 
     /// Adds the documents that were sent again. Status and causes are those of the later attempt.
     pub(super) fn add(&mut self, later: Self) {
-        let sum = |one: Option<u64>, other: Option<u64>| one.zip(other).map(|(one, other)| one + other).or(one).or(other);
+        let sum =
+            |one: Option<u64>, other: Option<u64>| one.zip(other).map(|(one, other)| one + other).or(one).or(other);
         self.took = sum(self.took, later.took);
         self.ingest_took = sum(self.ingest_took, later.ingest_took);
         self.successes += later.successes;
@@ -170,7 +171,8 @@ mod tests {
 
     #[test]
     fn attempts_are_added_up() {
-        let mut all = tally(&[json!({"index": {"status": 201}}), failed(429, "full")], Sizes { request: 40, documents: 20 });
+        let mut all =
+            tally(&[json!({"index": {"status": 201}}), failed(429, "full")], Sizes { request: 40, documents: 20 });
         all.add(tally(&[json!({"index": {"status": 201}})], Sizes { request: 20, documents: 10 }));
         all.retries = 1;
         let meta = all.meta(true, false);
