@@ -14,7 +14,7 @@ use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, Ra
 use rally_driver::{
     ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
-use rally_net::{Fetch, FileName, Host, PeerSource, Roles, Source, fetch};
+use rally_net::{Fetch, FetchProgress, FileName, Host, PeerSource, Roles, Source, fetch};
 use tokio::sync::watch;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
@@ -111,7 +111,7 @@ impl ContentSource for ClusterContent {
         let host = self.host.get().ok_or(Ending)?;
         let (directory, name) = (directory.to_owned(), name.parse::<FileName>()?);
         let request = Fetch { content, directory, name, range: Some(range) };
-        let (sources, sender) = (sources(&host).await, watch::Sender::default());
+        let (sources, sender) = (sources(&host).await, watch::Sender::<FetchProgress>::default());
         let mut arrived = sender.subscribe();
         let tell = async {
             while arrived.changed().await.is_ok() {
