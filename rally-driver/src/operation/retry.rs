@@ -21,12 +21,19 @@ pub(super) struct Retry<R> {
     wait: Duration,
     on_timeout: bool,
     on_error: bool,
+    /// What `retry-until-success` is unless the operation says so.
+    until_success: bool,
 }
 
 impl<R: Runner> Retry<R> {
     #[expect(clippy::unnecessary_wraps, reason = "what the registry wants")]
     pub(super) fn new(_setup: &RunnerSetup, inner: R) -> Result<Self, RunnerError> {
-        Ok(Self { inner, retries: Some(0), wait: WAIT, on_timeout: true, on_error: false })
+        Ok(Self { inner, retries: Some(0), wait: WAIT, on_timeout: true, on_error: false, until_success: false })
+    }
+
+    /// Goes on until success unless the operation says otherwise.
+    pub(super) fn until_success(inner: R) -> Self {
+        Self { inner, retries: None, wait: WAIT, on_timeout: true, on_error: true, until_success: true }
     }
 }
 
@@ -34,7 +41,7 @@ impl<R: Runner> Retry<R> {
 impl<R: Runner> Runner for Retry<R> {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
         let truth = |key: &str, default: bool| params.get(key).and_then(Value::as_bool).unwrap_or(default);
-        let until_success = truth("retry-until-success", false);
+        let until_success = truth("retry-until-success", self.until_success);
         self.retries =
             if until_success { None } else { Some(params.get("retries").and_then(Value::as_u64).unwrap_or(0)) };
         self.on_error = until_success || truth("retry-on-error", false);
