@@ -162,7 +162,7 @@ fn names(setup: &RunnerSetup, params: &Params, key: &str) -> Result<Vec<String>,
         Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
         _ => None,
     };
-    names
-        .filter(|names| !names.is_empty())
-        .ok_or_else(|| invalid(setup, format!("`{key}` must be the name of an async search or a list of names, not {given}")))
+    names.filter(|names| !names.is_empty()).ok_or_else(|| {
+        invalid(setup, format!("`{key}` must be the name of an async search or a list of names, not {given}"))
+    })
 }

@@ -78,7 +78,8 @@ mod tests {
         let aggregation = CompositeAggregation::find(body).unwrap();
         aggregation.set(body, "size", json!(3));
         assert_eq!(body["aggs"]["by.day"]["aggregations"]["pairs"]["composite"], json!({ "sources": [], "size": 3 }));
-        let answer = br#"{"other":{"after_key":1},"by.day":{"doc_count":2,"pairs":{"after_key":{"a":"x"},"buckets":[]}}}"#;
+        let answer =
+            br#"{"other":{"after_key":1},"by.day":{"doc_count":2,"pairs":{"after_key":{"a":"x"},"buckets":[]}}}"#;
         assert_eq!(aggregation.after_key(answer).unwrap(), Some(json!({ "a": "x" })));
         assert_eq!(aggregation.after_key(br#"{"by.day":{"pairs":{"buckets":[]}}}"#).unwrap(), None);
 

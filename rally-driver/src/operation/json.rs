@@ -251,7 +251,9 @@ mod tests {
 
     #[test]
     fn what_ends_too_early_or_is_no_json_is_malformed() {
-        for text in ["", "{", "{\"a\"", "{\"a\":", "{\"a\":[1,", "{\"a\":\"\\", "{a:1}", "{\"a\" 1}", "{\"a\":}", "{\"x\":1 2}"] {
+        for text in
+            ["", "{", "{\"a\"", "{\"a\":", "{\"a\":[1,", "{\"a\":\"\\", "{a:1}", "{\"a\" 1}", "{\"a\":}", "{\"x\":1 2}"]
+        {
             assert!(find::<Value>(text.as_bytes(), "a.b").is_err(), "{text}");
         }
         assert_eq!(find::<Value>(b"[1,2]", "a"), Ok(None));

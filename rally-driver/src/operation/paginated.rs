@@ -62,9 +62,7 @@ impl Paginated {
             Some(Value::String(name)) => {
                 Ok(Some(PointInTime { name: name.clone(), context: Rc::clone(in_composite(&self.setup)?) }))
             }
-            Some(other) => {
-                Err(invalid(&self.setup, format!("`with-point-in-time-from` must be a name, not {other}")))
-            }
+            Some(other) => Err(invalid(&self.setup, format!("`with-point-in-time-from` must be a name, not {other}"))),
         }
     }
 }
@@ -110,7 +108,9 @@ impl Runner for Paginated {
             totals.add(&page);
             if let Some(PointInTime { name, context }) = &prepared.point_in_time {
                 let id = page.pit_id.as_deref().ok_or_else(|| {
-                    RunnerError::Assertion(format!("the answer to a search in the point in time `{name}` has no `pit_id`"))
+                    RunnerError::Assertion(format!(
+                        "the answer to a search in the point in time `{name}` has no `pit_id`"
+                    ))
                 })?;
                 context.put(name, id);
             }

@@ -42,7 +42,8 @@ impl Runner for OpenPointInTime {
         let (name, request) = self.prepared.as_ref().ok_or_else(unprepared)?;
         let response = self.client.send(request).await?;
         let id: Option<String> = find(&response.body, "id").map_err(senseless("the opening of a point in time"))?;
-        let id = id.ok_or_else(|| RunnerError::Other(format!("the point in time `{name}` has no `id` in the answer")))?;
+        let id =
+            id.ok_or_else(|| RunnerError::Other(format!("the point in time `{name}` has no `id` in the answer")))?;
         self.context.put(name, &id);
         Ok(Outcome::default())
     }

@@ -139,9 +139,8 @@ mod tests {
 
     #[test]
     fn criteria_compare_integers_and_know_what_is_missing() {
-        let criterion = |operator: &str, value: i64| {
-            Criterion::read(&json!({ "operator": operator, "value": value })).unwrap()
-        };
+        let criterion =
+            |operator: &str, value: i64| Criterion::read(&json!({ "operator": operator, "value": value })).unwrap();
         for (criterion, value, expected) in [
             (criterion("exists", 0), Some(json!(0)), true),
             (criterion("exists", 0), Some(json!("")), true),

@@ -55,7 +55,9 @@ impl Scroll {
                 return Ok(totals);
             }
             let id = id.as_ref().ok_or_else(|| {
-                RunnerError::Other("the answer to a scroll has no `_scroll_id` to ask for the next page with".to_owned())
+                RunnerError::Other(
+                    "the answer to a scroll has no `_scroll_id` to ask for the next page with".to_owned(),
+                )
             })?;
             let body = json!({ "scroll_id": id, "scroll": KEEP_ALIVE });
             let next = Request { body: Body::Json(body.to_string().into()), ..prepared.next.clone() };
@@ -74,8 +76,7 @@ impl Runner for Scroll {
             ("scroll", json!(KEEP_ALIVE)),
             ("size", size.map(Value::from).unwrap_or_default()),
         ];
-        let SearchRequest { mut request, body } =
-            SearchRequest::new(&self.setup, params, &query, false)?.sized(params);
+        let SearchRequest { mut request, body } = SearchRequest::new(&self.setup, params, &query, false)?.sized(params);
         request.body = request::body(Some(&body));
         let later = |method| Request { method, path: "/_search/scroll".to_owned(), ..request.clone() };
         let (next, clear) = (later("GET"), later("DELETE"));

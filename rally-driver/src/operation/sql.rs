@@ -34,9 +34,10 @@ impl Runner for Sql {
         }
         self.pages = match params.get("pages") {
             None => 1,
-            Some(pages) => pages.as_u64().filter(|pages| *pages > 0).ok_or_else(|| {
-                invalid(&self.setup, format!("`pages` must be a number from 1 on, not {pages}"))
-            })?,
+            Some(pages) => pages
+                .as_u64()
+                .filter(|pages| *pages > 0)
+                .ok_or_else(|| invalid(&self.setup, format!("`pages` must be a number from 1 on, not {pages}")))?,
         };
         let request = Request { body: request::body(Some(body)), ..Request::new("POST", "/_sql") };
         self.first = Some(self.client.prepare(&request)?);

@@ -3,7 +3,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod client;
+mod cluster;
+mod composite;
 mod driver;
 mod engine;
+mod execution;
 mod fixture;
 mod partition;
+mod search;
+mod search_server;
+mod server;

@@ -135,6 +135,22 @@ operation_types! {
 }
 
 impl OperationType {
+    /// What may be part of a composite operation.
+    pub const WITHIN_COMPOSITE: [Self; 12] = [
+        Self::Composite,
+        Self::OpenPointInTime,
+        Self::ClosePointInTime,
+        Self::Search,
+        Self::PaginatedSearch,
+        Self::CompositeAgg,
+        Self::RawRequest,
+        Self::Sleep,
+        Self::SubmitAsyncSearch,
+        Self::GetAsyncSearch,
+        Self::DeleteAsyncSearch,
+        Self::FieldCaps,
+    ];
+
     /// Whether Rally itself can run operations of this type.
     #[must_use]
     pub fn is_built_in(&self) -> bool {

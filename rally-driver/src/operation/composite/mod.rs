@@ -53,8 +53,7 @@ impl Runner for Composite {
     async fn run(&mut self) -> Result<Outcome, RunnerError> {
         let steps = self.steps.as_mut().ok_or_else(unprepared)?;
         self.context.clear();
-        let execution =
-            Execution { limit: self.limit.as_ref(), outer: &self.setup.timer, timings: RefCell::default() };
+        let execution = Execution { limit: self.limit.as_ref(), outer: &self.setup.timer, timings: RefCell::default() };
         if let Err(error) = execution.run(steps).await {
             // Requests that were cut short count, too.
             plan::each(steps, &mut |inner| {

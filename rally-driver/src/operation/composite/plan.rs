@@ -11,22 +11,6 @@ use super::CompositeContext;
 use crate::operation::{invalid, missing};
 use crate::{Params, RequestTimer, Runner, RunnerError, RunnerSetup};
 
-/// What may stand inside a composite operation.
-const ALLOWED: [&str; 12] = [
-    "composite",
-    "open-point-in-time",
-    "close-point-in-time",
-    "search",
-    "paginated-search",
-    "composite-agg",
-    "raw-request",
-    "sleep",
-    "submit-async-search",
-    "get-async-search",
-    "delete-async-search",
-    "field-caps",
-];
-
 /// One after the other.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -111,18 +95,20 @@ impl<'a> Planner<'a> {
     fn add_operation(&self, element: &Value, steps: &mut Vec<Step>) -> Result<(), RunnerError> {
         let name = &self.setup.task.operation.name;
         let given = element.as_object().and_then(|params| Some((params, params.get("operation-type")?.as_str()?)));
-        let Some((params, operation_type)) = given else {
+        let Some((params, name_of_type)) = given else {
             return Err(RunnerError::Assertion(format!(
                 "operation `{name}`: each of its requests must have `stream` or `operation-type`, which {element} has not"
             )));
         };
-        if !ALLOWED.contains(&operation_type) {
+        let operation_type = OperationType::from(name_of_type);
+        if !OperationType::WITHIN_COMPOSITE.contains(&operation_type) {
+            let allowed: Vec<_> = OperationType::WITHIN_COMPOSITE.iter().map(OperationType::as_str).collect();
             return Err(RunnerError::Assertion(format!(
                 "operation `{name}`: `{operation_type}` cannot be part of a composite operation; what can: {}",
-                ALLOWED.join(", ")
+                allowed.join(", ")
             )));
         }
-        if operation_type == "composite" {
+        if operation_type == OperationType::Composite {
             // It shares everything with this one, so its steps are steps of this one.
             let requests = params.get("requests").ok_or_else(|| missing(self.setup, "requests"))?;
             return self.add(requests, "requests", steps);
@@ -131,11 +117,11 @@ impl<'a> Planner<'a> {
         Ok(())
     }
 
-    fn inner(&self, operation_type: &str, params: &JsonObject) -> Result<Inner, RunnerError> {
-        let name = params.get("name").and_then(Value::as_str).unwrap_or(operation_type).to_owned();
+    fn inner(&self, operation_type: OperationType, params: &JsonObject) -> Result<Inner, RunnerError> {
+        let name = params.get("name").and_then(Value::as_str).unwrap_or(operation_type.as_str()).to_owned();
         let mut task = self.task.clone();
         task.operation.name.clone_from(&name);
-        task.operation.operation_type = OperationType::from(operation_type);
+        task.operation.operation_type = operation_type.clone();
         task.operation.params = params.clone();
         let timer = Rc::new(RequestTimer::default());
         let mut runner = self.setup.registry.runner(&RunnerSetup {
@@ -146,6 +132,6 @@ impl<'a> Planner<'a> {
             ..self.setup.clone()
         })?;
         runner.prepare(&Params::from(params.clone()))?;
-        Ok(Inner { name, operation_type: operation_type.to_owned(), timer, runner })
+        Ok(Inner { name, operation_type: operation_type.to_string(), timer, runner })
     }
 }
