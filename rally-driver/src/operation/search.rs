@@ -73,7 +73,6 @@ impl SearchRequest {
         query: &[(&str, Value)],
         in_point_in_time: bool,
     ) -> Result<Self, RunnerError> {
-        let index = params.get("index").ok_or_else(|| missing(setup, "index"))?;
         let body = params.get("body").ok_or_else(|| missing(setup, "body"))?.clone();
         let cache = match params.get("cache").filter(|cache| !cache.is_null()) {
             Some(cache) => cache.clone(),
@@ -88,6 +87,7 @@ impl SearchRequest {
             }
             request::request("GET", "/_search", &query, &params)
         } else {
+            let index = params.get("index").filter(|index| !index.is_null()).ok_or_else(|| missing(setup, "index"))?;
             let path = format!("/{}/_search", request::encode(&request::query_text(index)));
             request::request("GET", &path, &query, params)
         };

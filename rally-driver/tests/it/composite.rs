@@ -98,6 +98,10 @@ async fn an_error_in_one_stream_cancels_its_siblings() {
     let mut lines: Vec<_> = cluster.lines().into_iter().map(|(line, _)| line).collect();
     lines.sort();
     assert_eq!(lines, ["GET /fails", "GET /hangs"]);
+    // However many streams there are, the last one is heard.
+    let mut streams = vec![stream([raw("hangs")]); 40];
+    streams.push(stream([raw("fails")]));
+    execute(&cluster.address, "composite", json!({ "requests": streams })).await.unwrap_err();
     // The next execution is not disturbed by what was cut short.
     assert!(execution.run().await.is_err());
 }
@@ -151,7 +155,7 @@ async fn a_point_in_time_that_is_unknown_or_gets_lost_ends_the_race() {
     let open = json!({ "operation-type": "open-point-in-time", "name": "pit", "index": "logs" });
     let search = |name: &str| {
         json!({
-            "operation-type": "composite-agg", "index": "logs", "with-point-in-time-from": name,
+            "operation-type": "composite-agg", "with-point-in-time-from": name,
             "body": { "aggs": { "a": { "composite": {} } } },
         })
     };

@@ -7,8 +7,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use async_trait::async_trait;
-use futures_util::FutureExt;
-use futures_util::future::{LocalBoxFuture, try_join_all};
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, TryStreamExt};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -83,7 +84,9 @@ impl Execution<'_> {
                 match step {
                     Step::Operation(inner) => self.run_one(inner).await?,
                     Step::Streams(streams) => {
-                        try_join_all(streams.iter_mut().map(|stream| self.run(stream))).await?;
+                        let mut running: FuturesUnordered<_> =
+                            streams.iter_mut().map(|stream| self.run(stream)).collect();
+                        while running.try_next().await?.is_some() {}
                     }
                 }
             }
