@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use super::json::find;
+use super::json::{Scanner, find};
 use super::search_answer::{Needed, SearchAnswer};
 use super::{in_composite, invalid, missing, request, senseless, unprepared};
 use crate::client::{Client, PreparedRequest};
@@ -106,8 +106,9 @@ fn finished(answer: &[u8]) -> Result<Option<Value>, RunnerError> {
     if find(answer, "is_running").map_err(&senseless)?.unwrap_or(false) {
         return Ok(None);
     }
-    let response = super::json::Scanner::new(answer).at_path("response").map_err(&senseless)?.unwrap_or(b"{}");
-    let found = SearchAnswer::read(response, Needed::Details).map_err(&senseless)?;
+    let mut scanner = Scanner::new(answer);
+    let response = if scanner.seek("response").map_err(&senseless)? { scanner.value() } else { Ok(&b"{}"[..]) };
+    let found = SearchAnswer::read(response.map_err(&senseless)?, Needed::Details).map_err(&senseless)?;
     let mut stats = JsonObject::new();
     if let Some((hits, relation)) = found.total {
         stats.insert("hits".to_owned(), hits.into());

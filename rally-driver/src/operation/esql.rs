@@ -7,7 +7,7 @@ use rally_core::track::{JsonObject, OperationType};
 use serde_json::{Value, json};
 
 use super::esql_profile::profile;
-use super::json::{Malformed, NEXT, STOP, Scanner, parse};
+use super::json::{Malformed, NEXT, STOP, Scanner};
 use super::{invalid, missing, request, senseless, unprepared};
 use crate::client::{Body, Client, PreparedRequest};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
@@ -72,7 +72,7 @@ impl Runner for Esql {
             meta.insert("error-description".to_owned(), json!("the query gave only a part of its results"));
         }
         if self.profiles {
-            let answer: Value = parse(&response.body).map_err(&senseless)?;
+            let answer: Value = Scanner::new(&response.body).parsed().map_err(&senseless)?;
             meta.extend(profile(&answer["profile"]));
         }
         Ok(Outcome { success: !is_partial, meta, ..Outcome::default() })
@@ -84,13 +84,13 @@ fn summary(answer: &[u8], detailed: bool) -> Result<JsonObject, Malformed> {
     let (mut is_partial, mut details) = (None, JsonObject::new());
     let _ = Scanner::new(answer).members(|key, scanner| {
         match key {
-            b"is_partial" => is_partial = Some(parse::<bool>(scanner.value()?)?),
+            b"is_partial" => is_partial = Some(scanner.parsed::<bool>()?),
             b"columns" | b"values" if is_partial.is_some() && (!detailed || details.contains_key("took")) => {
                 return STOP;
             }
             _ if detailed => {
                 if let Some(name) = DETAILS.iter().find(|name| name.as_bytes() == key) {
-                    details.insert((*name).to_owned(), parse(scanner.value()?)?);
+                    details.insert((*name).to_owned(), scanner.parsed()?);
                 }
             }
             _ => {}

@@ -73,23 +73,29 @@ impl<'a> Scanner<'a> {
         Ok(&self.text[start..self.at])
     }
 
-    /// The text of the value at a dotted path within the object that stands here, if there is one. Keys may have dots
-    /// themselves.
-    pub(super) fn at_path(&mut self, path: &str) -> Result<Option<&'a [u8]>, Malformed> {
-        self.at_path_bytes(path.as_bytes())
+    /// The value that stands here, parsed.
+    pub(super) fn parsed<T: DeserializeOwned>(&mut self) -> Result<T, Malformed> {
+        self.peek()?;
+        let at = self.at;
+        serde_json::from_slice(self.value()?).map_err(|_| Malformed { at })
     }
 
-    fn at_path_bytes(&mut self, path: &[u8]) -> Result<Option<&'a [u8]>, Malformed> {
-        let mut found = None;
+    /// Goes to the value at a dotted path within the object that stands here. False if there is none. Keys may have dots
+    /// themselves.
+    pub(super) fn seek(&mut self, path: &str) -> Result<bool, Malformed> {
+        self.seek_bytes(path.as_bytes())
+    }
+
+    fn seek_bytes(&mut self, path: &[u8]) -> Result<bool, Malformed> {
         let flow = self.members(|key, scanner| {
-            match path.strip_prefix(key) {
-                Some([]) => found = Some(scanner.value()?),
-                Some([b'.', rest @ ..]) => found = scanner.at_path_bytes(rest)?,
-                _ => {}
-            }
-            if found.is_some() { STOP } else { NEXT }
+            let is_found = match path.strip_prefix(key) {
+                Some([]) => true,
+                Some([b'.', rest @ ..]) => scanner.seek_bytes(rest)?,
+                _ => false,
+            };
+            if is_found { STOP } else { NEXT }
         });
-        flow.map(|_| found)
+        flow.map(|flow| flow.is_break())
     }
 
     /// Whether the array that stands here has no elements.
@@ -147,8 +153,8 @@ impl<'a> Scanner<'a> {
         if memchr(b'\\', key).is_none() {
             return Ok(Cow::Borrowed(key));
         }
-        let decoded: String = parse(&self.text[start..self.at]).map_err(|_| Malformed { at: start })?;
-        Ok(Cow::Owned(decoded.into_bytes()))
+        self.at = start;
+        self.parsed::<String>().map(|key| Cow::Owned(key.into_bytes()))
     }
 
     /// Passes over the string that begins here and returns what is between its quotes.
@@ -205,14 +211,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// The value that a text stands for.
-pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Malformed> {
-    serde_json::from_slice(text).map_err(|error| Malformed { at: error.column().saturating_sub(1) })
-}
-
-/// The value at a dotted path, if there is one. See [`Scanner::at_path`].
+/// The value at a dotted path, if there is one. See [`Scanner::seek`].
 pub(super) fn find<T: DeserializeOwned>(text: &[u8], path: &str) -> Result<Option<T>, Malformed> {
-    Scanner::new(text).at_path(path)?.map(parse).transpose()
+    let mut scanner = Scanner::new(text);
+    if scanner.seek(path)? { scanner.parsed().map(Some) } else { Ok(None) }
 }
 
 #[cfg(test)]
@@ -303,7 +305,7 @@ mod tests {
             prop_assert_eq!(Scanner::new(&text).value(), Ok(text.as_slice()));
             let mut elements = Vec::new();
             let _ = Scanner::new(&text).elements(|scanner| {
-                elements.push(parse::<Value>(scanner.value()?)?);
+                elements.push(scanner.parsed::<Value>()?);
                 NEXT
             }).unwrap();
             prop_assert_eq!(Value::from(elements), if value.is_array() { value } else { json!([]) });

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::json::{Scanner, parse};
+use super::json::find;
 use super::raw_request::free_request;
 use super::{invalid, missing, request, senseless, unprepared};
 use crate::client::{Client, PreparedRequest};
@@ -70,9 +70,7 @@ impl Runner for RunUntil {
         let Prepared { request, path, criterion, wait } = self.prepared.as_ref().ok_or_else(unprepared)?;
         loop {
             let response = self.client.send(request).await?;
-            let senseless = senseless("a request that is repeated");
-            let text = Scanner::new(&response.body).at_path(path).map_err(&senseless)?;
-            let value = text.map(parse::<Value>).transpose().map_err(&senseless)?;
+            let value: Option<Value> = find(&response.body, path).map_err(senseless("a request that is repeated"))?;
             if criterion.is_met(value.as_ref()).map_err(|problem| invalid(&self.setup, problem))? {
                 return Ok(Outcome::default());
             }

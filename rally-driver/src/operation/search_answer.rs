@@ -3,7 +3,7 @@
 use rally_core::track::JsonObject;
 use serde_json::{Map, Value, json};
 
-use super::json::{Flow, Malformed, NEXT, STOP, Scanner, find, parse};
+use super::json::{Flow, Malformed, NEXT, STOP, Scanner, find};
 
 /// What is needed of an answer. Reading stops at the hits, or behind what else is needed, once all of it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,20 +43,20 @@ impl<'a> SearchAnswer<'a> {
         let mut answer = Self::default();
         let _ = Scanner::new(text).members(|key, scanner| {
             match key {
-                b"took" => answer.took = parse(scanner.value()?).ok(),
-                b"timed_out" => answer.timed_out = parse(scanner.value()?).ok(),
+                b"took" => answer.took = scanner.parsed().ok(),
+                b"timed_out" => answer.timed_out = scanner.parsed().ok(),
                 b"hits" => return answer.read_hits(scanner, needed),
-                b"_scroll_id" if needed == Needed::Scroll => answer.scroll_id = parse(scanner.value()?).ok(),
-                b"pit_id" => answer.pit_id = parse(scanner.value()?).ok(),
+                b"_scroll_id" if needed == Needed::Scroll => answer.scroll_id = scanner.parsed().ok(),
+                b"pit_id" => answer.pit_id = scanner.parsed().ok(),
                 b"aggregations" if matches!(needed, Needed::Aggregations { .. }) => {
                     answer.aggregations = Some(scanner.value()?);
                     return if answer.has(needed) { STOP } else { NEXT };
                 }
-                b"_shards" if needed == Needed::Details => answer.shards = Some(parse(scanner.value()?)?),
+                b"_shards" if needed == Needed::Details => answer.shards = Some(scanner.parsed()?),
                 b"num_reduce_phases" if needed == Needed::Details => {
-                    answer.reduce_phases = Some(parse(scanner.value()?)?);
+                    answer.reduce_phases = Some(scanner.parsed()?);
                 }
-                b"_clusters" if needed == Needed::Details => answer.clusters = Some(parse(scanner.value()?)?),
+                b"_clusters" if needed == Needed::Details => answer.clusters = Some(scanner.parsed()?),
                 _ => {}
             }
             NEXT
@@ -67,7 +67,7 @@ impl<'a> SearchAnswer<'a> {
     fn read_hits(&mut self, scanner: &mut Scanner<'a>, needed: Needed) -> Flow {
         scanner.members(|key, scanner| match key {
             b"total" => {
-                self.total = total(scanner.value()?);
+                self.total = total(scanner.parsed()?);
                 NEXT
             }
             b"hits" => {
@@ -136,8 +136,8 @@ impl<'a> SearchAnswer<'a> {
 }
 
 /// `hits.total`: an object, or just the number.
-fn total(text: &[u8]) -> Option<(u64, String)> {
-    match parse(text).ok()? {
+fn total(total: Value) -> Option<(u64, String)> {
+    match total {
         Value::Object(total) => {
             let relation = total.get("relation").and_then(Value::as_str).unwrap_or("eq");
             Some((total.get("value")?.as_u64()?, relation.to_owned()))
@@ -296,7 +296,7 @@ mod tests {
                         prop_assert_eq!(answer.last_sort.as_ref(), last);
                     }
                     Needed::Aggregations { .. } => {
-                        let aggregations = answer.aggregations.map(|text| parse::<Value>(text).unwrap());
+                        let aggregations = answer.aggregations.map(|text| serde_json::from_slice::<Value>(text).unwrap());
                         prop_assert_eq!(aggregations.as_ref(), tree.get("aggregations"));
                     }
                 }

@@ -245,6 +245,7 @@ async fn async_searches_may_stay_unfinished_if_the_operation_says_so() {
 async fn what_cannot_be_part_of_a_composite_operation_is_refused() {
     for (request, problem) in [
         (json!({ "operation-type": "bulk" }), "`bulk` cannot be part of a composite operation"),
+        (json!({ "operation-type": "mine" }), "there is no runner for the operation type `mine`"),
         (json!({ "name": "x" }), "must have `stream` or `operation-type`"),
         (json!({ "stream": {} }), "`stream` must be a list, not {}"),
         (json!({ "operation-type": "search", "body": {} }), "operation `search` needs the parameter `index`"),

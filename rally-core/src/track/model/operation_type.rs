@@ -135,7 +135,7 @@ operation_types! {
 }
 
 impl OperationType {
-    /// What may be part of a composite operation.
+    /// What may be part of a composite operation, beside what a plugin brings.
     pub const WITHIN_COMPOSITE: [Self; 12] = [
         Self::Composite,
         Self::OpenPointInTime,
@@ -150,6 +150,12 @@ impl OperationType {
         Self::DeleteAsyncSearch,
         Self::FieldCaps,
     ];
+
+    /// Whether operations of this type may be part of a composite one.
+    #[must_use]
+    pub fn is_allowed_within_composite(&self) -> bool {
+        !self.is_built_in() || Self::WITHIN_COMPOSITE.contains(self)
+    }
 
     /// Whether Rally itself can run operations of this type.
     #[must_use]

@@ -59,12 +59,14 @@ impl Reader<'_> {
                 self.check_requests(&stream);
                 continue;
             }
-            let Some(name) = element.get("operation-type") else {
+            let Some((name, text)) =
+                element.get("operation-type").and_then(|name| Some((name, name.value().as_str()?)))
+            else {
                 self.faults.push(element.fault("must have an `operation-type` or a `stream`"));
                 continue;
             };
-            let operation_type = OperationType::from(name.value().as_str().unwrap_or_default());
-            if !OperationType::WITHIN_COMPOSITE.contains(&operation_type) {
+            let operation_type = OperationType::from(text);
+            if !operation_type.is_allowed_within_composite() {
                 let allowed: Vec<_> = OperationType::WITHIN_COMPOSITE.iter().map(OperationType::as_str).collect();
                 self.faults.push(
                     name.fault(format!("cannot be part of a composite operation; what can: {}", allowed.join(", "))),

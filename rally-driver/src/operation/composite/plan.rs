@@ -101,7 +101,7 @@ impl<'a> Planner<'a> {
             )));
         };
         let operation_type = OperationType::from(name_of_type);
-        if !OperationType::WITHIN_COMPOSITE.contains(&operation_type) {
+        if !operation_type.is_allowed_within_composite() {
             let allowed: Vec<_> = OperationType::WITHIN_COMPOSITE.iter().map(OperationType::as_str).collect();
             return Err(RunnerError::Assertion(format!(
                 "operation `{name}`: `{operation_type}` cannot be part of a composite operation; what can: {}",
