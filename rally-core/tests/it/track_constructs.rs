@@ -215,6 +215,22 @@ fn assertions_and_composite_operations_are_checked_when_a_track_is_loaded() {
             "/schedule/0/operation/requests/0/stream/1: must have an `operation-type` or a `stream`, found {\"name\":\"x\"}",
         ),
         (
+            json!({"operation-type": "composite", "requests": [
+                {"operation-type": "open-point-in-time", "name": "pit"},
+                {"stream": [{"operation-type": "composite", "requests": [
+                    {"operation-type": "close-point-in-time", "with-point-in-time-from": "pit"},
+                    {"operation-type": "get-async-search", "retrieve-results-for": ["pit", "other"]},
+                ]}]},
+            ]}),
+            "/schedule/0/operation/requests/1/stream/0/requests/1/retrieve-results-for: no operation of the composite one \
+             has this name, found [\"pit\",\"other\"]",
+        ),
+        (
+            json!({"operation-type": "paginated-search", "with-point-in-time-from": "pit"}),
+            "/schedule/0/operation/with-point-in-time-from: nothing is known by its name outside of a `composite` \
+             operation, found \"pit\"",
+        ),
+        (
             json!({"operation-type": "composite", "requests": {}}),
             "/schedule/0/operation/requests: must be an array of operations and streams, found {}",
         ),
