@@ -29,6 +29,7 @@ mod timer;
 pub use corpus::CorpusError;
 pub use driver::{ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, local_clock};
 pub use error::{ErrorClass, RunnerError};
+pub use operation::CompositeContext;
 pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};
 pub use registry::Registry;
 pub use runner::{InnerTiming, Outcome, Runner, RunnerSetup};

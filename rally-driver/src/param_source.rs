@@ -65,6 +65,15 @@ pub struct ParamSourceSetup {
     pub(crate) corpora: Arc<Corpora>,
 }
 
+impl ParamSourceSetup {
+    /// For sources that need no corpus, such as one that is tried out by itself.
+    #[must_use]
+    pub fn without_corpora(plan: Arc<RacePlan>, task: Arc<Task>, partition: Partition, seed: u64) -> Self {
+        let data_dir = Arc::from(std::path::Path::new("."));
+        Self { plan, task, partition, data_dir, seed, corpora: Arc::default() }
+    }
+}
+
 /// Gives the parameters of each execution of an operation.
 pub trait ParamSource {
     /// The parameters of the next execution; none if the source is exhausted, which ends the client's task.

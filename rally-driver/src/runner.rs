@@ -9,7 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::{JsonObject, Task};
 
 use crate::client::Clients;
-use crate::{Params, Partition, RequestTimer, RunnerError, Span};
+use crate::{CompositeContext, Params, Partition, Registry, RequestTimer, RunnerError, Span};
 
 /// What one execution did.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,6 +70,10 @@ pub struct RunnerSetup {
     pub clients: Rc<Clients>,
     /// Marks the requests of an execution. The HTTP clients do so by themselves.
     pub timer: Rc<RequestTimer>,
+    /// Where runners come from, for those that run others.
+    pub registry: Arc<Registry>,
+    /// What the operations inside a composite one share; none outside of it.
+    pub composite: Option<Rc<CompositeContext>>,
 }
 
 /// Executes one operation for one client.

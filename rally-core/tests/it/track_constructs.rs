@@ -175,7 +175,7 @@ fn all_faults_are_reported_together() {
         "indices": [],
         "dependencies": ["a", "b", "a"],
         "corpora": [{"name": "c", "documents": [{"source-file": "d.json"}]}],
-        "operations": [{"name": "o", "operation-type": "search", "pages": "all", "mode": "fast"}],
+        "operations": [{"name": "o", "operation-type": "search", "pages": "some", "mode": "fast"}],
         "challenges": [{"name": "c", "schedule": [{"operation": "o", "clients": 0}, {"parallel": {"tasks": [{}]}}, {}]}]
     });
     assert_eq!(
@@ -183,13 +183,74 @@ fn all_faults_are_reported_together() {
         "/version: the track is written for version 3 of the format, but only version 2 is supported: update Rally\n\
          /indices: must not be empty: leave it out, or add an element\n\
          /corpora/0/documents/0: `document-count` is missing\n\
-         /operations/0/pages: must be an integer of at least 1, found \"all\"\n\
+         /operations/0/pages: must be an integer of at least 1, or `all`, found \"some\"\n\
          /operations/0/mode: must be one of blocking, polling, found \"fast\"\n\
          /dependencies/2: must not be there twice, found \"a\"\n\
          /challenges/0/schedule/0/clients: must be an integer of at least 1, found 0\n\
          /challenges/0/schedule/1/parallel/tasks/0: `operation` is missing\n\
          /challenges/0/schedule/2: `operation` or `parallel` is missing"
     );
+}
+
+#[test]
+fn assertions_and_composite_operations_are_checked_when_a_track_is_loaded() {
+    let fits = json!({ "property": "hits", "condition": ">", "value": 0 });
+    let of = |operation: Value| json!({"schedule": [{"operation": operation}]});
+    for (operation, expected) in [
+        (
+            json!({"operation-type": "search", "assertions": [fits]}),
+            "/schedule/0/operation/assertions: assertions about a search need `\"detailed-results\": true`",
+        ),
+        (
+            json!({"operation-type": "bulk", "assertions": [fits, {"property": "a", "condition": "!=", "value": 1}]}),
+            "/schedule/0/operation/assertions/1: must have a `property`, a `condition`, which is one of > >= < <= ==, and a \
+             `value`, found {\"property\":\"a\",\"condition\":\"!=\",\"value\":1}",
+        ),
+        (
+            json!({"operation-type": "bulk", "assertions": {}}),
+            "/schedule/0/operation/assertions: must be an array of assertions, found {}",
+        ),
+        (
+            json!({"operation-type": "composite", "requests": [{"stream": [{"operation-type": "sleep"}, {"name": "x"}]}]}),
+            "/schedule/0/operation/requests/0/stream/1: must have an `operation-type` or a `stream`, found {\"name\":\"x\"}",
+        ),
+        (
+            json!({"operation-type": "composite", "requests": [
+                {"operation-type": "open-point-in-time", "name": "pit"},
+                {"stream": [{"operation-type": "composite", "requests": [
+                    {"operation-type": "close-point-in-time", "with-point-in-time-from": "pit"},
+                    {"operation-type": "get-async-search", "retrieve-results-for": ["pit", "other"]},
+                ]}]},
+            ]}),
+            "/schedule/0/operation/requests/1/stream/0/requests/1/retrieve-results-for: no operation of the composite one \
+             has this name, found [\"pit\",\"other\"]",
+        ),
+        (
+            json!({"operation-type": "paginated-search", "with-point-in-time-from": "pit"}),
+            "/schedule/0/operation/with-point-in-time-from: nothing is known by its name outside of a `composite` \
+             operation, found \"pit\"",
+        ),
+        (
+            json!({"operation-type": "composite", "requests": {}}),
+            "/schedule/0/operation/requests: must be an array of operations and streams, found {}",
+        ),
+    ] {
+        assert_eq!(faults(of(operation)), expected);
+    }
+    let nested = json!({"operation-type": "composite", "requests": [{"operation-type": "bulk"}]});
+    let faults = faults(of(json!({"operation-type": "composite", "requests": [nested]})));
+    assert!(
+        faults.starts_with("/schedule/0/operation/requests/0/requests/0/operation-type: cannot be part"),
+        "{faults}"
+    );
+    assert!(faults.contains("composite-agg, raw-request, sleep"), "{faults}");
+
+    let detailed = json!({"operation-type": "search", "detailed-results": true, "assertions": [fits]});
+    let paged = json!({"operation-type": "scroll-search", "pages": "all", "assertions": [fits]});
+    let own = json!({"operation-type": "composite", "param-source": "mine", "requests": "as the source likes"});
+    for operation in [detailed, paged, own] {
+        load(&of(operation).to_string()).unwrap();
+    }
 }
 
 #[test]

@@ -46,17 +46,17 @@ const LARGEST_UNPACKED: u64 = 1 << 30;
 const LONGEST_DESCRIPTION: usize = 2_000;
 
 /// The connections of one simulated client to one cluster under test.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
-    hosts: Vec<Host>,
+    hosts: Rc<[Host]>,
     /// Connections that are not in use, by host.
-    idle: Vec<RefCell<Vec<Connection>>>,
-    next: Cell<usize>,
+    idle: Rc<[RefCell<Vec<Connection>>]>,
+    next: Rc<Cell<usize>>,
     options: Rc<ClientOptions>,
     shared: Rc<Shared>,
     timer: Rc<RequestTimer>,
-    reconnects: Cell<u64>,
-    retries: Cell<u64>,
+    reconnects: Rc<Cell<u64>>,
+    retries: Rc<Cell<u64>>,
 }
 
 /// What is the same for all requests of a client.
@@ -128,14 +128,21 @@ impl Client {
             Shared { tls, headers, json: media_type("json"), ndjson: media_type("x-ndjson"), static_responses };
         Ok(Self {
             idle: parsed.iter().map(|_| RefCell::default()).collect(),
-            next: Cell::new(number % parsed.len()),
-            hosts: parsed,
+            next: Rc::new(Cell::new(number % parsed.len())),
+            hosts: parsed.into(),
             options: Rc::new(options),
             shared: Rc::new(shared),
             timer,
-            reconnects: Cell::new(0),
-            retries: Cell::new(0),
+            reconnects: Rc::default(),
+            retries: Rc::default(),
         })
+    }
+
+    /// The same client with the same connections, whose requests are marked in another timer. Operations that run at the
+    /// same time are measured apart in this way.
+    #[must_use]
+    pub fn timed_by(&self, timer: &Rc<RequestTimer>) -> Self {
+        Self { timer: Rc::clone(timer), ..self.clone() }
     }
 
     /// Opens a connection to every host, so that no request has to wait for it. A host that cannot be reached will be
@@ -409,6 +416,14 @@ impl Clients {
             Ok((cluster.clone(), Rc::new(client)))
         });
         Ok(Self { by_cluster: by_cluster.collect::<Result<_, InvalidClientOptions>>()? })
+    }
+
+    /// The same clients, whose requests are marked in another timer; see [`Client::timed_by`].
+    #[must_use]
+    pub fn timed_by(&self, timer: &Rc<RequestTimer>) -> Self {
+        let by_cluster = self.by_cluster.iter();
+        let by_cluster = by_cluster.map(|(cluster, client)| (cluster.clone(), Rc::new(client.timed_by(timer))));
+        Self { by_cluster: by_cluster.collect() }
     }
 
     /// Opens the connections of all clients.

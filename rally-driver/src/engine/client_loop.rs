@@ -99,6 +99,8 @@ impl<'a> ClientTaskLoop<'a> {
             partition,
             clients: Rc::clone(clients),
             timer: Rc::clone(timer),
+            registry: Arc::clone(&race.registry),
+            composite: None,
         })?;
         let source = race.registry.param_source(&ParamSourceSetup {
             plan: Arc::clone(&race.plan),

@@ -5,10 +5,15 @@
 mod admin;
 mod bulk;
 mod client;
+mod cluster;
+mod composite;
 mod corpora;
 mod driver;
 mod engine;
+mod execution;
 mod fixture;
 mod operation;
 mod partition;
+mod search;
+mod search_server;
 mod server;

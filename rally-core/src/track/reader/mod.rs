@@ -1,6 +1,7 @@
 //! From a rendered track file to the object model.
 
 mod corpora;
+mod operation;
 mod schedule;
 mod schema;
 

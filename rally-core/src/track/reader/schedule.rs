@@ -175,6 +175,9 @@ impl Reader<'_> {
         if !matches!(operation_type, OperationType::Other(_)) && !params.contains_key("include-in-reporting") {
             params.insert("include-in-reporting".to_owned(), Value::Bool(!operation_type.is_admin()));
         }
+        if param_source.is_none() {
+            self.check_operation(node, &operation_type);
+        }
         let name = name.unwrap_or(type_name);
         Some(Operation { name, operation_type, param_source, meta: object(node, "meta"), params })
     }

@@ -22,6 +22,8 @@ enum Rule {
     OneOf(&'static [&'static str]),
     /// A number of at least zero, or a text.
     Throughput,
+    /// An integer of at least one, or `all`.
+    Pages,
 }
 
 impl Rule {
@@ -34,6 +36,7 @@ impl Rule {
             Self::Number => value.as_f64().is_some_and(|value| value >= 0.0),
             Self::OneOf(allowed) => value.as_str().is_some_and(|value| allowed.contains(&value)),
             Self::Throughput => value.is_string() || Self::Number.accepts(value),
+            Self::Pages => value == "all" || Self::Integer(1).accepts(value),
         }
     }
 
@@ -46,6 +49,7 @@ impl Rule {
             Self::Number => "must be a number of at least 0".to_owned(),
             Self::OneOf(allowed) => format!("must be one of {}", allowed.join(", ")),
             Self::Throughput => "must be a number of at least 0, or a text such as `500 docs/s`".to_owned(),
+            Self::Pages => "must be an integer of at least 1, or `all`".to_owned(),
         }
     }
 }
@@ -104,7 +108,7 @@ const OPERATION: &Rules = &[
     ("cache", Rule::Flag),
     ("index", Rule::Text),
     ("type", Rule::Text),
-    ("pages", Rule::Integer(1)),
+    ("pages", Rule::Pages),
     ("results-per-page", Rule::Integer(1)),
     ("body", Rule::Object),
     ("mode", Rule::OneOf(&["blocking", "polling"])),
