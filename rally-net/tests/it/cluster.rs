@@ -29,10 +29,16 @@ pub(crate) fn quick() -> Timing {
     }
 }
 
+/// Membership that gives nobody up, however loaded the machine is: for every test that is not about silence.
+pub(crate) fn patient() -> Timing {
+    Timing { suspect_after: Duration::from_secs(20), dead_after: Duration::from_secs(30), ..quick() }
+}
+
+/// A host with [`patient`] timing.
 pub(crate) fn config(directory: &Path, address: SocketAddr, place: Place, name: &str) -> HostConfig {
     HostConfig {
         facts: HostFacts { name: name.to_owned(), version: "1".to_owned(), cores: 2, ..HostFacts::default() },
-        timing: quick(),
+        timing: patient(),
         ..HostConfig::new(directory, address, place)
     }
 }
@@ -50,7 +56,7 @@ pub(crate) async fn start_again(config: HostConfig) -> Host {
     timeout(SOON, start).await.expect("the address in time")
 }
 
-/// A coordinator with its directory.
+/// A coordinator with its directory, as [`config`] has it.
 pub(crate) async fn coordinator() -> (TempDir, Host) {
     coordinator_with(|config| config).await
 }
@@ -226,7 +232,11 @@ async fn a_copy_of_a_live_host_is_refused_and_told_where_the_other_one_is() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    let twin = member_in(copy.path(), coordinator.address(), TokenSource::None).await;
+    let place = Place::Member { coordinator: coordinator.address(), token: TokenSource::None };
+    // It takes its own timing for the coordinator's: once it has tried for longer than a host that is the same would stay
+    // in its way, it gives up.
+    let config = HostConfig { timing: quick(), ..config(copy.path(), FREE_PORT, place, "twin") };
+    let twin = Host::start(config).await.unwrap();
     let refusal = refusal(&twin).await;
     assert!(refusal.contains(&member.address().to_string()), "{refusal}");
     assert!(coordinator.peer(member.id().unwrap()).is_some());
