@@ -4,12 +4,11 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::lab::{REJOIN_WITHIN, within};
+use crate::lab::{REJOIN_WITHIN, SOON, within};
 
 /// A home with its daemons, which are stopped at the end.
 struct Home {
@@ -162,7 +161,7 @@ fn a_daemon_in_the_foreground_tells_systemd_and_ends_on_sigterm() {
     let home = Home::new();
     let socket = home.directory.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
     let receive = || {
         let mut buffer = [0; 64];
         let length = manager.recv(&mut buffer).unwrap();
