@@ -253,8 +253,37 @@ async fn what_cannot_be_started_says_why() {
     assert!(matches!(taken, StartError::AddressInUse { .. }), "{taken}");
     let nowhere = Host::start(member("192.0.2.1:0".parse().unwrap(), coordinator.address())).await.unwrap_err();
     assert!(matches!(nowhere, StartError::NoSuchAddress { .. }), "{nowhere}");
+    // Packets from the loopback address never leave the machine.
+    let elsewhere = "192.0.2.1:1900".parse().unwrap();
+    let unroutable = Host::start(member(FREE_PORT, elsewhere)).await.unwrap_err();
+    assert!(matches!(unroutable, StartError::NoRoute { coordinator, .. } if coordinator == elsewhere), "{unroutable}");
     let tokenless = Host::start(member(FREE_PORT, coordinator.address())).await.unwrap_err();
     assert!(matches!(tokenless, StartError::NoToken { .. }), "{tokenless}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_never_answers_is_tried_again_and_the_user_told_what_to_check() {
+    let (_a, coordinator) = coordinator().await;
+    // As a firewall that drops everything, one way or the other.
+    let silence = tokio::net::UdpSocket::bind(FREE_PORT).await.unwrap();
+    let address = silence.local_addr().unwrap();
+    let home = TempDir::new().unwrap();
+    let member = member_in(home.path(), address, token(&coordinator)).await;
+    let advice = format!(
+        "no answer within 2 s from {address}: check that rallyd runs there as the coordinator, and that UDP port {} is \
+         open in both directions",
+        address.port()
+    );
+    let told = async {
+        loop {
+            match member.status().await.coordinator.link {
+                LinkState::Connecting { attempts, last_error: Some(error), .. } if attempts > 1 => return error,
+                LinkState::Connecting { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, told).await.expect("a second attempt in time"), advice);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
