@@ -105,6 +105,20 @@ fn a_killed_daemon_does_not_run_and_can_be_started_again() {
 }
 
 #[test]
+fn a_daemon_that_is_stuck_is_said_to_be_and_killed_in_the_end() {
+    let home = Home::new();
+    assert_eq!(home.start().0, 0);
+    kill_process(process(&home.status()), Signal::STOP).unwrap();
+    let (exit, said) = home.run(&["status"]);
+    assert_eq!((exit, said.contains("it does not answer within")), (64, true), "{said}");
+    let (exit, said) = home.run(&["stop", "--within=1s"]);
+    assert_eq!((exit, said.contains("sending SIGKILL"), said.contains("was killed")), (0, true, true), "{said}");
+    assert_eq!(home.run(&["status"]).0, 3);
+    let left = names(&home.instance());
+    assert!(!left.iter().any(|name| name == "lock" || name == "control.sock"), "{left:?}");
+}
+
+#[test]
 fn a_restart_remembers_how_the_daemon_was_started() {
     let home = Home::new();
     assert_eq!(home.start().0, 0);
