@@ -110,7 +110,8 @@ pub(crate) struct ClusterArguments {
     #[arg(long)]
     pub(crate) foreground: bool,
 
-    /// How long to wait for the coordinator's answer; without one the daemon stays up and keeps trying.
+    /// How long to wait for the coordinator's answer, such as `30s` or `2m`; without one the daemon stays up and keeps
+    /// trying.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) wait: Duration,
 }
@@ -147,11 +148,11 @@ pub(crate) struct RestartArguments {
 /// Which of several daemons on this machine is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Selection {
-    /// Only the daemon at this address.
+    /// Only the daemon at this address of this machine.
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Option<HostPort>,
 
-    /// Only the daemon on this port.
+    /// Only the daemon on this UDP port.
     #[arg(long)]
     pub(crate) port: Option<u16>,
 }
@@ -174,7 +175,7 @@ pub(crate) struct StopArguments {
     #[arg(long, conflicts_with_all = ["node_ip", "port"])]
     pub(crate) all: bool,
 
-    /// How long the daemon may take before its process is terminated.
+    /// How long the daemon may take before its process is terminated, such as `30s` or `2m`.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) within: Duration,
 }
@@ -215,7 +216,7 @@ pub(crate) enum Format {
         rallyd token                                                    good for 24 hours\n  \
         rallyd token --lifetime=1h --note='rack 7'                      good for one\n  \
         rallyd token list                                               which are there\n  \
-        rallyd token revoke 3f2a                                        makes one worthless"
+        rallyd token revoke 3f2a90c1                                    makes one worthless"
 )]
 pub(crate) struct TokenArguments {
     #[command(subcommand)]
@@ -250,7 +251,7 @@ pub(crate) enum TokenCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CreateTokenArguments {
-    /// How long the join string is good for.
+    /// How long the join string is good for, such as `30m`, `24h` or `7d`.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
     pub(crate) lifetime: Duration,
 

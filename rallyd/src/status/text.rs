@@ -1,5 +1,7 @@
 //! The text of `rallyd status`.
 
+use std::time::Duration;
+
 use comfy_table::{CellAlignment, Table, presets};
 use rally_net::{ClockEstimate, HostRole, HostState, HostSummary, LinkState};
 
@@ -8,6 +10,9 @@ use super::document::timestamp;
 use crate::control::DaemonStatus;
 use crate::duration::{show_duration, show_nanoseconds};
 use crate::instance::show_pid;
+
+/// A list of hosts that is younger than this is as good as one of this moment.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Renders every daemon of this machine, without colors, in a width of its own.
 pub(crate) fn render_text(reports: &[DaemonReport]) -> String {
@@ -58,7 +63,7 @@ fn cluster(status: &DaemonStatus) -> String {
     let Some(age) = host.hosts_age else {
         return "The hosts of the cluster are not known before the coordinator has answered.".to_owned();
     };
-    let age = if age.is_zero() { String::new() } else { format!(" ({} ago)", show_duration(age)) };
+    let age = if age < FRESH { String::new() } else { format!(" ({} ago)", show_duration(age)) };
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
         "Address",

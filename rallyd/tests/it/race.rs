@@ -122,5 +122,6 @@ fn every_document_and_every_request_of_a_race_is_in_its_report() {
         assert_eq!(line("error rate", task).parse::<f64>().unwrap(), 0.0, "{task}");
     }
     let rate: f64 = line("Mean Throughput", "by-name").parse().unwrap();
-    assert!((50.0..=110.0).contains(&rate), "by-name is throttled to 100 ops/s, but the report says {rate}\n{stdout}");
+    // A busy machine may not keep up, but nothing is faster than it should be.
+    assert!(rate > 0.0 && rate <= 110.0, "by-name is throttled to 100 ops/s, but the report says {rate}\n{stdout}");
 }
