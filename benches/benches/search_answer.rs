@@ -10,7 +10,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use criterion::{Criterion, Throughput};
 use rally_core::track::{Challenge, JsonObject, Operation, OperationBuilder, Task, Track};
-use rally_core::{OnError, RacePlan};
+use rally_core::{DataSource, OnError, RacePlan};
 use rally_driver::client::Clients;
 use rally_driver::{Params, Partition, Registry, RequestTimer, Runner, RunnerSetup};
 use serde::Deserialize;
@@ -124,6 +124,9 @@ fn runner(operation: OperationBuilder, responses: &Path) -> Result<Box<dyn Runne
         test_mode: false,
         multi_cluster: false,
         offline: true,
+        data: DataSource::Local,
+        shipped: Vec::new(),
+        track_directory: None,
         distribution_version: None,
         distribution_flavor: None,
         serverless_operator: false,
