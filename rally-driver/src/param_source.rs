@@ -63,6 +63,47 @@ pub struct ParamSourceSetup {
 }
 
 /// Gives the parameters of each execution of an operation.
+///
+/// A source is made for every client of a task. It gives the client's own part of the work, which
+/// [`ParamSourceSetup::partition`] names, and draws its random numbers from [`ParamSourceSetup::seed`], so that a race can
+/// be repeated. Parameters are drawn as soon as the request before is done and before the next one is due, so the time
+/// that it takes is in no measured time unless the client is late.
+///
+/// # Examples
+///
+/// A source that gives each client its own share of a thousand ids and ends when they are used up:
+///
+/// ```
+/// use rally_core::track::JsonObject;
+/// use rally_driver::{ParamSource, ParamSourceSetup, Params, Registry, RunnerError};
+///
+/// struct Ids {
+///     next: u64,
+///     step: u64,
+/// }
+///
+/// impl ParamSource for Ids {
+///     fn next(&mut self) -> Result<Option<Params>, RunnerError> {
+///         let id = self.next;
+///         self.next += self.step;
+///         let params = JsonObject::from_iter([("path".to_owned(), format!("/logs/_doc/{id}").into())]);
+///         Ok((id < 1_000).then(|| params.into()))
+///     }
+///
+///     fn is_infinite(&self) -> bool {
+///         false
+///     }
+///
+///     fn progress(&self) -> Option<f64> {
+///         Some((self.next as f64 / 1_000.0).min(1.0))
+///     }
+/// }
+///
+/// let mut registry = Registry::rally();
+/// registry.register_param_source("ids", |setup: &ParamSourceSetup| {
+///     Ok(Ids { next: setup.partition.index.into(), step: setup.partition.total.into() })
+/// });
+/// ```
 pub trait ParamSource {
     /// The parameters of the next execution; none if the source is exhausted, which ends the client's task.
     ///

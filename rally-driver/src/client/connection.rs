@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::response::Parts;
+use http::header::{self, HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Body;
 use hyper::client::conn::http1;
@@ -46,7 +46,11 @@ impl std::fmt::Debug for Connection {
 
 /// An answer with its body as it came.
 pub(super) struct Answer {
-    pub(super) head: Parts,
+    pub(super) status: u16,
+    /// How the body is packed, if it is.
+    pub(super) encoding: Option<HeaderValue>,
+    /// The headers of an error. Those of others are dropped at once: they are large to move around, and nobody asks.
+    pub(super) error: Option<Box<HeaderMap>>,
     pub(super) body: Bytes,
 }
 
@@ -106,8 +110,11 @@ impl Connection {
     ) -> Result<Answer, NoAnswer> {
         let Self { sender, driver, watchdog } = self;
         let exchange = together(Pin::new(driver), async {
-            let (head, body) = sender.send_request(request).await?.into_parts();
-            Ok(Answer { head, body: read(body).await? })
+            let (mut head, body) = sender.send_request(request).await?.into_parts();
+            let status = head.status.as_u16();
+            let encoding = head.headers.remove(header::CONTENT_ENCODING);
+            let error = (status > 299).then(|| Box::new(head.headers));
+            Ok(Answer { status, encoding, error, body: read(body).await? })
         });
         watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))
     }

@@ -307,7 +307,7 @@ impl Client {
             let host = self.pick_host();
             let result = self.send_to(host, request).await;
             let again = match &result {
-                Ok(answer) => self.options.retry_on_status.contains(&answer.head.status.as_u16()),
+                Ok(answer) => self.options.retry_on_status.contains(&answer.status),
                 Err(RunnerError::Transport { class: ErrorClass::Timeout, .. }) => self.options.retry_on_timeout,
                 Err(RunnerError::Transport { class: ErrorClass::Response, .. }) => false,
                 Err(_) => true,
@@ -394,8 +394,8 @@ impl Client {
     }
 
     fn finish(&self, answer: Answer, request: &PreparedRequest) -> Result<Response, RunnerError> {
-        let status = answer.head.status.as_u16();
-        let body = match answer.head.headers.get(header::CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        let status = answer.status;
+        let body = match answer.encoding.as_ref().map(HeaderValue::as_bytes) {
             Some(b"gzip" | b"x-gzip") => unpack(&answer.body)?,
             None | Some(b"identity") => answer.body,
             Some(other) => {
@@ -413,7 +413,7 @@ impl Client {
         ];
         let meta = meta
             .into_iter()
-            .filter_map(|(name, header)| Some((name, answer.head.headers.get(header)?.to_str().ok()?.to_owned())));
+            .filter_map(|(name, header)| Some((name, answer.error.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
         let meta = meta.collect();
         let description = describe(&body);
         self.error_body.replace(body);

@@ -7,3 +7,5 @@ mod driver;
 mod engine;
 mod fixture;
 mod partition;
+mod pressure;
+mod target;
