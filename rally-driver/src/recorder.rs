@@ -143,7 +143,7 @@ pub(crate) struct Recorder {
     start: StepStart,
     keeps_raw: bool,
     /// By task; of each there are few, by sample type and cluster.
-    tasks: Vec<Vec<Box<TaskRecording>>>,
+    tasks: Vec<Vec<TaskRecording>>,
     inner: Vec<TaskRecording>,
     dispatch_lag: Distribution,
     raw: Vec<RawSample>,
@@ -201,11 +201,11 @@ impl Recorder {
         }
 
         let slots = &mut self.tasks[task.0 as usize];
-        let is_it = |known: &Box<TaskRecording>| {
+        let is_it = |known: &TaskRecording| {
             known.interval.sample_type == sample_type && known.interval.cluster.as_deref() == cluster.map(|it| &**it)
         };
         let slot = slots.iter().position(is_it).unwrap_or_else(|| {
-            slots.push(Box::new(TaskRecording::new(task, cluster, None, sample_type)));
+            slots.push(TaskRecording::new(task, cluster, None, sample_type));
             slots.len() - 1
         });
         let recording = &mut slots[slot];
@@ -308,7 +308,7 @@ impl Recorder {
 
     /// Takes everything that was recorded since it was last taken.
     pub(crate) fn take(&mut self) -> Recording {
-        let tasks = self.tasks.iter_mut().flat_map(std::mem::take).map(|recording| *recording);
+        let tasks = self.tasks.iter_mut().flat_map(std::mem::take);
         Recording {
             tasks: tasks.chain(std::mem::take(&mut self.inner)).map(TaskRecording::into_interval).collect(),
             dispatch_lag: std::mem::take(&mut self.dispatch_lag),

@@ -108,7 +108,7 @@ impl ClientTaskLoop {
         allocated: &ClientTask,
         lanes: &[Lane],
     ) -> Result<Vec<Self>, ClientError> {
-        let make = || lanes.iter().map(|lane| Self::new(race, client, allocated.clone(), lane.clone())).collect();
+        let make = || lanes.iter().map(|lane| Self::new(race, client, *allocated, lane.clone())).collect();
         catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
     }
 
