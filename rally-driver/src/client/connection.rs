@@ -71,7 +71,7 @@ impl Connection {
         tls: Option<&TlsConnector>,
         number: usize,
         limit: Duration,
-    ) -> Result<Self, RunnerError> {
+    ) -> Result<Box<Self>, RunnerError> {
         let failed = |class, cause: &dyn Display| RunnerError::Transport {
             class,
             description: format!("cannot connect to {host}: {cause}"),
@@ -92,7 +92,7 @@ impl Connection {
         let (sender, driver) = timeout(limit, open)
             .await
             .unwrap_or_else(|_| Err(failed(ErrorClass::Timeout, &format!("it took longer than {limit:?}"))))?;
-        Ok(Self { sender, driver, watchdog: Watchdog::new(limit) })
+        Ok(Box::new(Self { sender, driver, watchdog: Watchdog::new(limit) }))
     }
 
     /// Whether another request may be sent, as far as the kernel has told.

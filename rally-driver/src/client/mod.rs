@@ -58,8 +58,9 @@ const LONGEST_DESCRIPTION: usize = 2_000;
 #[derive(Debug)]
 pub struct Client {
     hosts: Vec<Host>,
-    /// Connections that are not in use, by host.
-    idle: Vec<RefCell<Vec<Connection>>>,
+    /// Connections that are not in use, by host. They are large, and taken for every request.
+    #[expect(clippy::vec_box, reason = "moving one costs more than a box")]
+    idle: Vec<RefCell<Vec<Box<Connection>>>>,
     next: Cell<usize>,
     /// Of the simulated client.
     number: usize,
@@ -365,7 +366,7 @@ impl Client {
     }
 
     /// An idle connection to a host that may still be used.
-    fn take_idle(&self, index: usize) -> Option<Connection> {
+    fn take_idle(&self, index: usize) -> Option<Box<Connection>> {
         loop {
             let mut connection = self.idle[index].borrow_mut().pop()?;
             if connection.is_open() {

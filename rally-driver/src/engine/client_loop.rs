@@ -55,12 +55,16 @@ impl ClientSteps {
             let start = if ready.is_some() { step.start.monotonic } else { RequestTimer::now() };
             if !step.ends(allocated.task) {
                 let result = async {
-                    let loops = ready.unwrap_or_else(|| ClientTaskLoop::of_lanes(&race, client, &allocated, &lanes))?;
-                    let runs = loops.into_iter().map(|mut one| {
-                        let step = &step;
-                        async move { one.run(step, start).await }
-                    });
-                    let run = AssertUnwindSafe(try_join_all(runs)).catch_unwind();
+                    let mut loops =
+                        ready.unwrap_or_else(|| ClientTaskLoop::of_lanes(&race, client, &allocated, &lanes))?;
+                    let run = async {
+                        match &mut loops[..] {
+                            // The usual case does without the bookkeeping of the other.
+                            [one] => one.run(&step, start).await,
+                            all => try_join_all(all.iter_mut().map(|one| one.run(&step, start))).await.map(drop),
+                        }
+                    };
+                    let run = AssertUnwindSafe(run).catch_unwind();
                     run.await.unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
                 };
                 result.await.map_err(|source| TaskError::failed(race.task(allocated.task), client, source))?;
