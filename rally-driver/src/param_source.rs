@@ -9,6 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::{JsonObject, Operation, Task};
 
 use crate::RunnerError;
+use crate::corpus::Corpora;
 
 /// The parameters of one execution: a JSON object, and perhaps a body that is too large to be one.
 ///
@@ -60,6 +61,22 @@ pub struct ParamSourceSetup {
     pub data_dir: Arc<std::path::Path>,
     /// Differs between races, tasks and clients, and is the same when a race is repeated with its id.
     pub seed: u64,
+    /// What the race has prepared of the corpora.
+    pub(crate) corpora: Arc<Corpora>,
+}
+
+impl ParamSourceSetup {
+    /// A setup outside of a race, such as in a test of a source: no corpus is prepared.
+    #[must_use]
+    pub fn new(
+        plan: Arc<RacePlan>,
+        task: Arc<Task>,
+        partition: Partition,
+        data_dir: Arc<std::path::Path>,
+        seed: u64,
+    ) -> Self {
+        Self { plan, task, partition, data_dir, seed, corpora: Arc::default() }
+    }
 }
 
 /// Gives the parameters of each execution of an operation.

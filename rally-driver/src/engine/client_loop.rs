@@ -133,6 +133,7 @@ impl ClientTaskLoop {
             partition,
             data_dir: Arc::clone(&race.data_dir),
             seed,
+            corpora: Arc::clone(&race.corpora),
         })?;
         let scheduler = race.registry.scheduler(&SchedulerSetup { task, seed })?;
         let mut one = Self {

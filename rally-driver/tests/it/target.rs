@@ -118,23 +118,7 @@ impl Target {
 
 async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-        let whole = end + length.unwrap_or(0);
-        while buffer.len() < whole {
-            stream.read_buf(&mut buffer).await?;
-        }
-        let text = String::from_utf8_lossy(&buffer[..whole]).into_owned();
-        buffer.drain(..whole);
+    while let Some(text) = read_request(&mut stream, &mut buffer).await? {
         let seen = {
             let mut all = state.seen.lock().unwrap();
             let one = Seen { number: all.len(), text };
@@ -168,4 +152,28 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
             Act::HangUp => return Ok(()),
         }
     }
+    Ok(())
+}
+
+/// The next request of a connection as it came; none if the other side is done. What was read too much stays in the buffer.
+pub(crate) async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
+    let end = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    let whole = end + length.unwrap_or(0);
+    while buffer.len() < whole {
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let request = String::from_utf8_lossy(&buffer[..whole]).into_owned();
+    buffer.drain(..whole);
+    Ok(Some(request))
 }
