@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use indexmap::IndexMap;
-use rally_core::metrics::{Ledger, SampleType, TaskInterval};
+use rally_core::metrics::{Distribution, Ledger, SampleType, TaskInterval};
 use rally_core::track::{Challenge, JsonObject, LoadTrackError, TaskBuilder, Track, TrackBuilder};
 use rally_core::{
     Allocation, ContentHash, DataSource, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint,
@@ -183,9 +183,13 @@ impl TaskRun {
                     driver.drive(&race, Step { until: JoinPoint(1), start: clock() }).await?;
                 }
                 DriverEventKind::Measured(interval) => {
+                    let health = interval.health;
                     recording.merge(Recording { tasks: interval.tasks, ..Recording::default() });
                     report.ledger = interval.ledger;
-                    report.notices.extend(interval.health.saturated);
+                    report.dispatch_lag.merge(&health.dispatch_lag);
+                    report.reconnects += health.reconnects;
+                    report.retries += health.retries;
+                    report.notices.extend(health.saturated);
                 }
                 DriverEventKind::Noticed { message } => report.notices.push(message),
                 DriverEventKind::Reached { .. } => driver.stop(&race, StopMode::Drain).await?,
@@ -205,6 +209,12 @@ pub struct TaskReport {
     pub tasks: Vec<TaskInterval>,
     /// How many samples there are.
     pub ledger: Ledger,
+    /// How much later than intended requests were sent because of the driver itself, in nanoseconds.
+    pub dispatch_lag: Distribution,
+    /// Connections that had to be opened again.
+    pub reconnects: u64,
+    /// Requests that clients sent again by themselves.
+    pub retries: u64,
     /// What the user should know, such as that the load driver was the bottleneck.
     pub notices: Vec<String>,
 }

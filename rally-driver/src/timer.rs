@@ -28,11 +28,13 @@ impl RequestTimer {
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
-    /// A request starts now. Only the first one of an execution counts.
-    pub fn sent(&self) {
+    /// A request starts now, which is given back. Only the first one of an execution counts.
+    pub fn sent(&self) -> u64 {
+        let now = Self::now();
         if self.sent.get().is_none() {
-            self.sent.set(Some(Self::now()));
+            self.sent.set(Some(now));
         }
+        now
     }
 
     /// A request ends now: its last byte was read, or it failed. The last one counts.

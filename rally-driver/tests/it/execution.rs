@@ -40,10 +40,11 @@ impl Execution {
         let task = Arc::new(plan.challenge().unwrap().tasks().next().unwrap().clone());
         let plan = Arc::new(plan);
         let partition = Partition { index: 0, total: 1 };
-        let source = registry.param_source(&ParamSourceSetup::without_corpora(
+        let source = registry.param_source(&ParamSourceSetup::new(
             Arc::clone(&plan),
             Arc::clone(&task),
             partition,
+            Arc::from(std::path::Path::new(".")),
             0,
         ))?;
         let runner = registry.runner(&RunnerSetup {

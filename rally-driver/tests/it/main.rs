@@ -14,6 +14,8 @@ mod execution;
 mod fixture;
 mod operation;
 mod partition;
+mod pressure;
 mod search;
 mod search_server;
 mod server;
+mod target;

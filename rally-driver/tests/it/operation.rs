@@ -20,8 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::client::read_request;
 use crate::fixture;
+use crate::target::read_request;
 
 /// What a cluster got: method, path and query, the body if there was one, and all headers as text.
 #[derive(Clone, Debug)]
@@ -121,12 +121,9 @@ impl Client {
         clients.warm_up().await;
         let task = Arc::new(plan.challenge().unwrap().tasks().next().unwrap().clone());
         let (plan, partition) = (Arc::new(plan.clone()), Partition { index: 0, total: 1 });
-        let mut source = registry.param_source(&ParamSourceSetup::without_corpora(
-            Arc::clone(&plan),
-            Arc::clone(&task),
-            partition,
-            1,
-        ))?;
+        let here = Arc::from(std::path::Path::new("."));
+        let source = ParamSourceSetup::new(Arc::clone(&plan), Arc::clone(&task), partition, here, 1);
+        let mut source = registry.param_source(&source)?;
         let setup = RunnerSetup {
             plan,
             task,
