@@ -92,6 +92,11 @@ pub enum LoadWarning {
         /// Where it stands.
         location: Location,
     },
+    /// The track names mapping types, which Elasticsearch has no more.
+    MappingTypes {
+        /// The JSON pointer into the rendered track.
+        pointer: String,
+    },
 }
 
 impl fmt::Display for LoadWarning {
@@ -99,6 +104,9 @@ impl fmt::Display for LoadWarning {
         match self {
             Self::UnusedParameters(faults) => write_lines(f, faults),
             Self::NothingCollected { pattern, location } => write!(f, "{location}: no file matches `{pattern}`"),
+            Self::MappingTypes { pointer } => {
+                write!(f, "{pointer}: mapping types are gone since Elasticsearch 8, so this has no effect")
+            }
         }
     }
 }
@@ -186,7 +194,7 @@ impl LoadTrackError {
 /// [`LoadTrackError`] says everything that is wrong, as far as it can be found out at once.
 pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<LoadedTrack, LoadTrackError> {
     let filters = TaskFilters::parse(&options.tasks)?;
-    let renderer = Renderer::new(files, options);
+    let renderer = renderer(files, options);
     let (source, mut warnings) = assemble(&renderer, options)?;
     let failed = |source, warnings: &[LoadWarning]| LoadTrackError::Template {
         track: options.name.clone(),
@@ -195,11 +203,12 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
     };
     let mut exposed_parameters = BTreeSet::new();
     let rendered =
-        renderer.render(&source, Kind::Track, &mut exposed_parameters).map_err(|error| failed(error, &warnings))?.json;
+        renderer.render(&source, Kind::Track, &mut exposed_parameters).map_err(|error| failed(error, &warnings))?;
 
     let mut reader = Reader::new(&renderer);
     let outcome = reader.read(&options.name, &rendered);
     exposed_parameters.append(&mut reader.exposed);
+    warnings.append(&mut reader.warnings);
     // Without the index bodies, it is not known which parameters are in use.
     let complete = outcome.is_ok();
     let (unused, reserved) = parameters::check(&options.parameters, &exposed_parameters);
@@ -244,22 +253,20 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
 ///
 /// [`LoadTrackError`] if the template cannot be read or rendered, or does not give JSON.
 pub fn render_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<Value, LoadTrackError> {
-    let renderer = Renderer::new(files, options);
+    let renderer = renderer(files, options);
     let (source, warnings) = assemble(&renderer, options)?;
     let failed = |source| LoadTrackError::Template { track: options.name.clone(), source: Box::new(source), warnings };
-    Ok(renderer.render(&source, Kind::Track, &mut BTreeSet::new()).map_err(failed)?.json)
+    renderer.render(&source, Kind::Track, &mut BTreeSet::new()).map_err(failed)
 }
 
-impl Renderer {
-    fn new(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Self {
-        let globals = Globals {
-            parameters: options.parameters.clone(),
-            build_flavor: options.build_flavor.clone(),
-            serverless_operator: options.serverless_operator,
-            now: options.now,
-        };
-        Self { files, globals, limits: options.limits.clone() }
-    }
+fn renderer(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Renderer {
+    let globals = Globals {
+        parameters: options.parameters.clone(),
+        build_flavor: options.build_flavor.clone(),
+        serverless_operator: options.serverless_operator,
+        now: options.now,
+    };
+    Renderer::new(files, globals, options.limits.clone())
 }
 
 fn assemble(renderer: &Renderer, options: &LoadOptions) -> Result<(SourceText, Vec<LoadWarning>), LoadTrackError> {

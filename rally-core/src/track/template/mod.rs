@@ -3,10 +3,12 @@
 mod assemble;
 mod error;
 mod filters;
+mod methods;
 mod python;
 mod semantics;
 mod undeclared;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,20 +72,20 @@ pub(crate) enum Kind {
     Body,
 }
 
-/// A template that was rendered to JSON.
-#[derive(Debug)]
-pub(crate) struct Rendered {
-    pub(crate) json: serde_json::Value,
-}
-
 /// Renders the templates of one track.
 pub(crate) struct Renderer {
     pub(crate) files: Arc<dyn TrackFiles>,
-    pub(crate) globals: Globals,
-    pub(crate) limits: Limits,
+    globals: Globals,
+    limits: Limits,
+    /// What all bodies have in common.
+    bodies: OnceCell<Environment<'static>>,
 }
 
 impl Renderer {
+    pub(crate) fn new(files: Arc<dyn TrackFiles>, globals: Globals, limits: Limits) -> Self {
+        Self { files, globals, limits, bodies: OnceCell::new() }
+    }
+
     /// Reads a file of the track and pastes the parts that it collects.
     pub(crate) fn assemble(&self, path: &str) -> Result<Assembled, TemplateError> {
         let text = files::read_text(self.files.as_ref(), path).map_err(|source| TemplateError::Read {
@@ -100,28 +102,33 @@ impl Renderer {
         source: &SourceText,
         kind: Kind,
         exposed: &mut BTreeSet<String>,
-    ) -> Result<Rendered, TemplateError> {
+    ) -> Result<serde_json::Value, TemplateError> {
         let name = source.locate(0).file;
         // Bodies of indices are often large and plain; there is nothing to render in them.
         if !["{{", "{%", "{#"].iter().any(|opening| source.as_str().contains(opening)) {
-            return match serde_json::from_str(source.as_str()) {
-                Ok(json) => Ok(Rendered { json }),
-                Err(error) => {
-                    let error = JsonError::new(&name, source.as_str(), &error);
-                    let origin = Some(source.locate(error.offset));
-                    Err(TemplateError::Json(Box::new(error.with_origin(origin))))
-                }
-            };
+            return serde_json::from_str(source.as_str()).map_err(|error| {
+                let error = JsonError::new(&name, source.as_str(), &error);
+                let origin = Some(source.locate(error.offset));
+                TemplateError::Json(Box::new(error.with_origin(origin)))
+            });
         }
         let included = Arc::new(Mutex::new(HashMap::new()));
         let template =
             parse_checked(source.as_str(), &name).map_err(|error| self.describe(&error, source, &included))?;
         exposed.append(&mut undeclared::undeclared(&template));
-        let mut env = self.environment(kind, included.clone());
-        let text = match evaluate(&env, &name, source.as_str(), &template) {
+        let track;
+        let env = match kind {
+            Kind::Track => {
+                track = self.environment(kind, included.clone());
+                &track
+            }
+            Kind::Body => self.bodies.get_or_init(|| self.environment(kind, Arc::default())),
+        };
+        let text = match evaluate(env, &name, source.as_str(), &template) {
             Ok(text) => text,
             Err(error) => {
                 // Once more, now with the positions that debugging keeps.
+                let mut env = env.clone();
                 env.set_debug(true);
                 let again = evaluate(&env, &name, source.as_str(), &template);
                 return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
@@ -130,14 +137,11 @@ impl Renderer {
         if text.len() > self.limits.output_bytes {
             return Err(TemplateError::TooLarge { limit: self.limits.output_bytes, location: None });
         }
-        match serde_json::from_str(&text) {
-            Ok(json) => Ok(Rendered { json }),
-            Err(error) => {
-                let error = JsonError::new(&name, &text, &error);
-                let origin = Self::origin(&env, source, &name, &included, error.offset);
-                Err(TemplateError::Json(Box::new(error.with_origin(origin))))
-            }
-        }
+        serde_json::from_str(&text).map_err(|error| {
+            let error = JsonError::new(&name, &text, &error);
+            let origin = Self::origin(env, source, &name, &included, error.offset);
+            TemplateError::Json(Box::new(error.with_origin(origin)))
+        })
     }
 
     fn environment(&self, kind: Kind, included: Arc<Mutex<HashMap<String, SourceText>>>) -> Environment<'static> {
@@ -145,7 +149,7 @@ impl Renderer {
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_fuel(Some(self.limits.steps));
         env.set_recursion_limit(self.limits.depth);
-        env.set_unknown_method_callback(python::unknown_method);
+        env.set_unknown_method_callback(methods::unknown_method);
         env.set_formatter(|out, state, value| match python::as_float(value) {
             Some(float) => Ok(out.write_str(&python::float_text(float))?),
             None if value.as_object().is_some() => Ok(out.write_str(&python::text_of(value)?)?),
@@ -154,6 +158,7 @@ impl Renderer {
         env.remove_global("debug");
         filters::add(&mut env);
         semantics::add_functions(&mut env);
+        semantics::add_tests(&mut env);
         env.add_function("range", python::Range::call);
         env.add_function("dict", python::dict);
         env.add_function("joiner", minijinja_contrib::globals::joiner);
@@ -263,7 +268,7 @@ fn glob(files: &dyn TrackFiles, pattern: &str) -> Result<Value, minijinja::Error
 /// Parses a template, and refuses what cannot be compiled.
 fn parse_checked<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, minijinja::Error> {
     let template = parse(source, name, SyntaxConfig::default())?;
-    semantics::check_imports(&template)?;
+    semantics::check_statements(&template)?;
     Ok(template)
 }
 
