@@ -149,17 +149,17 @@ pub enum LoadTrackError {
         source: io::Error,
     },
     /// The template could not be turned into JSON.
-    #[error("cannot render track `{track}`: {source}{}", hints(.warnings))]
+    #[error("cannot render track `{track}`: {problem}{}", hints(.warnings))]
     Template {
         /// The track.
         track: String,
         /// What is wrong.
-        source: Box<TemplateError>,
+        problem: Box<TemplateError>,
         /// What may have led to it.
         warnings: Vec<LoadWarning>,
     },
     /// The rendered file is not a valid track, or the parameters do not fit it.
-    #[error("track `{track}` is not valid:{}{}", bullets(.faults), bullets(.parameters))]
+    #[error("track `{track}` is not valid:{}{}{}", bullets(.faults), bullets(.parameters), hints(.warnings))]
     Invalid {
         /// The track.
         track: String,
@@ -169,6 +169,8 @@ pub enum LoadTrackError {
         parameters: Vec<ParameterFault>,
         /// The parameters that the track takes, if all of them could be found.
         exposed_parameters: BTreeSet<String>,
+        /// What may have led to it.
+        warnings: Vec<LoadWarning>,
     },
     /// A task filter makes no sense.
     #[error(transparent)]
@@ -180,7 +182,7 @@ impl LoadTrackError {
     #[must_use]
     pub fn stage(&self) -> LoadStage {
         match self {
-            Self::Template { source, .. } if matches!(**source, TemplateError::Json(_)) => LoadStage::Json,
+            Self::Template { problem, .. } if matches!(**problem, TemplateError::Json(_)) => LoadStage::Json,
             Self::Template { .. } => LoadStage::Render,
             Self::Read { .. } | Self::Invalid { .. } | Self::Filter(_) => LoadStage::Load,
         }
@@ -198,7 +200,7 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
     let (source, mut warnings) = assemble(&renderer, options)?;
     let failed = |source, warnings: &[LoadWarning]| LoadTrackError::Template {
         track: options.name.clone(),
-        source: Box::new(source),
+        problem: Box::new(source),
         warnings: warnings.to_vec(),
     };
     let mut exposed_parameters = BTreeSet::new();
@@ -226,6 +228,7 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
                 faults: outcome.err().unwrap_or_default(),
                 parameters,
                 exposed_parameters,
+                warnings,
             });
         }
     };
@@ -255,7 +258,7 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
 pub fn render_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<Value, LoadTrackError> {
     let renderer = renderer(files, options);
     let (source, warnings) = assemble(&renderer, options)?;
-    let failed = |source| LoadTrackError::Template { track: options.name.clone(), source: Box::new(source), warnings };
+    let failed = |source| LoadTrackError::Template { track: options.name.clone(), problem: Box::new(source), warnings };
     renderer.render(&source, Kind::Track, &mut BTreeSet::new()).map_err(failed)
 }
 
@@ -283,7 +286,7 @@ fn assemble(renderer: &Renderer, options: &LoadOptions) -> Result<(SourceText, V
         }
         Err(source) => Err(LoadTrackError::Template {
             track: options.name.clone(),
-            source: Box::new(source),
+            problem: Box::new(source),
             warnings: Vec::new(),
         }),
     }

@@ -13,6 +13,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use memchr::memmem;
 use minijinja::machinery::ast::Stmt;
 use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
@@ -104,8 +105,9 @@ impl Renderer {
         exposed: &mut BTreeSet<String>,
     ) -> Result<serde_json::Value, TemplateError> {
         let name = source.locate(0).file;
-        // Bodies of indices are often large and plain; there is nothing to render in them.
-        if !["{{", "{%", "{#"].iter().any(|opening| source.as_str().contains(opening)) {
+        // Bodies of indices are often large and mostly plain; there is nothing to render in that part of them.
+        let (template_text, plain) = source.as_str().split_at(end_of_templates(source.as_str()));
+        if template_text.is_empty() {
             return serde_json::from_str(source.as_str()).map_err(|error| {
                 let error = JsonError::new(&name, source.as_str(), &error);
                 let origin = Some(source.locate(error.offset));
@@ -113,8 +115,7 @@ impl Renderer {
             });
         }
         let included = Arc::new(Mutex::new(HashMap::new()));
-        let template =
-            parse_checked(source.as_str(), &name).map_err(|error| self.describe(&error, source, &included))?;
+        let template = parse_checked(template_text, &name).map_err(|error| self.describe(&error, source, &included))?;
         exposed.append(&mut undeclared::undeclared(&template));
         let track;
         let env = match kind {
@@ -124,13 +125,13 @@ impl Renderer {
             }
             Kind::Body => self.bodies.get_or_init(|| self.environment(kind, Arc::default())),
         };
-        let text = match evaluate(env, &name, source.as_str(), &template) {
-            Ok(text) => text,
+        let text = match evaluate(env, &name, template_text, &template) {
+            Ok(text) => text + plain,
             Err(error) => {
                 // Once more, now with the positions that debugging keeps.
                 let mut env = env.clone();
                 env.set_debug(true);
-                let again = evaluate(&env, &name, source.as_str(), &template);
+                let again = evaluate(&env, &name, template_text, &template);
                 return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
             }
         };
@@ -139,8 +140,8 @@ impl Renderer {
         }
         serde_json::from_str(&text).map_err(|error| {
             let error = JsonError::new(&name, &text, &error);
-            let origin = Self::origin(env, source, &name, &included, error.offset);
-            TemplateError::Json(Box::new(error.with_origin(origin)))
+            let (origin, empty) = Self::origin(env, source, &name, &included, error.offset);
+            TemplateError::Json(Box::new(error.with_origin(origin).with_empty(empty, &text)))
         })
     }
 
@@ -184,9 +185,10 @@ impl Renderer {
             }
             match files::read_text(files.as_ref(), name) {
                 Ok(text) => {
-                    parse_checked(&text, name)?;
+                    // First of all, so that the place of an error in it can be found.
                     let source = SourceText::of_file(name, text.clone());
                     included.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), source);
+                    parse_checked(&text, name)?;
                     Ok(Some(text))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -197,27 +199,33 @@ impl Renderer {
         env
     }
 
-    /// Where in the templates a byte of the rendered text came from.
+    /// Where in the templates a byte of the rendered text came from, and the expression that stands just before it.
     fn origin(
         env: &Environment<'_>,
         source: &SourceText,
         name: &str,
         included: &Mutex<HashMap<String, SourceText>>,
         offset: usize,
-    ) -> Option<Location> {
-        let template = env.template_from_named_str(name, source.as_str()).ok()?;
-        let (_, spans) = template.render_with_spans(()).ok()?;
-        let index = spans.partition_point(|span| span.output_range().start <= offset).checked_sub(1)?;
-        let span = spans.get(index)?;
-        let into = match span.kind() {
-            OutputSpanKind::Raw => offset - span.output_range().start,
-            _ => 0,
+    ) -> (Option<Location>, Option<String>) {
+        let included = included.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = || {
+            let template = env.template_from_named_str(name, source.as_str()).ok()?;
+            let (_, spans) = template.render_with_spans(()).ok()?;
+            let index = spans.partition_point(|span| span.output_range().start <= offset).checked_sub(1)?;
+            let span = spans.get(index)?;
+            let into = match span.kind() {
+                OutputSpanKind::Raw => offset - span.output_range().start,
+                _ => 0,
+            };
+            let source = if span.name() == name { source } else { included.get(span.name())? };
+            Some((source, span.source_range().start + into))
         };
-        let position = span.source_range().start + into;
-        if span.name() == name {
-            return Some(source.locate(position));
-        }
-        included.lock().unwrap_or_else(PoisonError::into_inner).get(span.name()).map(|source| source.locate(position))
+        let Some((source, position)) = find() else { return (None, None) };
+        let expression = || {
+            let before = source.as_str().get(..position)?.trim_end().strip_suffix("}}")?;
+            Some(before[before.rfind("{{")? + 2..].trim_matches(['-', '+', ' ']).to_owned())
+        };
+        (Some(source.locate(position)), expression())
     }
 
     /// Puts an error of the engine into our words, with the place in the files of the track.
@@ -265,6 +273,20 @@ fn glob(files: &dyn TrackFiles, pattern: &str) -> Result<Value, minijinja::Error
     Ok(paths.into_iter().filter(|path| path != pattern || files.read(path).is_ok()).map(Value::from).collect())
 }
 
+/// Where the part of a text begins that is plain to its end; 0 if all of it is.
+fn end_of_templates(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let tags = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
+    let last =
+        tags.into_iter().filter_map(|(opening, closing)| Some((memmem::rfind(bytes, opening.as_bytes())?, closing)));
+    let Some((opening, closing)) = last.max() else { return 0 };
+    match memmem::rfind(bytes, closing.as_bytes()) {
+        // After `-` the blanks that follow are left out, which is the engine's business.
+        Some(at) if at > opening && bytes[at - 1] != b'-' => at + closing.len(),
+        _ => text.len(),
+    }
+}
+
 /// Parses a template, and refuses what cannot be compiled.
 fn parse_checked<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, minijinja::Error> {
     let template = parse(source, name, SyntaxConfig::default())?;
@@ -283,4 +305,25 @@ fn evaluate(env: &Environment<'_>, name: &str, source: &str, template: &Stmt<'_>
     eval(env, &instructions, Value::from(()), &blocks, &mut output, AutoEscape::None)?;
     drop(output);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_end_of_a_text_begins_after_its_last_tag() {
+        for (text, plain) in [
+            ("{\"a\": {\"b\": 1}}", "{\"a\": {\"b\": 1}}"),
+            ("{\"a\": {{ a }},\n \"b\": {} }", ",\n \"b\": {} }"),
+            ("{{ '}}' }} 1", " 1"),
+            ("{{ a }}{\"b\": {}}", ""),
+            ("{% if a -%} 1", ""),
+            ("{{ a", ""),
+            ("}} {{ a", ""),
+            ("{# a #}\n1", "\n1"),
+        ] {
+            assert_eq!(&text[end_of_templates(text)..], plain, "{text}");
+        }
+    }
 }
