@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rally_core::track::{
-    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, TrackFiles,
-    TrackRegistry, load_track,
+    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, Track, TrackFiles,
+    TrackProcessor, TrackRegistry, load_track,
 };
 use serde_json::{Value, json};
 
@@ -74,6 +74,11 @@ fn expressions_mean_what_they_mean_in_python() {
         ("\"{{ 'abcdefgh' | truncate(4, true, '', 0) }}\"", json!("abcd")),
         ("\"{{ 1e17 ~ [missing] }}\"", json!("1e+17[Undefined]")),
         ("\"{{ '7'.zfill(3) }}\"", json!("007")),
+        (
+            "{% set ns = namespace(l=[]) %}{% for i in [1, 2] %}{% set ns.l = ns.l + [i] * 2 %}{% endfor %}{{ ns.l | tojson }}",
+            json!([1, 1, 2, 2]),
+        ),
+        ("{% set x = l + [2] %}{% set _ = x.append(3) %}\"{{ x }}{{ x is sequence }}\"", json!("[1, 2, 3]True")),
         ("{{ now }}", json!(1_750_000_000.25)),
         ("{{ '01-01-2024' | days_ago('31-01-2024') }}", json!(30)),
         ("\"{{ now | get_start_date }} {{ now | get_end_date(10) }}\"", json!("2025-06-15 2025-06-25")),
@@ -357,6 +362,7 @@ fn templates_without_end_are_stopped() {
         "{% for a in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
         "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{% set x = range(1000000000) | list %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     ] {
         assert!(stopped(text).contains("does not come to an end"), "{text}: {}", stopped(text));
     }
@@ -435,4 +441,28 @@ fn errors_say_what_a_reader_needs_and_say_it_once() {
     );
     let included = track("{\n{% include 'part.json' %}\n}").with("part.json", "\n\"a\": {{ 1 + }}");
     assert!(error(included).starts_with("cannot render track `track`: part.json:2:"));
+}
+
+#[test]
+fn processors_change_the_track_in_their_order_and_may_refuse_it() {
+    struct Append(&'static str);
+
+    impl TrackProcessor for Append {
+        fn on_after_load_track(&self, track: &mut Track) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            if track.description.contains(self.0) {
+                return Err(format!("`{}` is there already", self.0).into());
+            }
+            track.description.push_str(self.0);
+            Ok(())
+        }
+    }
+
+    let mut track = load(r#"{"schedule": [{"operation": "refresh"}]}"#).unwrap().track;
+    let mut registry = TrackRegistry::new();
+    registry.register_track_processor(Arc::new(Append("a"))).register_track_processor(Arc::new(Append("b")));
+    registry.process(&mut track).unwrap();
+    assert_eq!(track.description, "ab");
+    let error = registry.process(&mut track).unwrap_err();
+    assert_eq!(error.to_string(), "a processor refused track `track`");
+    assert_eq!(error.source.to_string(), "`a` is there already");
 }

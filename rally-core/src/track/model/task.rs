@@ -16,7 +16,7 @@ use super::{JsonObject, Operation};
 pub struct Task {
     /// The name, unique in the challenge. A task without one is named after its operation.
     pub name: String,
-    /// What it does.
+    /// What it does. Tasks that name the same operation share it.
     pub operation: Arc<Operation>,
     /// Words to filter by.
     pub tags: Vec<String>,

@@ -347,7 +347,7 @@ pub(crate) fn as_float(value: &Value) -> Option<f64> {
 /// A value as Python's `str` prints it.
 pub(crate) fn text_of(value: &Value) -> Result<String, Error> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map if !is_plainly_printed(value) => {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable if !is_plainly_printed(value) => {
             let mut text = String::new();
             write_repr(&mut text, value, 0)?;
             Ok(text)
@@ -391,7 +391,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             }
             out.push('}');
         }
-        ValueKind::Seq if !is_plainly_printed(value) => {
+        ValueKind::Seq | ValueKind::Iterable if !is_plainly_printed(value) => {
             let tuple = value.is_tuple();
             out.push(if tuple { '(' } else { '[' });
             let mut count = 0;
@@ -464,7 +464,7 @@ fn write_json(out: &mut String, value: &Value, indent: Option<usize>, depth: usi
             }
             out.push('}');
         }
-        ValueKind::Seq if !is_plainly_printed(value) => {
+        ValueKind::Seq | ValueKind::Iterable if !is_plainly_printed(value) => {
             out.push('[');
             let mut count = 0;
             for item in value.try_iter()? {

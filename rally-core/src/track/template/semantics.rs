@@ -2,7 +2,7 @@
 //!
 //! * `<`, `<=`, `>` and `>=` refuse what has no order in Python, such as a text and a number, or an undefined value; so do
 //!   `in` with what contains nothing, and slices of what is undefined.
-//! * `~` prints numbers and containers as Python does.
+//! * `~` prints numbers and containers as Python does; `+` and `*` of lists give lists.
 //! * `%` with a literal text on the left formats it.
 //! * A loop over `none` is an error.
 //! * What is set within `{% set x %}`, `{% filter %}`, `{% autoescape %}` or an included file stays in there.
@@ -34,6 +34,7 @@ const FORMAT: &str = "%";
 const CONCATENATE: &str = "~";
 const CONTAINS: &str = "in";
 const ITERATE: &str = "for";
+const SETTLE: &str = "+";
 const SLICE: &str = "[:]";
 const LIST: &str = "[]";
 const DICT: &str = "{}";
@@ -57,7 +58,12 @@ pub(crate) fn add_functions(env: &mut Environment<'_>) {
     }
     env.add_function(CONTAINS, contains);
     env.add_test(CONTAINS, contains);
-    env.add_function(CONCATENATE, |a: Value, b: Value| Ok::<_, Error>(text_of(&a)? + &text_of(&b)?));
+    env.add_function(CONCATENATE, |state: &State<'_, '_>, a: Value, b: Value| {
+        let text = text_of(&a)? + &text_of(&b)?;
+        state.consume_fuel(1 + text.len() as u64 / 64)?;
+        Ok::<_, Error>(text)
+    });
+    env.add_function(SETTLE, settle);
     env.add_function(SLICE, |value: Value| {
         let refused = value.is_undefined() || value.is_none();
         if refused { Err(invalid(format!("{} has no slices", value.kind()))) } else { Ok(value) }
@@ -101,6 +107,15 @@ fn remainder(value: &Value, divisor: f64) -> Result<f64, Error> {
     }
     let value = f64::try_from(without_bool(value.clone()))?;
     Ok(value - divisor * (value / divisor).floor())
+}
+
+/// The engine joins lists without making a new one, and what it gives is no list any more.
+fn settle(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::Iterable {
+        return Ok(value);
+    }
+    let items = value.try_iter()?.map(|item| state.consume_fuel(4).map(|()| item));
+    Ok(List::from_items(items.collect::<Result<Vec<_>, Error>>()?).into())
 }
 
 fn contains(state: &State<'_, '_>, item: Value, container: Value) -> Result<bool, Error> {
@@ -435,7 +450,11 @@ fn operator<'a>(op: BinOpKind, left: Expr<'a>, right: Expr<'a>, span: Span) -> E
         BinOpKind::Concat => CONCATENATE,
         // The type of anything but a constant is not known yet.
         BinOpKind::Rem if matches!(&left, Expr::Const(text) if text.value.kind() == ValueKind::String) => FORMAT,
-        op => return Expr::BinOp(Spanned::new(BinOp { op, left, right }, span)),
+        op => {
+            let joins_lists = matches!(op, BinOpKind::Add | BinOpKind::Mul);
+            let result = Expr::BinOp(Spanned::new(BinOp { op, left, right }, span));
+            return if joins_lists { call(SETTLE, vec![result], span) } else { result };
+        }
     };
     call(function, vec![left, right], span)
 }
