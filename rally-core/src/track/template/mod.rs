@@ -300,7 +300,7 @@ fn evaluate(env: &Environment<'_>, name: &str, source: &str, template: &Stmt<'_>
     let mut generator = CodeGenerator::new(name, source);
     generator.compile_stmt(&template);
     let (instructions, blocks) = generator.finish();
-    let mut text = String::new();
+    let mut text = String::with_capacity(source.len());
     let mut output = make_string_output(&mut text);
     eval(env, &instructions, Value::from(()), &blocks, &mut output, AutoEscape::None)?;
     drop(output);
