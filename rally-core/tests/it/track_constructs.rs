@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rally_core::track::{
-    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, TrackFiles,
-    TrackRegistry, load_track,
+    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, Track, TrackFiles,
+    TrackProcessor, TrackRegistry, load_track,
 };
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn render(expression: &str, parameters: Value) -> Result<Value, LoadTrackError> 
 
 #[test]
 fn expressions_mean_what_they_mean_in_python() {
-    let parameters = json!({"n": 5, "d": {"z": 1, "a": [1, 2.0]}, "t": "12"});
+    let parameters = json!({"n": 5, "d": {"z": 1, "a": [1, 2.0]}, "t": "12", "l": [1]});
     for (expression, expected) in [
         ("{{ n / 5 }}", json!(1.0)),
         ("{{ n // 2 }}", json!(2)),
@@ -64,6 +64,21 @@ fn expressions_mean_what_they_mean_in_python() {
         ("{% set c = joiner() %}[{% for i in range(3) %}{{ c() }}{{ i }}{% endfor %}]", json!([0, 1, 2])),
         ("{% set ns = namespace(s=0) %}{% for i in [1, 2] %}{% set ns.s = ns.s + i %}{% endfor %}{{ ns.s }}", json!(3)),
         ("{% set x = 1 %}{% set y %}{% set x = 2 %}{% endset %}{{ x }}", json!(1)),
+        ("{% set _ = l.append(9) %}{{ l }}", json!([1, 9])),
+        ("{% set x = 'ba' | list %}{% set _ = x.append('c') %}{{ x | tojson }}", json!(["b", "a", "c"])),
+        ("{{ (1 < n < 9 > 8) | tojson }}", json!(true)),
+        ("{{ (1 < n not in [5]) | tojson }}", json!(false)),
+        ("{{ ('a' in missing) | tojson }}", json!(false)),
+        ("{{ [t is sequence, n is odd, none is iterable] | tojson }}", json!([true, true, false])),
+        ("\"{{ '<a/b>' | e }}\"", json!("&lt;a/b&gt;")),
+        ("\"{{ 'abcdefgh' | truncate(4, true, '', 0) }}\"", json!("abcd")),
+        ("\"{{ 1e17 ~ [missing] }}\"", json!("1e+17[Undefined]")),
+        ("\"{{ '7'.zfill(3) }}\"", json!("007")),
+        (
+            "{% set ns = namespace(l=[]) %}{% for i in [1, 2] %}{% set ns.l = ns.l + [i] * 2 %}{% endfor %}{{ ns.l | tojson }}",
+            json!([1, 1, 2, 2]),
+        ),
+        ("{% set x = l + [2] %}{% set _ = x.append(3) %}\"{{ x }}{{ x is sequence }}\"", json!("[1, 2, 3]True")),
         ("{{ now }}", json!(1_750_000_000.25)),
         ("{{ '01-01-2024' | days_ago('31-01-2024') }}", json!(30)),
         ("\"{{ now | get_start_date }} {{ now | get_end_date(10) }}\"", json!("2025-06-15 2025-06-25")),
@@ -85,6 +100,15 @@ fn what_python_refuses_is_refused() {
         "{{ t > 3 }}",
         "{{ t + 1 }}",
         "{{ none >= 1 }}",
+        "{{ t in 5 }}",
+        "{{ 1 in t }}",
+        "{{ 1 < t < 3 }}",
+        "{{ missing[1:] }}",
+        "{{ t is gt(3) }}",
+        "{{ t is odd }}",
+        "{{ [1] | zip([2]) }}",
+        "{{ t is startingwith('1') }}",
+        "{% do t.upper() %}",
         "{% for i in none %}{% endfor %}",
         "{{ t | nofilter }}",
         "{{ t.nomethod() }}",
@@ -147,6 +171,44 @@ fn bodies_and_templates_are_rendered_and_narrowed_down() {
     assert_eq!(track.component_templates[0].content, json!({"a": {"b": {"shards": 1}}}));
     assert_eq!(track.indices[0].body, json!({"now": "", "flavor": "default"}));
     assert_eq!(track.indices[1].body, json!({}));
+}
+
+#[test]
+fn indices_that_share_a_file_each_have_its_body_and_each_fault_of_it() {
+    let files = |body: &str| {
+        let track = json!({
+            "indices": [{"name": "a", "body": "i.json"}, {"name": "b", "body": null}, {"name": "c", "body": "i.json"}],
+            "schedule": [{"operation": "refresh"}]
+        });
+        MemoryFiles::new().with("track.json", track.to_string()).with("i.json", body)
+    };
+    let loaded = load_with(files(r#"{"shards": {{ shards | default(2) }}}"#), LoadOptions::default()).unwrap();
+    let bodies: Vec<_> = loaded.track.indices.iter().map(|index| index.body.clone()).collect();
+    assert_eq!(bodies, [json!({"shards": 2}), json!({}), json!({"shards": 2})]);
+    let error = load_with(files("{"), LoadOptions::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("/indices/0/body: i.json:1:1: ") && error.contains("/indices/2/body: i.json:1:1: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn mapping_types_are_accepted_with_a_warning() {
+    let track = json!({
+        "indices": [{"name": "a", "types": ["_doc"]}],
+        "corpora": [{"name": "c", "target-type": "_doc", "documents": [
+            {"source-file": "d.json", "document-count": 1, "target-type": "_doc", "target-data-stream": null}
+        ]}],
+        "schedule": [{"operation": "refresh"}]
+    });
+    let loaded = load(&track.to_string()).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["/indices/0/types", "/corpora/0/target-type", "/corpora/0/documents/0/target-type"]
+            .map(|pointer| format!("{pointer}: mapping types are gone since Elasticsearch 8, so this has no effect"))
+    );
+    assert_eq!(loaded.track.corpora[0].documents[0].target_index.as_deref(), Some("a"));
 }
 
 #[test]
@@ -361,6 +423,7 @@ fn templates_without_end_are_stopped() {
         "{% for a in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
         "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{% set x = range(1000000000) | list %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     ] {
         assert!(stopped(text).contains("does not come to an end"), "{text}: {}", stopped(text));
     }
@@ -411,4 +474,56 @@ fn a_track_in_a_folder_is_read_from_there() {
         .unwrap();
     assert_eq!(files.list("").unwrap().len(), 2);
     assert_eq!(load_track(Arc::new(files), &LoadOptions::default()).unwrap().track.challenges[0].schedule.len(), 1);
+}
+
+#[test]
+fn errors_say_what_a_reader_needs_and_say_it_once() {
+    let error = |files: MemoryFiles| {
+        let error = load_with(files, LoadOptions::default()).unwrap_err();
+        assert!(std::error::Error::source(&error).is_none());
+        error.to_string()
+    };
+    let track = |text: &str| MemoryFiles::new().with("track.json", text);
+    assert_eq!(
+        error(track(r#"{"schedule": [{"operation": "x", "clients": {{ clients }}}]}"#)),
+        "cannot render track `track`: track.json:1:58: expected value, because `{{ clients }}` renders to nothing, at line \
+         1, column 45 of what `track.json` renders to\n\n     \
+         1 | {\"schedule\": [{\"operation\": \"x\", \"clients\": }]}\n       |                                             ^"
+    );
+    assert_eq!(
+        error(track("")),
+        "cannot render track `track`: track.json:1:1: there is nothing but blanks at line 1, column 1 of what \
+         `track.json` renders to"
+    );
+    assert_eq!(
+        error(track(r#"{"challenges": [{{ rally.collect(parts="challenges/*.json") }}]}"#)),
+        "track `track` is not valid:\n  - /challenges: must not be empty: leave it out, or add an element\n\
+         note: track.json:1:17: no file matches `challenges/*.json`"
+    );
+    let included = track("{\n{% include 'part.json' %}\n}").with("part.json", "\n\"a\": {{ 1 + }}");
+    assert!(error(included).starts_with("cannot render track `track`: part.json:2:"));
+}
+
+#[test]
+fn processors_change_the_track_in_their_order_and_may_refuse_it() {
+    struct Append(&'static str);
+
+    impl TrackProcessor for Append {
+        fn on_after_load_track(&self, track: &mut Track) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            if track.description.contains(self.0) {
+                return Err(format!("`{}` is there already", self.0).into());
+            }
+            track.description.push_str(self.0);
+            Ok(())
+        }
+    }
+
+    let mut track = load(r#"{"schedule": [{"operation": "refresh"}]}"#).unwrap().track;
+    let mut registry = TrackRegistry::new();
+    registry.register_track_processor(Arc::new(Append("a"))).register_track_processor(Arc::new(Append("b")));
+    registry.process(&mut track).unwrap();
+    assert_eq!(track.description, "ab");
+    let error = registry.process(&mut track).unwrap_err();
+    assert_eq!(error.to_string(), "a processor refused track `track`");
+    assert_eq!(error.source.to_string(), "`a` is there already");
 }

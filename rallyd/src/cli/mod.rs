@@ -86,7 +86,10 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         }
     };
     result.unwrap_or_else(|error| {
-        console.error(&format!("Cannot {name}. {}.", sentence(&causes(&error).join("\n\t"))));
+        let causes = causes(&error);
+        // Lists and excerpts end as they are.
+        let full_stop = if causes.last().is_some_and(|cause| cause.contains('\n')) { "" } else { "." };
+        console.error(&format!("Cannot {name}. {}{full_stop}", sentence(&causes.join("\n\t"))));
         error.exit()
     })
 }
