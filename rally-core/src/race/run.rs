@@ -160,6 +160,7 @@ impl RaceSetup {
             links,
             progress: Progress::default(),
             reported: now,
+            step_start: now,
             work: FuturesUnordered::new(),
             setup: self,
             timer: Arc::clone(timer),
@@ -191,7 +192,9 @@ struct Run<'a> {
     race: Race,
     links: Vec<DriverLink>,
     progress: Progress,
+    /// When progress was reported last.
     reported: ClusterTime,
+    step_start: ClusterTime,
     work: FuturesUnordered<Work>,
     setup: &'a RaceSetup,
     timer: Arc<dyn Timer>,
@@ -397,10 +400,14 @@ impl Run<'_> {
         match &kind {
             RaceEventKind::StepStarted { step, tasks, .. } => {
                 self.progress.step(tasks);
+                self.reported = step.start;
+                self.step_start = step.start;
                 self.recorder.step_started(*step);
             }
             RaceEventKind::StepEnded { until } => {
-                self.report_progress(self.timer.now());
+                let now = self.timer.now();
+                let tasks = self.progress.conclude(seconds(self.step_start, now));
+                self.log.push(now, RaceEventKind::Progress(tasks));
                 self.recorder.step_ended(*until);
                 self.progress.step(&[]);
             }
@@ -414,19 +421,23 @@ impl Run<'_> {
         self.log.push(self.timer.now(), kind);
     }
 
+    /// Reports the progress if it is time, and drivers that are a little late have been waited for.
     fn report(&mut self, now: ClusterTime) {
-        if now.saturating_since(self.reported) >= PROGRESS && self.race.verdict().is_none() {
-            self.report_progress(now);
+        let since = now.saturating_since(self.reported);
+        if since < PROGRESS || (!self.progress.is_complete() && since < 2 * PROGRESS) || self.race.verdict().is_some() {
+            return;
         }
-    }
-
-    fn report_progress(&mut self, now: ClusterTime) {
-        let tasks = self.progress.report(now.saturating_since(self.reported).as_secs_f64().max(1e-3));
+        let tasks = self.progress.report(seconds(self.reported, now));
         self.reported = now;
         if !tasks.is_empty() {
             self.log.push(now, RaceEventKind::Progress(tasks));
         }
     }
+}
+
+/// Seconds between two points in time, and never so few that rates would make no sense.
+fn seconds(from: ClusterTime, until: ClusterTime) -> f64 {
+    until.saturating_since(from).as_secs_f64().max(1e-3)
 }
 
 fn ask(

@@ -21,7 +21,7 @@ pub use coordinator::{RaceCoordinator, Surroundings};
 pub(crate) use local::is_this_host;
 pub use local::{LocalSurroundings, MemoryContent};
 pub use plan::{PlanError, PlannedRace, plan_race};
-pub(crate) use text::{plan_json, plan_text, verdict_text};
+pub(crate) use text::{plan_json, plan_text, status_text, verdict_text};
 pub use timer::HostTimer;
 pub use view::{View, watch};
 
