@@ -16,7 +16,7 @@ use super::log::RaceLog;
 use super::progress::Progress;
 use super::{DriverIndex, OnDriverLoss, Race, RaceAction, RaceInput, RacePlan, RaceTiming, RaceVerdict};
 use crate::allocation::{Allocation, spread};
-use crate::metrics::Interval;
+use crate::metrics::{Interval, RaceMetrics};
 use crate::{
     ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver, RaceDriver,
     RaceEventKind, RaceId, Role, RoleError, RoleErrorKind, Step, StopMode,
@@ -72,6 +72,13 @@ pub trait Recorder: Send + 'static {
     }
 }
 
+impl Recorder for RaceMetrics {
+    fn interval(&mut self, driver: DriverIndex, _: ClusterTime, interval: &Interval) {
+        // The race has dropped what came twice, and its verdict says what is missing.
+        let _ = self.add(&driver.0.to_string(), interval);
+    }
+}
+
 /// A race that can be run.
 #[derive(Clone)]
 pub struct RaceSetup {
@@ -97,6 +104,18 @@ impl fmt::Debug for RaceSetup {
 }
 
 impl RaceSetup {
+    /// A race of all these drivers, who find the plan under `content`; it fails if one of them is lost.
+    #[must_use]
+    pub fn new(
+        race: RaceId,
+        plan: RacePlan,
+        content: ContentHash,
+        drivers: impl IntoIterator<Item = (String, Arc<dyn LoadDriver>)>,
+    ) -> Self {
+        let (on_driver_loss, timing) = Default::default();
+        Self { race, plan: Arc::new(plan), content, drivers: drivers.into_iter().collect(), on_driver_loss, timing }
+    }
+
     /// Runs the race to its end. All that happens is told to `log`, which can also cancel it.
     ///
     /// Whatever goes wrong stands in the verdict, also if the race cannot begin: the track has no such challenge, there

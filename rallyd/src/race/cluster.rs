@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::race::{Recorder, Timer};
 use rally_core::{ContentHash, Coordinator, HostFacts, LoadDriver, RaceId, RacePlan};
-use rally_driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock};
+use rally_driver::{
+    ClockTimer, ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock,
+};
 use rally_net::{Fetch, FileName, Host, PeerSource, Roles, Source, fetch};
 use tokio::sync::watch;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::{Forget, is_this_host};
-use super::timer::HostTimer;
 
 /// The host of a daemon for the roles that it plays, which are made before it.
 #[derive(Clone, Debug, Default)]
@@ -166,7 +167,7 @@ impl fmt::Debug for ClusterSurroundings {
 #[async_trait]
 impl Surroundings for ClusterSurroundings {
     fn timer(&self) -> Arc<dyn Timer> {
-        Arc::new(HostTimer::new(self.host.clock()))
+        Arc::new(ClockTimer::new(self.host.clock()))
     }
 
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
