@@ -59,7 +59,7 @@ async fn main() -> anyhow::Result<()> {
     for task in &results.op_metrics {
         let (rate, median) = (task.throughput.median.unwrap_or_default(), task.service_time.values.get("50_0"));
         let median = median.context("every task has a sample")?;
-        println!("{:>10}: {rate:.0} {}/s, median service time {median:.2} ms", task.task, task.throughput.unit);
+        println!("{:>10}: {rate:.0} {}, median service time {median:.2} ms", task.task, task.throughput.unit);
     }
     Ok(())
 }

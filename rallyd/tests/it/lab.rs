@@ -368,6 +368,11 @@ impl Host {
 pub(crate) struct SignalledDaemon(Pid);
 
 impl SignalledDaemon {
+    /// Kills it.
+    pub(crate) fn kill(self) {
+        kill_process(self.0, Signal::KILL).unwrap();
+    }
+
     /// Ends a SIGSTOP.
     pub(crate) fn resume(self) {
         kill_process(self.0, Signal::CONT).unwrap();
@@ -399,6 +404,11 @@ impl Status {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.0["pid"].as_i64().unwrap().try_into().unwrap()).unwrap()
+    }
+
+    /// The race that runs; null if there is none.
+    pub(crate) fn race(&self) -> &Value {
+        &self.0["race"]
     }
 
     /// `own`, `connected` or `connecting`.
