@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
 use http::response::Parts;
@@ -63,9 +63,11 @@ impl Connection {
         Ok(Self { sender, driver })
     }
 
-    /// Whether another request may be sent.
-    pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+    /// Whether another request may be sent, as far as the kernel has told.
+    pub(super) fn is_open(&mut self) -> bool {
+        // Nobody has looked since the last answer; whoever is on the other side may have closed it meanwhile.
+        let polled = Pin::new(&mut self.driver).poll(&mut Context::from_waker(Waker::noop()));
+        polled.is_pending() && !self.sender.is_closed()
     }
 
     /// Sends a request and reads its answer to the last byte, marking both.

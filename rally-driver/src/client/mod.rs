@@ -272,9 +272,9 @@ impl Client {
 
     async fn send_to(&self, index: usize, request: &PreparedRequest) -> Result<Answer, RunnerError> {
         let host = &self.hosts[index];
-        let idle = self.idle[index].borrow_mut().pop();
-        let broke = idle.as_ref().is_some_and(|connection| !connection.is_open());
-        let mut connection = match idle.filter(Connection::is_open) {
+        let mut idle = self.idle[index].borrow_mut().pop();
+        let broke = idle.as_mut().is_some_and(|connection| !connection.is_open());
+        let mut connection = match idle.filter(|_| !broke) {
             Some(connection) => connection,
             None => {
                 // Time to connect counts: the user of the cluster would wait for it, too.

@@ -382,7 +382,8 @@ impl SignalledDaemon {
 impl From<Output> for Said {
     fn from(Output { status, stdout, stderr }: Output) -> Self {
         Self {
-            exit: status.code().unwrap(),
+            // None if a signal ended it.
+            exit: status.code().unwrap_or(-1),
             stdout: String::from_utf8(stdout).unwrap(),
             stderr: String::from_utf8(stderr).unwrap(),
         }

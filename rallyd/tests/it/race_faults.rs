@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::lab::{DEAD_WITHIN, Family, Host, Lab, REJOIN_WITHIN, SOON, note, report, within};
+use crate::lab::{DEAD_WITHIN, Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, note, report, within};
 use crate::race_lab::{ENDS_WITHIN, RaceLab, Server, write_track};
 
 /// Samples of the whole race: six clients, then one, then six.
@@ -54,7 +54,7 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     let racing = lab.race("preparing", &track, &[]);
     within(SOON, "the race has begun", || lab.coordinator().running().race()["id"] == "preparing");
     stopped.kill();
-    racing.end().has_failed(&[&format!("load driver on {name} could not"), "0 samples of 0 known to be made"]);
+    racing.end().has_failed(&[&format!("({name}:{PORT}) could not"), "0 samples of 0 known to be made"]);
     rejoin(&lab);
 
     note("while it applies load");
@@ -178,13 +178,16 @@ fn drivers_whose_coordinator_is_killed_stop_their_load() {
 
 #[test]
 fn a_full_disk_loses_raw_samples_alone_and_is_told() {
-    let Some(lab) = RaceLab::new("a_full_disk_loses_raw_samples_alone_and_is_told") else { return };
-    let (track, victim) = (naps(&lab), victim(&lab));
+    let test = "a_full_disk_loses_raw_samples_alone_and_is_told";
+    let Some(lab) = Lab::<4>::with_own_network(test, Family::V4) else { return };
+    let lab = RaceLab { lab };
+    let victim = victim(&lab);
     let samples = victim.instance().join("samples");
     std::fs::create_dir_all(&samples).unwrap();
-    let mounted = Mounted::small(&samples);
-    let said = lab.race("full", &track, &[]).end();
-    drop(mounted);
+    // A daemon sees the file systems that were there when it was started.
+    let _mounted = Mounted::small(&samples);
+    lab.lab.start();
+    let said = lab.race("full", &naps(&lab), &[]).end();
     said.is_complete(SAMPLES);
     assert!(said.stderr.contains("No space left on device"), "{}", said.stderr);
     assert!(said.stderr.contains(&format!("{}: ", victim.ip)), "{}", said.stderr);
