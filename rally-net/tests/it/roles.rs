@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::cluster::{
     FREE_PORT, SOON, config, coordinator, coordinator_with, member_of, quick, start_again, token, until,
 };
-use crate::fakes::{Fake, assignment, race};
+use crate::fakes::{Fake, assignment, race, race_status};
 use crate::network::uplink;
 use crate::relay::{Relay, Weather};
 
