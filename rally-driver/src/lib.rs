@@ -30,7 +30,7 @@ mod timer;
 
 pub use clock_timer::ClockTimer;
 pub use corpus::CorpusError;
-pub use driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, local_clock};
+pub use driver::{ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, local_clock};
 pub use error::{ErrorClass, RunnerError};
 pub use memory_content::MemoryContent;
 pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};

@@ -33,6 +33,21 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence if nobody has it or it cannot be understood.
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String>;
 
+    /// Gets the corpora of a race ready here if its drivers are to fetch them from this host, and gives the plan that says
+    /// so, with its hash. `notice` takes sentences for the user. By default there is nobody to fetch anything.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names what cannot be had.
+    async fn ship(
+        &self,
+        plan: RacePlan,
+        content: ContentHash,
+        _notice: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Result<(RacePlan, ContentHash), String> {
+        Ok((plan, content))
+    }
+
     /// The load drivers on these hosts, each with the name that the user gave it.
     ///
     /// # Errors
@@ -153,7 +168,11 @@ impl Coordinator for RaceCoordinator {
 
 async fn run(host: String, surroundings: Arc<dyn Surroundings>, request: RaceRequest, log: Arc<RaceLog>) {
     let timer = surroundings.timer();
-    let verdict = match begin(&*surroundings, &request).await {
+    let begun = tokio::select! {
+        begun = begin(&host, &*surroundings, &request, &log) => begun,
+        _ = log.cancelled(None) => Err("it was cancelled before it began".to_owned()),
+    };
+    let verdict = match begun {
         Ok((setup, mut recorder)) => setup.run(timer, log, &mut *recorder).await,
         Err(cause) => {
             let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
@@ -168,16 +187,22 @@ async fn run(host: String, surroundings: Arc<dyn Surroundings>, request: RaceReq
 }
 
 async fn begin(
+    host: &str,
     surroundings: &dyn Surroundings,
     request: &RaceRequest,
+    log: &Arc<RaceLog>,
 ) -> Result<(RaceSetup, Box<dyn Recorder>), String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
-    let plan = Arc::new(surroundings.plan(request.bundle).await?);
+    let (timer, log, driver) = (surroundings.timer(), Arc::clone(log), host.to_owned());
+    let notice = move |message| log.push(timer.now(), RaceEventKind::Noticed { driver: driver.clone(), message });
+    let plan = surroundings.plan(request.bundle).await?;
+    let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
+    let plan = Arc::new(plan);
     let recorder = surroundings.recorder(&request.race, &plan);
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,
-        content: request.bundle,
+        content,
         drivers,
         on_driver_loss: request.on_driver_loss,
         timing: RaceTiming::default(),
