@@ -99,6 +99,23 @@ pub struct DriverOptions {
     pub segment_dir: PathBuf,
 }
 
+impl DriverOptions {
+    /// A driver of this process with Rally's operations, a worker for each core, and a clock of its own; corpora are
+    /// kept in `directory`, raw samples in `samples` below it. Every field may be replaced.
+    #[must_use]
+    pub fn new(name: &str, directory: &Path, content: Arc<dyn ContentSource>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        Self {
+            facts: HostFacts { name: name.to_owned(), cores, ..HostFacts::default() },
+            registry: Arc::new(Registry::rally()),
+            content,
+            clock: local_clock(),
+            data_dir: directory.to_owned(),
+            segment_dir: directory.join("samples"),
+        }
+    }
+}
+
 impl fmt::Debug for DriverOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DriverOptions")

@@ -95,6 +95,42 @@ pub struct RacePlan {
 }
 
 impl RacePlan {
+    /// A plan to run a challenge of a track against no cluster yet, with Rally's defaults: requests time out after 60 s,
+    /// failed ones are recorded, and no raw samples are written.
+    #[must_use]
+    pub fn new(track: Track, challenge: &str) -> Self {
+        Self {
+            track,
+            challenge: challenge.to_owned(),
+            target_hosts: IndexMap::new(),
+            client_options: IndexMap::new(),
+            on_error: OnError::default(),
+            enable_assertions: false,
+            test_mode: false,
+            multi_cluster: false,
+            offline: false,
+            data: DataSource::default(),
+            shipped: Vec::new(),
+            track_directory: None,
+            distribution_version: None,
+            distribution_flavor: None,
+            serverless_operator: false,
+            telemetry: Vec::new(),
+            telemetry_params: JsonObject::new(),
+            sample_bytes: 0,
+        }
+    }
+
+    /// Races against these hosts, each as `host:port` or URL.
+    #[must_use]
+    pub fn target<H: ToString>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
+        let cluster = "default".to_owned();
+        let options = JsonObject::from_iter([("timeout".to_owned(), 60.into())]);
+        self.client_options.entry(cluster.clone()).or_insert(options);
+        self.target_hosts.insert(cluster, hosts.into_iter().map(|host| host.to_string()).collect());
+        self
+    }
+
     /// The challenge to run; none if the track has none of this name.
     #[must_use]
     pub fn challenge(&self) -> Option<&Challenge> {

@@ -24,9 +24,10 @@ pub(crate) fn race(address: &str, operation_type: &str, properties: Value) -> Ra
     let mut plan = plan(challenge().task(Task::builder(Operation::builder(operation_type))));
     // What they make no sense with is to be found by the operation itself.
     if let ScheduleElement::Task(task) = &mut plan.track.challenges[0].schedule[0] {
-        task.operation.params.extend(properties.as_object().unwrap().clone());
+        let operation = Arc::make_mut(&mut task.operation);
+        operation.params.extend(properties.as_object().unwrap().clone());
         if let Some(name) = properties["name"].as_str() {
-            name.clone_into(&mut task.operation.name);
+            name.clone_into(&mut operation.name);
         }
     }
     plan.target_hosts.insert("default".to_owned(), vec![address.to_owned()]);

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use rally_core::{Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, Role, RoleError, Sequence, StopMode};
+use rally_core::{
+    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, Sequence, StopMode,
+};
 
 use super::requests;
 use super::role::{RemoteRole, Target};
@@ -18,7 +20,7 @@ requests! {
     /// [`Coordinator::cancel`].
     "coordinator/cancel" Cancel { race: RaceId, mode: StopMode } => Result<(), RoleError>;
     /// [`Coordinator::current_race`].
-    "coordinator/current-race" CurrentRace {} => Result<Option<RaceId>, RoleError>;
+    "coordinator/current-race" CurrentRace {} => Result<Option<RaceStatus>, RoleError>;
 }
 
 /// The coordinator that this member follows. Dropping it changes nothing for a race.
@@ -50,7 +52,7 @@ impl Coordinator for RemoteCoordinator {
         self.remote.call(&format!("cancel race {race}"), &Cancel { race: race.clone(), mode }).await
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         self.remote.call("name its race", &CurrentRace {}).await
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::cluster::{
     FREE_PORT, SOON, config, coordinator, coordinator_with, member_of, patient, quick, start_again, token, until,
 };
-use crate::fakes::{Fake, assignment, race};
+use crate::fakes::{Fake, assignment, race, race_status};
 use crate::network::uplink;
 use crate::relay::{Relay, Weather};
 
@@ -144,7 +144,7 @@ async fn any_member_may_start_watch_and_cancel_a_race() {
         on_driver_loss: Default::default(),
     };
     remote.start_race(request).await.unwrap();
-    assert_eq!(remote.current_race().await.unwrap(), Some(race.clone()));
+    assert_eq!(remote.current_race().await.unwrap(), Some(race_status()));
     let mut events = remote.events(&race, Sequence::START).await.unwrap();
     fake.happen(1);
     assert_eq!(numbers(&mut events, 1, |event| event.sequence).await, [1]);

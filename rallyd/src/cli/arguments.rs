@@ -50,13 +50,43 @@ pub(crate) enum Command {
     Restart(RestartArguments),
     Status(StatusArguments),
     Token(TokenArguments),
-    Race(Box<RaceArguments>),
+    Race(Box<RaceCommand>),
+    Demo(DemoArguments),
     Attach(AttachArguments),
     #[command(flatten)]
     Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.
     #[command(name = background::SUBCOMMAND, hide = true)]
     Daemon,
+}
+
+/// A race, and the daemon to which it is given.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RaceCommand {
+    #[command(flatten)]
+    pub(crate) race: RaceArguments,
+
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+/// Show a race in small: three daemons on this machine, a stand-in for Elasticsearch, and a track that comes along.
+///
+/// Nothing needs to be installed, and nothing is left but the archive of the race. The stand-in is there to be looked at;
+/// its figures say nothing about any search engine.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd demo                                                     takes less than half a minute\n  \
+    rallyd demo --documents=5000 --seconds=1                        even less\n\n\
+    Ctrl-C ends the race and keeps what was measured; a second one ends it at once.")]
+pub(crate) struct DemoArguments {
+    /// Documents to index.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) documents: u64,
+
+    /// How many seconds the searches take, after one of warm-up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub(crate) seconds: u32,
 }
 
 /// Show a race that runs, from its beginning to its end.

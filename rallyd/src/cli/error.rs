@@ -35,6 +35,8 @@ pub(crate) enum CommandError {
     Plan(Box<PlanError>),
     #[error(transparent)]
     Role(Box<RoleError>),
+    #[error("the demo cannot be set up")]
+    Demo(#[source] io::Error),
     #[error("no race runs")]
     NoRace,
     #[error("--detach needs a daemon that goes on with the race; start one with `rallyd start`")]
@@ -105,6 +107,7 @@ impl CommandError {
             | Self::Track(_)
             | Self::Plan(_)
             | Self::Role(_)
+            | Self::Demo(_)
             | Self::NoRace
             | Self::Address(_)
             | Self::Instance(_)

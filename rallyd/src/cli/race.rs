@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rally_core::race::RaceVerdict;
 use rally_core::{ContentHash, Coordinator, RaceOutcome, RaceRequest};
 
+use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::selection::{Filter, only};
 use super::start::settings;
@@ -15,15 +16,15 @@ use crate::console::Console;
 use crate::daemon::facts;
 use crate::exit::Exit;
 use crate::race::{
-    ControlCoordinator, LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race,
-    plan_text, registry, verdict_text, watch,
+    ControlCoordinator, LocalSurroundings, PlanFormat, RaceCoordinator, View, plan_json, plan_race, plan_text,
+    registry, verdict_text, watch,
 };
 use crate::report::{NumberAlignment, Shown, markdown, summary_lines, warnings};
 use crate::settings::Flags;
 
 pub(super) async fn race(
     directory: &Path,
-    arguments: &RaceArguments,
+    RaceCommand { race: arguments, selection }: &RaceCommand,
     offline: bool,
     console: Console,
 ) -> Result<Exit, CommandError> {
@@ -45,7 +46,7 @@ pub(super) async fn race(
         provisioner_hosts: Vec::new(),
         on_driver_loss: arguments.on_driver_loss.into(),
     };
-    if let Some(daemon) = only(Filter::default().running(directory)?)? {
+    if let Some(daemon) = only(Filter::new(selection).await?.running(directory)?)? {
         let coordinator = ControlCoordinator::new(daemon.instance);
         coordinator.start(request, plan).await?;
         console.info(&format!("race id is {}", planned.race));
@@ -65,7 +66,7 @@ pub(super) async fn race(
     let coordinator = RaceCoordinator::new(facts().name, surroundings);
     coordinator.start_race(request).await?;
     console.info(&format!("race id is {}", planned.race));
-    let verdict = watch(&coordinator, &planned.race, View::new(console)).await?;
+    let verdict = watch(&coordinator, &planned.race, View::new(console).of_own_race()).await?;
     if let Some(challenge) = planned.plan.challenge() {
         let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let results = metrics.results(&planned.plan.track, challenge);

@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rally_core::{RaceEvent, RaceId, RaceRequest, RoleError, Sequence, StopMode};
+use rally_core::{RaceEvent, RaceId, RaceRequest, RaceStatus, RoleError, Sequence, StopMode};
 use rally_net::{HostStatus, TokenId, TokenSummary};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ pub enum Response {
         is_over: bool,
     },
     /// To [`Request::CurrentRace`].
-    CurrentRace(Option<RaceId>),
+    CurrentRace(Option<RaceStatus>),
     /// The coordinator cannot do it.
     RoleFailed(Box<RoleError>),
     /// It cannot be done, for this reason.
@@ -108,7 +108,7 @@ pub enum Response {
 }
 
 /// A daemon as it sees itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DaemonStatus {
     /// Its process.
     pub pid: u32,
@@ -118,6 +118,8 @@ pub struct DaemonStatus {
     pub directory: PathBuf,
     /// Everything about the host and its cluster.
     pub host: HostStatus,
+    /// The race that the coordinator runs; none also if it cannot be asked.
+    pub race: Option<RaceStatus>,
 }
 
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {

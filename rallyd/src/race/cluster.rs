@@ -12,14 +12,13 @@ use bytes::Bytes;
 use rally_core::race::{Recorder, Timer};
 use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RaceId, RacePlan, ShippedFile};
 use rally_driver::{
-    ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
+    ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
 use rally_net::{Fetch, FetchProgress, FileName, Host, PeerSource, Roles, Source, fetch};
 use tokio::sync::watch;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::{Forget, is_this_host};
-use super::timer::HostTimer;
 use crate::causes::causes;
 
 /// The host of a daemon for the roles that it plays, which are made before it.
@@ -202,7 +201,7 @@ impl fmt::Debug for ClusterSurroundings {
 #[async_trait]
 impl Surroundings for ClusterSurroundings {
     fn timer(&self) -> Arc<dyn Timer> {
-        Arc::new(HostTimer::new(self.host.clock()))
+        Arc::new(ClockTimer::new(self.host.clock()))
     }
 
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {

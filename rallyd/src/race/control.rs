@@ -5,7 +5,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use rally_core::{
-    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, StopMode,
+    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence,
+    StopMode,
 };
 
 use crate::causes::causes;
@@ -101,7 +102,7 @@ impl Coordinator for ControlCoordinator {
         }
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         match ask(&self.instance, "name its race", &Request::CurrentRace).await? {
             Response::CurrentRace(race) => Ok(race),
             _ => Err(misfit(&self.instance, "name its race")),

@@ -8,12 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Recorder, Timer};
 use rally_core::{
-    ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan, RaceRequest, Role,
-    RoleError, RoleErrorKind, Sequence, StopMode,
+    ClusterTime, ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan,
+    RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence, StopMode,
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
+
+use super::text::busy_text;
 
 /// Races that have ended and can still be asked for.
 const REMEMBERED: usize = 8;
@@ -68,8 +70,15 @@ pub struct RaceCoordinator {
 #[derive(Default)]
 struct Races {
     /// The latest last.
-    known: VecDeque<(RaceId, Arc<RaceLog>)>,
+    known: VecDeque<KnownRace>,
     running: JoinSet<()>,
+}
+
+#[derive(Debug)]
+struct KnownRace {
+    race: RaceId,
+    since: ClusterTime,
+    log: Arc<RaceLog>,
 }
 
 impl fmt::Debug for RaceCoordinator {
@@ -93,7 +102,7 @@ impl RaceCoordinator {
     pub async fn stop(&self, mode: StopMode, within: Duration) {
         let mut running = {
             let mut races = self.lock();
-            races.known.iter().for_each(|(_, log)| log.cancel(mode));
+            races.known.iter().for_each(|known| known.log.cancel(mode));
             std::mem::take(&mut races.running)
         };
         if timeout(within, async { while running.join_next().await.is_some() {} }).await.is_err() {
@@ -107,8 +116,8 @@ impl RaceCoordinator {
 
     fn log(&self, phase: &str, race: &RaceId) -> Result<Arc<RaceLog>, RoleError> {
         let races = self.lock();
-        let known = races.known.iter().rev().find(|(known, _)| known == race);
-        known.map(|(_, log)| Arc::clone(log)).ok_or_else(|| {
+        let known = races.known.iter().rev().find(|known| known.race == *race);
+        known.map(|known| Arc::clone(&known.log)).ok_or_else(|| {
             self.error(format!("{phase} race {race}"), RoleErrorKind::Invalid, "it knows no such race".to_owned())
         })
     }
@@ -119,21 +128,22 @@ impl Coordinator for RaceCoordinator {
     async fn start_race(&self, request: RaceRequest) -> Result<(), RoleError> {
         let mut races = self.lock();
         while races.running.try_join_next().is_some() {}
-        if let Some((race, log)) = races.known.back()
-            && (!log.is_ended() || *race == request.race)
-        {
+        let now = self.surroundings.timer().now();
+        if let Some(KnownRace { race, since, log }) = races.known.back() {
             if *race == request.race {
                 // Asked again, because the answer was lost.
                 return Ok(());
             }
-            let cause = format!("race {race} runs; `rallyd attach {race}` shows it");
-            return Err(self.error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
+            if let Some(status) = log.status(race, *since, now) {
+                let cause = busy_text(&status);
+                return Err(self.error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
+            }
         }
         if races.known.len() == REMEMBERED {
             races.known.pop_front();
         }
         let log = Arc::<RaceLog>::default();
-        races.known.push_back((request.race.clone(), Arc::clone(&log)));
+        races.known.push_back(KnownRace { race: request.race.clone(), since: now, log: Arc::clone(&log) });
         let span = info_span!("race", id = %request.race);
         let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log);
         races.running.spawn(run.instrument(span));
@@ -149,9 +159,10 @@ impl Coordinator for RaceCoordinator {
         Ok(())
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
+        let now = self.surroundings.timer().now();
         let races = self.lock();
-        Ok(races.known.back().filter(|(_, log)| !log.is_ended()).map(|(race, _)| race.clone()))
+        Ok(races.known.back().and_then(|known| known.log.status(&known.race, known.since, now)))
     }
 }
 

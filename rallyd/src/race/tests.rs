@@ -168,8 +168,10 @@ async fn a_race_can_be_cancelled_and_the_next_one_runs() {
 
     let second = place.coordinator.start_race(place.request("second", &endless)).await.unwrap_err();
     assert_eq!(second.kind, RoleErrorKind::Busy);
-    assert!(second.cause.contains("race endless runs"), "{second}");
-    assert_eq!(place.coordinator.current_race().await, Ok(Some(race.clone())));
+    assert!(second.cause.contains("race endless has run for 0 s on localhost; `rallyd attach endless`"), "{second}");
+    let status = place.coordinator.current_race().await.unwrap().unwrap();
+    let step = status.step.unwrap();
+    assert_eq!((&status.race, step.step.until.0, step.of, &*step.tasks[0].name), (&race, 1, 1, "search"));
 
     place.coordinator.cancel(&race, StopMode::Drain).await.unwrap();
     assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Cancelled);

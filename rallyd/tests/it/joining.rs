@@ -151,7 +151,7 @@ fn a_host_whose_clock_is_hours_off_is_told_so() {
 }
 
 /// The library that sets clocks wrong, if it is installed. Its program would wait for the daemon to end.
-fn faketime(host: &Host) -> Option<String> {
+pub(crate) fn faketime(host: &Host) -> Option<String> {
     let show = ["-m", "-f", "+0", "sh", "-c", "echo $LD_PRELOAD"];
     let output = host.inside("faketime").args(show).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())

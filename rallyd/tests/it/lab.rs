@@ -369,6 +369,11 @@ impl Host {
 pub(crate) struct SignalledDaemon(Pid);
 
 impl SignalledDaemon {
+    /// Kills it.
+    pub(crate) fn kill(self) {
+        kill_process(self.0, Signal::KILL).unwrap();
+    }
+
     /// Ends a SIGSTOP.
     pub(crate) fn resume(self) {
         kill_process(self.0, Signal::CONT).unwrap();
@@ -378,7 +383,8 @@ impl SignalledDaemon {
 impl From<Output> for Said {
     fn from(Output { status, stdout, stderr }: Output) -> Self {
         Self {
-            exit: status.code().unwrap(),
+            // None if a signal ended it.
+            exit: status.code().unwrap_or(-1),
             stdout: String::from_utf8(stdout).unwrap(),
             stderr: String::from_utf8(stderr).unwrap(),
         }
@@ -400,6 +406,11 @@ impl Status {
 
     pub(crate) fn pid(&self) -> Pid {
         Pid::from_raw(self.0["pid"].as_i64().unwrap().try_into().unwrap()).unwrap()
+    }
+
+    /// The race that runs; null if there is none.
+    pub(crate) fn race(&self) -> &Value {
+        &self.0["race"]
     }
 
     /// `own`, `connected` or `connecting`.

@@ -55,8 +55,9 @@ pub(super) struct Planner<'a> {
 impl<'a> Planner<'a> {
     pub(super) fn new(setup: &'a RunnerSetup, context: &'a Rc<CompositeContext>) -> Self {
         let mut task = Task::clone(&setup.task);
-        task.operation.params = JsonObject::new();
-        task.operation.param_source = None;
+        let operation = Arc::make_mut(&mut task.operation);
+        operation.params = JsonObject::new();
+        operation.param_source = None;
         Self { setup, context, task }
     }
 
@@ -120,9 +121,10 @@ impl<'a> Planner<'a> {
     fn inner(&self, operation_type: OperationType, params: &JsonObject) -> Result<Inner, RunnerError> {
         let name = params.get("name").and_then(Value::as_str).unwrap_or(operation_type.as_str()).to_owned();
         let mut task = self.task.clone();
-        task.operation.name.clone_from(&name);
-        task.operation.operation_type = operation_type.clone();
-        task.operation.params = params.clone();
+        let operation = Arc::make_mut(&mut task.operation);
+        operation.name.clone_from(&name);
+        operation.operation_type = operation_type.clone();
+        operation.params = params.clone();
         let timer = Rc::new(RequestTimer::default());
         let mut runner = self.setup.registry.runner(&RunnerSetup {
             task: Arc::new(task),
