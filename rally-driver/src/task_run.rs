@@ -149,6 +149,7 @@ impl TaskRun {
             telemetry: Vec::new(),
             telemetry_params: JsonObject::new(),
             sample_bytes: 0,
+            description: Default::default(),
         };
         let clients = plan.challenge().map_or(1, |challenge| Allocation::new(challenge).clients);
         let json = Bytes::from(serde_json::to_vec(&plan).map_err(TaskRunError::Plan)?);

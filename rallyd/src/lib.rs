@@ -37,6 +37,6 @@ pub use exit::Exit;
 pub use instance::{Instance, InstanceError, InstanceLock, LockError, Running, StartSettings};
 pub use secret::Secret;
 pub use settings::{
-    ClusterSettings, DEFAULT_PORT, Flags, IniError, IniProblem, NodeSettings, Notice, Origin, Settings, SettingsError,
-    rally_directory,
+    ClusterSettings, DEFAULT_PORT, Flags, IniError, IniProblem, NodeSettings, Notice, Origin, ReportingSettings,
+    Settings, SettingsError, SystemSettings, rally_directory,
 };

@@ -143,6 +143,7 @@ pub(crate) fn plan(challenge: ChallengeBuilder) -> RacePlan {
         telemetry: Vec::new(),
         telemetry_params: JsonObject::new(),
         sample_bytes: 0,
+        description: Default::default(),
     }
 }
 

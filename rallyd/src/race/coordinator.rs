@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Recorder, Timer};
+use rally_core::metrics::RaceReport;
+use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Timer};
 use rally_core::{
     ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan, RaceRequest, Role,
     RoleError, RoleErrorKind, Sequence, StopMode,
@@ -14,6 +16,9 @@ use rally_core::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
+
+use crate::archive::{Archive, ArchiveRecorder, ReportSlot};
+use crate::settings::ReportingSettings;
 
 /// Races that have ended and can still be asked for.
 const REMEMBERED: usize = 8;
@@ -38,8 +43,24 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence that names a host that is not there.
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String>;
 
-    /// What keeps the measurements of a race.
-    fn recorder(&self, race: &RaceId, plan: &Arc<RacePlan>) -> Box<dyn Recorder>;
+    /// Where races are archived; none if only their results are wanted.
+    fn archive(&self) -> Option<Archive>;
+
+    /// Puts a file of raw samples into a directory, under the name `HASH.parquet`, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence if nobody has it.
+    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String>;
+
+    /// How results are reported, and to which metrics store they go.
+    ///
+    /// # Errors
+    ///
+    /// A sentence if the settings cannot be read.
+    fn reporting(&self) -> Result<ReportingSettings, String> {
+        Ok(ReportingSettings::default())
+    }
 }
 
 /// Runs races, one at a time, each as a future of its own. Dropping it ends the race that runs.
@@ -53,8 +74,15 @@ pub struct RaceCoordinator {
 #[derive(Default)]
 struct Races {
     /// The latest last.
-    known: VecDeque<(RaceId, Arc<RaceLog>)>,
+    known: VecDeque<KnownRace>,
     running: JoinSet<()>,
+}
+
+#[derive(Clone, Debug)]
+struct KnownRace {
+    race: RaceId,
+    log: Arc<RaceLog>,
+    report: ReportSlot,
 }
 
 impl fmt::Debug for RaceCoordinator {
@@ -78,7 +106,7 @@ impl RaceCoordinator {
     pub async fn stop(&self, mode: StopMode, within: Duration) {
         let mut running = {
             let mut races = self.lock();
-            races.known.iter().for_each(|(_, log)| log.cancel(mode));
+            races.known.iter().for_each(|known| known.log.cancel(mode));
             std::mem::take(&mut races.running)
         };
         if timeout(within, async { while running.join_next().await.is_some() {} }).await.is_err() {
@@ -86,16 +114,31 @@ impl RaceCoordinator {
         }
     }
 
+    /// Waits until all races have ended and everything that belongs to them is kept.
+    pub async fn settled(&self) {
+        let mut running = std::mem::take(&mut self.lock().running);
+        while running.join_next().await.is_some() {}
+    }
+
     fn lock(&self) -> MutexGuard<'_, Races> {
         self.races.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn known(&self, race: &RaceId) -> Option<KnownRace> {
+        self.lock().known.iter().rev().find(|known| known.race == *race).cloned()
+    }
+
     fn log(&self, phase: &str, race: &RaceId) -> Result<Arc<RaceLog>, RoleError> {
-        let races = self.lock();
-        let known = races.known.iter().rev().find(|(known, _)| known == race);
-        known.map(|(_, log)| Arc::clone(log)).ok_or_else(|| {
+        self.known(race).map(|known| known.log).ok_or_else(|| {
             self.error(format!("{phase} race {race}"), RoleErrorKind::Invalid, "it knows no such race".to_owned())
         })
+    }
+
+    /// The report of a race that is only in the archive.
+    fn archived(&self, race: &RaceId) -> Option<RaceReport> {
+        let archive = self.surroundings.archive()?;
+        let verdict = archive.verdict(race).ok()??;
+        Some(RaceReport { race: archive.load(race).ok()?, findings: verdict.findings })
     }
 }
 
@@ -104,7 +147,7 @@ impl Coordinator for RaceCoordinator {
     async fn start_race(&self, request: RaceRequest) -> Result<(), RoleError> {
         let mut races = self.lock();
         while races.running.try_join_next().is_some() {}
-        if let Some((race, log)) = races.known.back()
+        if let Some(KnownRace { race, log, .. }) = races.known.back()
             && (!log.is_ended() || *race == request.race)
         {
             if *race == request.race {
@@ -117,10 +160,11 @@ impl Coordinator for RaceCoordinator {
         if races.known.len() == REMEMBERED {
             races.known.pop_front();
         }
-        let log = Arc::<RaceLog>::default();
-        races.known.push_back((request.race.clone(), Arc::clone(&log)));
+        let (log, report) = (Arc::<RaceLog>::default(), ReportSlot::default());
+        let known = KnownRace { race: request.race.clone(), log: Arc::clone(&log), report: Arc::clone(&report) };
+        races.known.push_back(known);
         let span = info_span!("race", id = %request.race);
-        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log);
+        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log, report);
         races.running.spawn(run.instrument(span));
         Ok(())
     }
@@ -136,33 +180,54 @@ impl Coordinator for RaceCoordinator {
 
     async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
         let races = self.lock();
-        Ok(races.known.back().filter(|(_, log)| !log.is_ended()).map(|(race, _)| race.clone()))
+        Ok(races.known.back().filter(|known| !known.log.is_ended()).map(|known| known.race.clone()))
+    }
+
+    async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
+        let error = |kind, cause: &str| self.error(format!("report on race {race}"), kind, cause.to_owned());
+        let Some(known) = self.known(race) else {
+            return self.archived(race).ok_or_else(|| error(RoleErrorKind::Invalid, "it knows no such race"));
+        };
+        if !known.log.is_ended() {
+            return Err(error(RoleErrorKind::Invalid, "it has not ended"));
+        }
+        let report = known.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        report.ok_or_else(|| error(RoleErrorKind::Failed, "it never began"))
     }
 }
 
-async fn run(host: String, surroundings: Arc<dyn Surroundings>, request: RaceRequest, log: Arc<RaceLog>) {
+async fn run(
+    host: String,
+    surroundings: Arc<dyn Surroundings>,
+    request: RaceRequest,
+    log: Arc<RaceLog>,
+    report: ReportSlot,
+) {
     let timer = surroundings.timer();
-    let verdict = match begin(&*surroundings, &request).await {
-        Ok((setup, mut recorder)) => setup.run(timer, log, &mut *recorder).await,
+    let (setup, mut recorder) = match begin(&*surroundings, &request, report).await {
+        Ok(begun) => begun,
         Err(cause) => {
             let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
             let error = RoleError { host, role, phase: format!("start race {}", request.race), kind, cause };
-            let verdict = RaceVerdict::not_begun(error.clone());
-            log.push(timer.now(), RaceEventKind::RoleFailed(error));
-            log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict.clone())));
-            verdict
+            info!(%error, "the race cannot begin");
+            log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
+            log.push(timer.now(), RaceEventKind::Ended(Box::new(RaceVerdict::not_begun(error))));
+            return;
         }
     };
+    let verdict = setup.run(timer, log, &mut recorder).await;
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
+    collect(&*surroundings, &mut recorder).await;
 }
 
 async fn begin(
     surroundings: &dyn Surroundings,
     request: &RaceRequest,
-) -> Result<(RaceSetup, Box<dyn Recorder>), String> {
+    report: ReportSlot,
+) -> Result<(RaceSetup, ArchiveRecorder), String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
     let plan = Arc::new(surroundings.plan(request.bundle).await?);
-    let recorder = surroundings.recorder(&request.race, &plan);
+    let recorder = ArchiveRecorder::start(surroundings.archive(), &request.race, Arc::clone(&plan), report);
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,
@@ -172,4 +237,22 @@ async fn begin(
         timing: RaceTiming::default(),
     };
     Ok((setup, recorder))
+}
+
+/// Gets the raw samples of a race that has ended into its archive.
+async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder) {
+    let segments = recorder.take_segments();
+    let Some(archive) = recorder.archive() else { return };
+    let directory = archive.samples_directory(&recorder.document().race_id);
+    let mut silent = Vec::new();
+    for (driver, content) in segments {
+        if silent.contains(&driver) {
+            continue;
+        }
+        if let Err(cause) = surroundings.find_samples(content, &directory).await {
+            recorder.notice_late(format!("raw samples of {driver} are missing: {cause}"));
+            // The others would take as long to fail.
+            silent.push(driver);
+        }
+    }
 }

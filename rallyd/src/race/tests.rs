@@ -18,7 +18,9 @@ use rally_core::{
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, Timing, TokenSource};
 
-use super::{LocalSurroundings, RaceCoordinator, RaceRoles, View, watch};
+use super::{LocalSurroundings, RaceCoordinator, RaceKeeping, RaceRoles, View, watch};
+use crate::archive::Archive;
+use crate::settings::ReportingSettings;
 
 /// An operation that takes a moment.
 struct Nap(std::rc::Rc<RequestTimer>);
@@ -59,6 +61,7 @@ fn plan(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> RacePlan {
         telemetry: Vec::new(),
         telemetry_params: JsonObject::new(),
         sample_bytes: 0,
+        description: Default::default(),
     }
 }
 
@@ -207,7 +210,10 @@ impl Member {
         let facts = HostFacts { name: name.to_owned(), cores: 1, ..HostFacts::default() };
         let is_coordinator = matches!(place, Place::Coordinator { .. });
         let data = directory.path().join("data");
-        let roles = RaceRoles::new(facts.clone(), Arc::new(napping()), directory.path(), data, is_coordinator);
+        let archive = Archive::new(directory.path().join("races"));
+        let reporting = Box::new(|| Ok(ReportingSettings::default()));
+        let keeping = is_coordinator.then_some(RaceKeeping { archive, reporting });
+        let roles = RaceRoles::new(facts.clone(), Arc::new(napping()), directory.path(), data, keeping);
         let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
         let timing = Timing {
             heartbeat: Duration::from_millis(50),
