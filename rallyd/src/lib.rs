@@ -27,6 +27,7 @@ mod sd_notify;
 mod secret;
 mod settings;
 mod status;
+pub mod store;
 pub mod track;
 
 pub use address::{AddressError, Addresses, HostPort, ParseHostPortError, resolve, resolve_node};

@@ -1,16 +1,19 @@
 //! Keeps what a race measures: adds it up, and writes it to the archive.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rally_core::metrics::{ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport};
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
-use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RaceId, RacePlan};
+use rally_core::track::Task;
+use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RaceId, RacePlan, TaskIndex};
 use serde_json::{Value, json};
 
 use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
+use crate::store::TaskRecords;
 
 /// Notices that a verdict has; a talkative race says more than anybody reads.
 const MAX_NOTICES: usize = 100;
@@ -23,6 +26,8 @@ pub(crate) struct ArchiveRecorder {
     document: RaceDocument,
     drivers: Vec<String>,
     metrics: RaceMetrics,
+    /// When the step of each task started.
+    starts: BTreeMap<TaskIndex, ClusterTime>,
     notices: Vec<String>,
     trouble: Trouble,
     writer: Option<Writer>,
@@ -56,6 +61,7 @@ impl ArchiveRecorder {
             document,
             drivers: Vec::new(),
             metrics: RaceMetrics::default(),
+            starts: BTreeMap::new(),
             notices: Vec::new(),
             trouble,
             writer,
@@ -70,19 +76,31 @@ impl ArchiveRecorder {
         &self.document
     }
 
-    /// The plan of the race.
-    pub(crate) fn plan(&self) -> &RacePlan {
-        &self.plan
-    }
-
     /// Where the race is archived.
     pub(crate) fn archive(&self) -> Option<&Archive> {
         self.archive.as_ref()
     }
 
-    /// What was added up.
-    pub(crate) fn metrics(&self) -> &RaceMetrics {
-        &self.metrics
+    /// What the records of a metrics store need to know of the tasks.
+    pub(crate) fn task_records(&self) -> Vec<TaskRecords> {
+        let Some(challenge) = self.plan.challenge() else { return Vec::new() };
+        let records = |(index, task): (u32, &Task)| {
+            let mut meta = self.plan.track.meta.clone();
+            for more in [&challenge.meta, &task.operation.meta, &task.meta] {
+                meta.extend(more.clone());
+            }
+            let (throughput, unit) = self.metrics.throughput(TaskIndex(index));
+            TaskRecords {
+                task: task.name.clone(),
+                operation: task.operation.name.clone(),
+                operation_type: task.operation.operation_type.as_str().to_owned(),
+                meta,
+                start: self.starts.get(&TaskIndex(index)).copied(),
+                throughput,
+                unit: unit.to_owned(),
+            }
+        };
+        (0..).zip(challenge.tasks()).map(records).collect()
     }
 
     /// The files of raw samples that drivers have, each with the driver's name; they are given once.
@@ -186,8 +204,13 @@ impl Recorder for ArchiveRecorder {
     }
 
     fn event(&mut self, at: ClusterTime, kind: &RaceEventKind) {
-        if let RaceEventKind::Noticed { driver, message } = kind {
-            self.notice(format!("{driver}: {message}"));
+        match kind {
+            RaceEventKind::Noticed { driver, message } => self.notice(format!("{driver}: {message}")),
+            RaceEventKind::StepStarted { step, tasks, .. } => {
+                self.starts.extend(tasks.iter().map(|running| (running.task, step.start)));
+            }
+            // Only written down.
+            _ => {}
         }
         self.write(event_line(at, json!(kind)));
     }

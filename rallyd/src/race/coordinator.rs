@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rally_core::metrics::RaceReport;
+use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Timer};
 use rally_core::{
     ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan, RaceRequest, Role,
@@ -19,6 +19,7 @@ use tracing::{Instrument, info, info_span};
 
 use crate::archive::{Archive, ArchiveRecorder, ReportSlot};
 use crate::settings::ReportingSettings;
+use crate::store::{self, StoreSettings};
 
 /// Races that have ended and can still be asked for.
 const REMEMBERED: usize = 8;
@@ -204,7 +205,7 @@ async fn run(
     report: ReportSlot,
 ) {
     let timer = surroundings.timer();
-    let (setup, mut recorder) = match begin(&*surroundings, &request, report).await {
+    let Begun { setup, mut recorder, store } = match begin(&*surroundings, &request, report).await {
         Ok(begun) => begun,
         Err(cause) => {
             let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
@@ -217,16 +218,25 @@ async fn run(
     };
     let verdict = setup.run(timer, log, &mut recorder).await;
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
-    collect(&*surroundings, &mut recorder).await;
+    collect(&*surroundings, &mut recorder, store).await;
 }
 
-async fn begin(
-    surroundings: &dyn Surroundings,
-    request: &RaceRequest,
-    report: ReportSlot,
-) -> Result<(RaceSetup, ArchiveRecorder), String> {
+/// A race that is about to run.
+struct Begun {
+    setup: RaceSetup,
+    recorder: ArchiveRecorder,
+    /// Where its results go beside the archive.
+    store: Option<StoreSettings>,
+}
+
+async fn begin(surroundings: &dyn Surroundings, request: &RaceRequest, report: ReportSlot) -> Result<Begun, String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
     let plan = Arc::new(surroundings.plan(request.bundle).await?);
+    let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
+    if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
+        let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"));
+        store::begin(store, document).await.map_err(|error| error.to_string())?;
+    }
     let recorder = ArchiveRecorder::start(surroundings.archive(), &request.race, Arc::clone(&plan), report);
     let setup = RaceSetup {
         race: request.race.clone(),
@@ -236,13 +246,13 @@ async fn begin(
         on_driver_loss: request.on_driver_loss,
         timing: RaceTiming::default(),
     };
-    Ok((setup, recorder))
+    Ok(Begun { setup, recorder, store })
 }
 
-/// Gets the raw samples of a race that has ended into its archive.
-async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder) {
+/// Gets the raw samples of a race that has ended into its archive, and the whole into the metrics store, if there is one.
+async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder, store: Option<StoreSettings>) {
     let segments = recorder.take_segments();
-    let Some(archive) = recorder.archive() else { return };
+    let Some(archive) = recorder.archive().cloned() else { return };
     let directory = archive.samples_directory(&recorder.document().race_id);
     let mut silent = Vec::new();
     for (driver, content) in segments {
@@ -253,6 +263,12 @@ async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder
             recorder.notice_late(format!("raw samples of {driver} are missing: {cause}"));
             // The others would take as long to fail.
             silent.push(driver);
+        }
+    }
+    if let Some(store) = store {
+        let (document, tasks) = (recorder.document().clone(), recorder.task_records());
+        if let Err(error) = store::finish(store, archive, document, tasks).await {
+            recorder.notice_late(format!("{error}; the archive has everything"));
         }
     }
 }
