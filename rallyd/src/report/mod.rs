@@ -7,7 +7,7 @@ mod rows;
 mod summary;
 mod table;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod verdict;
 
 pub use arguments::ReportArguments;

@@ -62,9 +62,18 @@ fn six_digits(number: f64) -> String {
         return number.to_string();
     }
     let magnitude = number.abs().log10().floor() as i32;
+    let trimmed = |text: &str| match text.contains('.') {
+        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => text.to_owned(),
+    };
+    if magnitude < -4 {
+        // As Python writes it.
+        let text = format!("{number:.5e}");
+        let (mantissa, exponent) = text.split_once("e-").unwrap_or((&text, ""));
+        return format!("{}e-{exponent:0>2}", trimmed(mantissa));
+    }
     let decimals = usize::try_from(5 - magnitude).unwrap_or(0);
-    let text = format!("{number:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    trimmed(&format!("{number:.decimals$}"))
 }
 
 fn signed(number: f64, decimals: usize) -> String {
@@ -178,7 +187,8 @@ mod tests {
             (1_234_567.891, "1234568"),
             (123_456.78, "123457"),
             (99_999.95, "99999.9"),
-            (0.000_012_345_678, "0.0000123457"),
+            (0.000_012_345_678, "1.23457e-05"),
+            (0.000_123_456_78, "0.000123457"),
             (-2.5, "-2.5"),
         ] {
             assert_eq!(six_digits(number), expected);

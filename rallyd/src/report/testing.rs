@@ -3,7 +3,7 @@
 use rally_core::metrics::{ClusterResults, FieldUsage, JobTimes, Spread, TransformMean};
 
 /// Every field has a value.
-pub(super) fn cluster() -> ClusterResults {
+pub(crate) fn cluster() -> ClusterResults {
     let spread = || Some(Spread { min: Some(6e3), median: Some(12e3), max: Some(60e3), unit: "ms".to_owned() });
     let transform = |mean, unit: &str| vec![TransformMean { id: "rollup".to_owned(), mean, unit: unit.to_owned() }];
     let usage = |value| {

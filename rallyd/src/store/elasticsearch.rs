@@ -37,7 +37,7 @@ const LONGEST_CAUSE: usize = 500;
 pub struct ElasticsearchStore {
     settings: StoreSettings,
     client: Client,
-    pause: Duration,
+    pub(super) pause: Duration,
 }
 
 impl ElasticsearchStore {
@@ -76,9 +76,11 @@ impl ElasticsearchStore {
     /// [`StoreError`] if the cluster cannot be reached, or refuses.
     pub async fn set_up(&mut self) -> Result<(), StoreError> {
         let action = "be prepared";
-        let answer = self.json(action, Request::new("GET", "/")).await?;
-        let is_serverless = answer["version"]["build_flavor"] == "serverless";
-        for resource in resources(&self.settings, is_serverless) {
+        self.json(action, Request::new("GET", "/")).await?;
+        // Serverless projects and other servers that speak the API do without.
+        let policies = Request { ignore: vec![400, 404, 405, 410], ..Request::new("GET", "/_ilm/policy") };
+        let has_lifecycles = self.send(action, &policies).await?.status <= 299;
+        for resource in resources(&self.settings, has_lifecycles) {
             let look = Request { ignore: vec![404], ..Request::new("GET", &resource.path) };
             let is_there = self.send(action, &look).await?.status != 404;
             if is_there && !resource.may_replace {
@@ -128,7 +130,7 @@ impl ElasticsearchStore {
         tokio::time::sleep(pause).await;
     }
 
-    async fn json(&self, action: &str, request: Request) -> Result<Value, StoreError> {
+    pub(super) async fn json(&self, action: &str, request: Request) -> Result<Value, StoreError> {
         let response = self.send(action, &request).await?;
         serde_json::from_slice(&response.body).map_err(|error| self.error(action, format!("it answers oddly: {error}")))
     }

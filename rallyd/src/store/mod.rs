@@ -8,6 +8,8 @@ mod elasticsearch;
 mod records;
 mod settings;
 mod templates;
+#[cfg(test)]
+mod tests;
 
 pub use elasticsearch::ElasticsearchStore;
 pub use settings::{InvalidStoreSettings, StoreSettings};

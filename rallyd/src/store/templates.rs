@@ -109,8 +109,8 @@ pub(super) struct Resource {
     pub(super) may_replace: bool,
 }
 
-/// Everything that the cluster must know, in order.
-pub(super) fn resources(settings: &StoreSettings, is_serverless: bool) -> Vec<Resource> {
+/// Everything that the cluster must know, in order. Without index lifecycle management, data streams never roll over.
+pub(super) fn resources(settings: &StoreSettings, has_lifecycles: bool) -> Vec<Resource> {
     let may_replace = settings.overwrite_existing_templates;
     let resource = |path: String, body: Value| Resource { path, body, may_replace };
     let mut all = Vec::new();
@@ -132,7 +132,7 @@ pub(super) fn resources(settings: &StoreSettings, is_serverless: bool) -> Vec<Re
             all.push(resource(format!("/_index_template/{name}"), body));
             continue;
         }
-        if !is_serverless {
+        if has_lifecycles {
             let policy = format!("{name}-default");
             let rollover = json!({"rollover": {"max_primary_shard_size": "50gb"}});
             let body = json!({"policy": {"phases": {"hot": {"actions": rollover}}}});
