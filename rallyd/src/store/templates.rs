@@ -42,7 +42,8 @@ impl Kind {
         };
         let timestamp = json!({
             "type": "date",
-            "format": "basic_date_time_no_millis",
+            // The same twice: not every server that speaks the API knows the name.
+            "format": "basic_date_time_no_millis||yyyyMMdd'T'HHmmssX",
             "fields": {"raw": {"type": "keyword"}},
         });
         let mut properties = vec![

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::Uri;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use rally_core::RaceId;
 use rallyd::archive::{Archive, read_intervals};
 use rallyd::demo::{StandIn, write_corpus, write_track};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const DOCUMENTS: u64 = 2_001;
 
@@ -97,6 +101,80 @@ fn raw_samples(archive: &Archive, race: &RaceId, expected: u64) -> u64 {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     found
+}
+
+/// A metrics store that takes everything, by where it goes.
+#[derive(Clone, Default)]
+struct Store(Arc<Mutex<Vec<(String, Value)>>>);
+
+impl Store {
+    async fn start(&self) -> u16 {
+        let take = async |State(Self(documents)): State<Self>, uri: Uri, body: String| {
+            let target = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+            let lines = if uri.path().ends_with("/_bulk") {
+                body.lines().skip(1).step_by(2).collect()
+            } else if uri.path().ends_with("/_doc") {
+                vec![&*body]
+            } else {
+                Vec::new()
+            };
+            let parsed = lines.into_iter().map(|line| (target.clone(), serde_json::from_str(line).unwrap()));
+            documents.lock().unwrap().extend(parsed);
+            "{}"
+        };
+        let app = Router::new().fallback(take).with_state(self.clone()).layer(DefaultBodyLimit::disable());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        port
+    }
+
+    fn documents(&self, target: &str) -> Vec<Value> {
+        let documents = self.0.lock().unwrap();
+        documents.iter().filter(|(known, _)| known == target).map(|(_, document)| document.clone()).collect()
+    }
+}
+
+#[test]
+fn a_metrics_store_gets_every_request_out_of_the_archive() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let target = runtime.block_on(StandIn::start()).unwrap();
+    let store = Store::default();
+    let port = runtime.block_on(store.start());
+    let home = Home::new();
+    let ini = format!(
+        "[system]\nenv.name = lab\n[reporting]\ndatastore.type = elasticsearch\ndatastore.host = 127.0.0.1\ndatastore.port = {port}\n"
+    );
+    std::fs::write(home.directory.path().join(".rally/rally.ini"), ini).unwrap();
+    let track = home.directory.path().join("places");
+    write_track(&track).unwrap();
+    let (track, hosts) = (format!("--track-path={}", track.display()), format!("--target-hosts={}", target.address()));
+    let parameters = format!("--track-params=document_count:{DOCUMENTS},search_seconds:1");
+    home.data(&["race", &track, &hosts, &parameters, "--race-id=stored", "--user-tags=setup:test"]);
+
+    let race: RaceId = "stored".parse().unwrap();
+    let samples: u64 = samples(&home.archive(), &race).values().sum();
+    let metrics = store.documents("rally-metrics-v1");
+    let count = |name: &str| metrics.iter().filter(|it| it["name"] == name).count() as u64;
+    for name in ["latency", "service_time", "processing_time"] {
+        assert_eq!(count(name), samples, "{name}");
+    }
+    assert!(count("throughput") > 0);
+    let bulk = metrics.iter().find(|it| it["name"] == "service_time" && it["task"] == "index-documents").unwrap();
+    assert_eq!(
+        json!([bulk["race-id"], bulk["environment"], bulk["operation-type"], bulk["unit"], bulk["meta"]["success"]]),
+        json!(["stored", "lab", "bulk", "ms", true])
+    );
+    assert_eq!(bulk["meta"]["tag_setup"], "test");
+    let races = store.documents("rally-races-v1");
+    assert_eq!(races.iter().map(|it| it["outcome"].clone()).collect::<Vec<_>>(), [Value::Null, json!("completed")]);
+    assert!(store.documents("rally-results-v1").iter().any(|it| it["name"] == "throughput"));
+
+    // A store that is not there is known before the race.
+    let ini = "[reporting]\ndatastore.type = elasticsearch\ndatastore.user = me\ndatastore.host = 127.0.0.1\n";
+    std::fs::write(home.directory.path().join(".rally/rally.ini"), ini).unwrap();
+    let (exit, _, stderr) = home.run(&["race", &track, &hosts, &parameters]);
+    assert!(exit == 64 && stderr.contains("`datastore.user` needs `datastore.password`"), "{stderr}");
 }
 
 #[test]
