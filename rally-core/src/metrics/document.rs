@@ -38,7 +38,7 @@ pub struct RaceDocument {
     /// The names of the car and its mixins.
     #[serde(default)]
     pub car: Vec<String>,
-    /// Revision, distribution version and flavor, and team revision of the cluster under test.
+    /// Revision, distribution version and flavor, team revision, and target of the cluster under test.
     #[serde(default)]
     pub cluster: JsonObject,
     /// The revision of the track.
@@ -89,6 +89,22 @@ impl RaceDocument {
             track_params: it.track_params.clone(),
             outcome: None,
             results: None,
+        }
+    }
+
+    /// Takes what a telemetry device says of the cluster under test as a whole: a record `cluster_environment`.
+    pub fn add_environment(&mut self, record: &JsonObject) {
+        for (key, name) in [
+            ("revision", "source_revision"),
+            ("distribution-version", "distribution_version"),
+            ("distribution-flavor", "distribution_flavor"),
+            ("target-id", "target_id"),
+            ("target-platform", "target_platform"),
+            ("target-auth-type", "target_auth_type"),
+        ] {
+            if let Some(value) = record.get(name).filter(|value| !value.is_null()) {
+                self.cluster.insert(key.to_owned(), value.clone());
+            }
         }
     }
 
@@ -154,4 +170,27 @@ pub struct ArchivedVerdict {
     pub verdict: RaceVerdict,
     /// What went wrong.
     pub findings: Findings,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_cluster_says_itself_what_it_is() {
+        let race = json!({
+            "rally-version": "1", "rally-revision": null, "environment": "local", "race-id": "r", "track": "t",
+            "race-timestamp": "20261101T120000Z", "pipeline": "benchmark-only",
+            "cluster": {"distribution-version": "8.0.0"},
+        });
+        let mut race: RaceDocument = serde_json::from_value(race).unwrap();
+        let record = json!({"name": "cluster_environment", "distribution_version": "8.15.3", "source_revision": "abc",
+            "target_platform": null});
+        let Value::Object(record) = record else { unreachable!() };
+        race.add_environment(&record);
+        assert_eq!(Value::Object(race.cluster.clone()), json!({"distribution-version": "8.15.3", "revision": "abc"}));
+        assert_eq!(race.distribution_version(), Some("8.15.3"));
+    }
 }

@@ -80,7 +80,7 @@ impl MetricsStore for MemoryStore {
 #[derive(Clone, Debug)]
 pub struct RecordContext {
     common: JsonObject,
-    tags: JsonObject,
+    meta: JsonObject,
 }
 
 /// A value of a request or of a task.
@@ -109,9 +109,9 @@ pub struct TaskValue<'a> {
 }
 
 impl RecordContext {
-    /// For the records of this race.
+    /// For the records of this race; `cluster` is what is known of the cluster under test, such as `source_revision`.
     #[must_use]
-    pub fn new(race: &RaceDocument) -> Self {
+    pub fn new(race: &RaceDocument, cluster: &JsonObject) -> Self {
         let mut common = JsonObject::new();
         common.insert("race-id".to_owned(), json!(race.race_id));
         common.insert("race-timestamp".to_owned(), json!(race.race_timestamp));
@@ -122,8 +122,8 @@ impl RecordContext {
         if !race.track_params.is_empty() {
             common.insert("track-params".to_owned(), Value::Object(without_secrets(&race.track_params)));
         }
-        let tags = race.user_tags.iter().map(|(key, value)| (format!("tag_{key}"), value.clone())).collect();
-        Self { common, tags }
+        let tags = race.user_tags.iter().map(|(key, value)| (format!("tag_{key}"), value.clone()));
+        Self { common, meta: cluster.clone().into_iter().chain(tags).collect() }
     }
 
     /// The record of a telemetry device with everything that belongs to the race. A device sends `name`, `@timestamp`, and
@@ -159,7 +159,7 @@ impl RecordContext {
     fn complete(&self, mut record: JsonObject, given: JsonObject) -> JsonObject {
         // What a device says must not pass for another race.
         record.extend(self.common.clone());
-        let mut meta = self.tags.clone();
+        let mut meta = self.meta.clone();
         meta.extend(given);
         if !meta.is_empty() {
             record.insert("meta".to_owned(), Value::Object(meta));
@@ -217,6 +217,9 @@ fn common_of_results(race: &RaceDocument) -> JsonObject {
     for (key, value) in [
         ("distribution-major-version", major.map(|major| json!(major))),
         ("team-revision", race.cluster.get("team-revision").cloned()),
+        ("target-id", race.cluster.get("target-id").cloned()),
+        ("target-platform", race.cluster.get("target-platform").cloned()),
+        ("target-auth-type", race.cluster.get("target-auth-type").cloned()),
         ("track-revision", race.track_revision.as_ref().map(|revision| json!(revision))),
         ("track-params", (!race.track_params.is_empty()).then(|| Value::Object(without_secrets(&race.track_params)))),
     ] {
@@ -326,14 +329,15 @@ mod tests {
 
     #[test]
     fn a_record_has_the_fields_of_its_race_and_no_secret() {
-        let context = RecordContext::new(&race());
+        let cluster = JsonObject::from_iter([("target_id".to_owned(), json!("docker"))]);
+        let context = RecordContext::new(&race(), &cluster);
         let record =
             json!({"@timestamp": 7, "name": "segments_count", "value": 3, "race-id": "other", "meta": {"a": 1}});
         let Value::Object(record) = record else { unreachable!() };
         let expected = json!({
             "@timestamp": 7, "name": "segments_count", "value": 3, "race-id": "r", "sample-type": "normal",
             "race-timestamp": "20261101T000000Z", "environment": "local", "track": "geonames", "challenge": null,
-            "car": "external", "track-params": {"secret_key": "<hidden>", "size": 3}, "meta": {"tag_setup": "x", "a": 1},
+            "car": "external", "track-params": {"secret_key": "<hidden>", "size": 3}, "meta": {"target_id": "docker", "tag_setup": "x", "a": 1},
         });
         assert_eq!(Value::Object(context.telemetry(record)), expected);
     }

@@ -1,5 +1,6 @@
 //! The archive of races on this machine: one directory for each, named after the race's id.
 
+mod again;
 mod intervals;
 mod recorder;
 mod series;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rally_core::metrics::{ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport};
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
-use rally_core::track::Task;
+use rally_core::track::{JsonObject, Task};
 use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RaceId, RacePlan, TaskIndex};
 use serde_json::{Value, json};
 
@@ -26,6 +26,7 @@ pub(crate) struct ArchiveRecorder {
     document: RaceDocument,
     drivers: Vec<String>,
     metrics: RaceMetrics,
+    cluster: JsonObject,
     /// When the step of each task started.
     starts: BTreeMap<TaskIndex, ClusterTime>,
     notices: Vec<String>,
@@ -61,6 +62,7 @@ impl ArchiveRecorder {
             document,
             drivers: Vec::new(),
             metrics: RaceMetrics::default(),
+            cluster: JsonObject::new(),
             starts: BTreeMap::new(),
             notices: Vec::new(),
             trouble,
@@ -113,6 +115,24 @@ impl ArchiveRecorder {
     pub(crate) fn notice_late(&mut self, sentence: String) {
         self.trouble.notice(sentence);
         self.conclude();
+    }
+
+    /// What is known of the cluster under test as a whole.
+    pub(crate) fn cluster(&self) -> &JsonObject {
+        &self.cluster
+    }
+
+    /// Takes what a telemetry device says of the cluster as a whole.
+    fn environment(&mut self, record: &Value) {
+        let Some(record) = record.as_object() else { return };
+        match record.get("name").and_then(Value::as_str) {
+            Some("cluster_environment") => self.document.add_environment(record),
+            Some("shared_node_environment") => {}
+            _ => return,
+        }
+        let about =
+            record.iter().filter(|(key, _)| !matches!(key.as_str(), "name" | "cluster" | "@timestamp" | "meta"));
+        self.cluster.extend(about.map(|(key, value)| (key.clone(), value.clone())));
     }
 
     fn driver(&self, driver: DriverIndex) -> &str {
@@ -187,6 +207,7 @@ impl Recorder for ArchiveRecorder {
                 let mut lines = Vec::new();
                 for record in records {
                     self.metrics.add_telemetry(&record);
+                    self.environment(&record);
                     lines.extend(record.to_string().bytes());
                     lines.push(b'\n');
                 }

@@ -178,11 +178,14 @@ pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: C
     let settings = settings(directory, &Flags::default(), console)?;
     let archive = archive(directory, &settings);
     let load = |race: &RaceId| {
-        let document = archive.load(race)?;
+        let mut document = archive.load(race)?;
+        let is_theirs = document.results.is_some() && document.outcome.is_none();
+        document.results = archive.results(&document)?;
         if document.results.is_none() {
             return Err(CommandError::NoResults(race.clone()));
         }
-        if document.outcome.is_some_and(|outcome| outcome != RaceOutcome::Completed) {
+        // A race of the original has no outcome, and results only if it has run to its end.
+        if document.outcome != Some(RaceOutcome::Completed) && !is_theirs {
             console.warning(&format!("race {race} did not run to its end"));
         }
         Ok(ComparedRace::load(&archive, document)?)

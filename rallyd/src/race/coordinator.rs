@@ -266,8 +266,8 @@ async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder
         }
     }
     if let Some(store) = store {
-        let (document, tasks) = (recorder.document().clone(), recorder.task_records());
-        if let Err(error) = store::finish(store, archive, document, tasks).await {
+        let (document, cluster) = (recorder.document().clone(), recorder.cluster().clone());
+        if let Err(error) = store::finish(store, archive, document, cluster, recorder.task_records()).await {
             recorder.notice_late(format!("{error}; the archive has everything"));
         }
     }

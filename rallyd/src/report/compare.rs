@@ -307,6 +307,22 @@ mod tests {
     }
 
     #[test]
+    fn a_race_whose_end_was_never_written_down_is_added_up_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let mut died = race(&archive, "died", 30, |second| 10 + second % 5).document;
+        std::fs::write(archive.telemetry_path(&died.race_id), "{\"name\": \"segments_count\", \"value\": 7}\n{\"na")
+            .unwrap();
+        let before = died.results.take().unwrap();
+        let again = archive.results(&died).unwrap().unwrap();
+        assert_eq!(again.op_metrics[0].latency, before.op_metrics[0].latency);
+        assert!(again.op_metrics[0].throughput.median.is_some());
+        assert_eq!(again.cluster.segment_count, Some(7.0));
+        std::fs::remove_file(archive.intervals_path(&died.race_id)).unwrap();
+        assert_eq!(archive.results(&died).unwrap(), None);
+    }
+
+    #[test]
     fn equal_races_do_not_differ_and_short_ones_cannot_be_told() {
         let directory = tempfile::tempdir().unwrap();
         let archive = Archive::new(directory.path());

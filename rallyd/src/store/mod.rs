@@ -15,6 +15,7 @@ pub use elasticsearch::ElasticsearchStore;
 pub use settings::{InvalidStoreSettings, StoreSettings};
 
 use rally_core::metrics::{MetricsStore, RaceDocument, RecordContext, StoreError, result_documents};
+use rally_core::track::JsonObject;
 
 use crate::archive::Archive;
 pub(crate) use records::TaskRecords;
@@ -31,17 +32,18 @@ pub(crate) async fn begin(settings: StoreSettings, race: RaceDocument) -> Result
     .await
 }
 
-/// Stores everything of a race that has ended.
+/// Stores everything of a race that has ended; `cluster` is what is known of the cluster under test.
 pub(crate) async fn finish(
     settings: StoreSettings,
     archive: Archive,
     race: RaceDocument,
+    cluster: JsonObject,
     tasks: Vec<TaskRecords>,
 ) -> Result<(), StoreError> {
     on_own_thread(settings, async move |store| {
         store.store_race(&race).await?;
         store.store_results(&race, result_documents(&race)).await?;
-        let context = RecordContext::new(&race);
+        let context = RecordContext::new(&race, &cluster);
         let factor = store.settings().downsample_factor;
         let place = store.settings().hosts.join(", ");
         let mut records = records::records(&archive, &race.race_id, &context, &tasks, factor);

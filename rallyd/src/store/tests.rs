@@ -11,7 +11,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri};
 use rally_core::metrics::{MemoryStore, MetricsStore, RaceDocument, Results};
-use rally_core::track::JsonObject;
 use rally_driver::client::Request;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
@@ -39,7 +38,7 @@ fn race(id: &str) -> RaceDocument {
 }
 
 fn records(count: usize) -> Vec<JsonObject> {
-    let context = RecordContext::new(&race("r"));
+    let context = RecordContext::new(&race("r"), &JsonObject::new());
     let record = |number: usize| {
         let record =
             json!({"@timestamp": 1_793_534_400_000_i64 + number as i64, "name": "segments_count", "value": number});
