@@ -14,6 +14,7 @@ use rally_core::metrics::{MemoryStore, MetricsStore, RaceDocument, Results};
 use rally_driver::client::Request;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::*;
 use crate::settings::ReportingSettings;
@@ -55,15 +56,17 @@ struct Scripted {
 }
 
 impl Scripted {
-    async fn start(answers: impl IntoIterator<Item = (u16, Value)>) -> (Self, String) {
+    async fn start(answers: impl IntoIterator<Item = (u16, Value)>) -> (Self, String, JoinSet<()>) {
         let scripted = Self { answers: Arc::new(Mutex::new(answers.into_iter().collect())), ..Self::default() };
         let app = Router::new().fallback(Self::answer).with_state(scripted.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        (scripted, address)
+        let mut serving = JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        (scripted, address, serving)
     }
 
+    #[expect(clippy::unused_async, reason = "a handler has to be")]
     async fn answer(State(it): State<Self>, method: Method, uri: Uri, body: String) -> (StatusCode, String) {
         let documents = body.lines().skip(1).step_by(2).filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let values: Vec<_> = documents.map(|document| document["value"].to_string()).collect();
@@ -87,7 +90,7 @@ fn impatient(settings: StoreSettings) -> ElasticsearchStore {
 async fn what_is_refused_for_the_moment_is_sent_again_and_nothing_else() {
     let busy = json!({"create": {"status": 429, "error": {"type": "es_rejected_execution_exception"}}});
     let done = json!({"create": {"status": 201}});
-    let (server, address) = Scripted::start([
+    let (server, address, _serving) = Scripted::start([
         (503, json!({})),
         (200, json!({"errors": true, "items": [done, busy, done]})),
         (200, json!({"errors": false, "items": [done]})),
@@ -107,7 +110,7 @@ async fn what_does_not_get_better_fails_with_a_sentence() {
         ((200, json!({"errors": true, "items": [wrong]})), 1, "mapper_parsing_exception"),
         ((429, json!({"error": "busy"})), 4, "429"),
     ] {
-        let (server, address) = Scripted::start(std::iter::repeat_n(answer, 9)).await;
+        let (server, address, _serving) = Scripted::start(std::iter::repeat_n(answer, 9)).await;
         let mut store = impatient(settings(&address, false));
         let error = store.store_records(&race("r"), records(1)).await.unwrap_err().to_string();
         assert!(error.contains(expected) && error.contains("could not store records of race r"), "{error}");
@@ -117,7 +120,7 @@ async fn what_does_not_get_better_fails_with_a_sentence() {
 
 #[tokio::test]
 async fn many_records_go_in_bulks_of_five_thousand() {
-    let (server, address) = Scripted::start([]).await;
+    let (server, address, _serving) = Scripted::start([]).await;
     impatient(settings(&address, true)).store_records(&race("r"), records(CHUNK + 1)).await.unwrap();
     let sizes: Vec<_> = server.asked().iter().map(|asked| asked.split(' ').count() - 2).collect();
     assert_eq!(sizes, [CHUNK, 1]);
@@ -126,7 +129,7 @@ async fn many_records_go_in_bulks_of_five_thousand() {
 #[tokio::test]
 async fn templates_that_are_there_stay_unless_the_user_says_otherwise() {
     for (overwrite, custom, others) in [(false, 0, 0), (true, 0, 9)] {
-        let (server, address) = Scripted::start([]).await;
+        let (server, address, _serving) = Scripted::start([]).await;
         let settings = StoreSettings { overwrite_existing_templates: overwrite, ..settings(&address, true) };
         impatient(settings).set_up().await.unwrap();
         let puts: Vec<_> = server.asked().into_iter().filter(|asked| asked.starts_with("PUT ")).collect();
@@ -201,7 +204,6 @@ fn program() -> Option<PathBuf> {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stdout, reason = "a test says why it checks nothing")]
 async fn a_real_server_has_every_document_once() {
     let Some(server) = Server::start().await else {
         println!("skipped: it needs a server; `pip install noida-db==0.2.3`, or RALLY_TEST_ELASTICSEARCH names it");

@@ -13,6 +13,7 @@ use rally_core::RaceId;
 use rallyd::archive::{Archive, read_intervals};
 use rallyd::demo::{StandIn, write_corpus, write_track};
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 const DOCUMENTS: u64 = 2_001;
 
@@ -108,7 +109,7 @@ fn raw_samples(archive: &Archive, race: &RaceId, expected: u64) -> u64 {
 struct Store(Arc<Mutex<Vec<(String, Value)>>>);
 
 impl Store {
-    async fn start(&self) -> u16 {
+    async fn start(&self) -> (u16, JoinSet<()>) {
         let take = async |State(Self(documents)): State<Self>, uri: Uri, body: String| {
             let target = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
             let lines = if uri.path().ends_with("/_bulk") {
@@ -125,8 +126,9 @@ impl Store {
         let app = Router::new().fallback(take).with_state(self.clone()).layer(DefaultBodyLimit::disable());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        port
+        let mut serving = JoinSet::new();
+        serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        (port, serving)
     }
 
     fn documents(&self, target: &str) -> Vec<Value> {
@@ -140,7 +142,7 @@ fn a_metrics_store_gets_every_request_out_of_the_archive() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let target = runtime.block_on(StandIn::start()).unwrap();
     let store = Store::default();
-    let port = runtime.block_on(store.start());
+    let (port, _serving) = runtime.block_on(store.start());
     let home = Home::new();
     let ini = format!(
         "[system]\nenv.name = lab\n[reporting]\ndatastore.type = elasticsearch\ndatastore.host = 127.0.0.1\ndatastore.port = {port}\n"
