@@ -27,7 +27,7 @@ mod testing;
 mod timer;
 
 pub use corpus::CorpusError;
-pub use driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, local_clock};
+pub use driver::{ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, local_clock};
 pub use error::{ErrorClass, RunnerError};
 pub use param_source::{ParamSource, ParamSourceSetup, Params, Partition};
 pub use registry::Registry;

@@ -9,6 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::{JsonObject, Operation, Task};
 
 use crate::RunnerError;
+use crate::corpus::Corpora;
 
 /// The parameters of one execution: a JSON object, and perhaps a body that is too large to be one.
 ///
@@ -60,6 +61,8 @@ pub struct ParamSourceSetup {
     pub data_dir: Arc<std::path::Path>,
     /// Differs between races, tasks and clients, and is the same when a race is repeated with its id.
     pub seed: u64,
+    /// What the race has prepared of the corpora.
+    pub(crate) corpora: Arc<Corpora>,
 }
 
 /// Gives the parameters of each execution of an operation.

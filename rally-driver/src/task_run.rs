@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 use rally_core::metrics::{Ledger, SampleType, TaskInterval};
 use rally_core::track::{Challenge, JsonObject, LoadTrackError, TaskBuilder, Track, TrackBuilder};
 use rally_core::{
-    Allocation, ContentHash, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint, LoadDriver,
-    OnError, RaceId, RacePlan, RoleError, Sequence, Step, StopMode,
+    Allocation, ContentHash, DataSource, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint,
+    LoadDriver, OnError, RaceId, RacePlan, RoleError, Sequence, Step, StopMode,
 };
 
 use crate::recorder::Recording;
@@ -143,6 +143,9 @@ impl TaskRun {
             test_mode: false,
             multi_cluster: false,
             offline: false,
+            data: DataSource::default(),
+            shipped: Vec::new(),
+            track_directory: None,
             distribution_version: None,
             distribution_flavor: None,
             serverless_operator: false,

@@ -86,7 +86,7 @@ impl RaceLog {
     }
 
     /// Waits until the race is cancelled in another way than `known`.
-    pub(super) async fn cancelled(&self, known: Option<StopMode>) -> StopMode {
+    pub async fn cancelled(&self, known: Option<StopMode>) -> StopMode {
         std::future::poll_fn(|context| {
             let mut state = self.lock();
             match state.cancelled.filter(|&mode| Some(mode) != known) {

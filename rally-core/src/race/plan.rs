@@ -1,8 +1,11 @@
 //! What every role of a race needs to know of it.
 
+use std::path::PathBuf;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::ContentHash;
 use crate::track::{Challenge, JsonObject, Track};
 
 /// What a failed request does to the race.
@@ -16,6 +19,35 @@ pub enum OnError {
     Abort,
     /// It is recorded, and the race goes on whatever it was.
     ContinueOnNetwork,
+}
+
+/// Where load drivers get corpora from that they do not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataSource {
+    /// Each driver downloads what is missing from where the track says.
+    #[default]
+    Download,
+    /// Everything must be there.
+    Local,
+    /// Each driver fetches what its clients read from the coordinator, or from another host that has it. Where there is
+    /// no coordinator, it downloads.
+    Ship,
+}
+
+/// A file of documents that load drivers fetch from another host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShippedFile {
+    /// The corpus that it belongs to.
+    pub corpus: String,
+    /// Its name there, unpacked.
+    pub document_file: String,
+    /// Its content.
+    pub content: ContentHash,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Lines, counted from 0, and the bytes that they begin at, both growing. By them a driver knows what it needs.
+    pub offsets: Vec<(u64, u64)>,
 }
 
 /// A race as it is sent to load drivers, as JSON: the track with everything that its files said, and all options.
@@ -39,6 +71,15 @@ pub struct RacePlan {
     pub multi_cluster: bool,
     /// Whether nothing may be downloaded.
     pub offline: bool,
+    /// Where drivers get corpora from.
+    #[serde(default)]
+    pub data: DataSource,
+    /// What drivers fetch from other hosts; the coordinator fills it for [`DataSource::Ship`].
+    #[serde(default)]
+    pub shipped: Vec<ShippedFile>,
+    /// A directory that may hold corpora on the hosts where it exists: that of the track, if the user named one.
+    #[serde(default)]
+    pub track_directory: Option<PathBuf>,
     /// The version of the cluster under test, such as `8.15.0`, or `serverless`, if it is known.
     pub distribution_version: Option<String>,
     /// The flavor of the cluster under test, such as `default`, `oss` or `serverless`, if it is known.

@@ -106,6 +106,7 @@ impl<'a> ClientTaskLoop<'a> {
             partition,
             data_dir: Arc::clone(&race.data_dir),
             seed,
+            corpora: Arc::clone(&race.corpora),
         })?;
         let scheduler = race.registry.scheduler(&SchedulerSetup { task, seed })?;
         Ok(Self {

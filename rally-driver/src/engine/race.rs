@@ -19,11 +19,13 @@ use super::error::TaskError;
 use super::health::{Effort, saturation};
 use super::step::{ProgressSum, RaceContext, StepShare};
 use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
+use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
-use crate::{Registry, RequestTimer};
+use crate::source::wanted_documents;
+use crate::{CorpusError, Registry, RequestTimer, RunnerError};
 
 /// What was measured is told this often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -74,6 +76,10 @@ enum RaceError {
     Clients { clients: u32, end: u32 },
     #[error("failed to start a worker")]
     Worker(#[source] io::Error),
+    #[error(transparent)]
+    Operation(#[from] RunnerError),
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
     #[error(transparent)]
     Segments(#[from] WriteSegmentError),
     #[error(transparent)]
@@ -206,6 +212,20 @@ impl Race {
             return Err(RaceError::Clients { clients: allocation.clients, end: clients.end });
         }
         let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+        let corpora = {
+            let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
+            // Whoever could be told that nobody listens does not listen.
+            let notice: Notice =
+                Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
+            let preparation = Preparation {
+                plan: &plan,
+                data_dir: &setup.data_dir,
+                cores: setup.cores.get(),
+                content: &setup.content,
+                notice: &notice,
+            };
+            preparation.run(&wanted_documents(&plan.track, &tasks, &allocation, clients.clone())?).await?
+        };
         let segments = match plan.sample_bytes {
             0 => None,
             cap => {
@@ -219,6 +239,7 @@ impl Race {
             tasks,
             registry: Arc::clone(&setup.registry),
             data_dir: setup.data_dir.clone().into(),
+            corpora: Arc::new(corpora),
         });
         let (sender, reports) = mpsc::channel(REPORTS);
         let workers = (0..setup.cores.get().min(clients.len()))

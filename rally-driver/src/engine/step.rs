@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::alarm::Alarm;
 use super::worker::{WorkerEvent, WorkerReport};
 use crate::Registry;
+use crate::corpus::Corpora;
 use crate::recorder::{Recorder, StepStart};
 
 /// What all workers of a race share. It does not change.
@@ -24,6 +25,7 @@ pub(crate) struct RaceContext {
     pub(crate) tasks: Vec<Arc<Task>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) data_dir: Arc<Path>,
+    pub(crate) corpora: Arc<Corpora>,
 }
 
 impl RaceContext {

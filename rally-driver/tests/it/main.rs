@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod bulk;
 mod client;
+mod corpora;
 mod driver;
 mod engine;
 mod fixture;

@@ -37,6 +37,21 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence if nobody has it or it cannot be understood.
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String>;
 
+    /// Gets the corpora of a race ready here if its drivers are to fetch them from this host, and gives the plan that says
+    /// so, with its hash. `notice` takes sentences for the user. By default there is nobody to fetch anything.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names what cannot be had.
+    async fn ship(
+        &self,
+        plan: RacePlan,
+        content: ContentHash,
+        _notice: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Result<(RacePlan, ContentHash), String> {
+        Ok((plan, content))
+    }
+
     /// The load drivers on these hosts, each with the name that the user gave it.
     ///
     /// # Errors
@@ -205,7 +220,11 @@ async fn run(
     report: ReportSlot,
 ) {
     let timer = surroundings.timer();
-    let Begun { setup, mut recorder, store } = match begin(&*surroundings, &request, report).await {
+    let begun = tokio::select! {
+        begun = begin(&host, &*surroundings, &request, &log, report) => begun,
+        _ = log.cancelled(None) => Err("it was cancelled before it began".to_owned()),
+    };
+    let Begun { setup, mut recorder, store } = match begun {
         Ok(begun) => begun,
         Err(cause) => {
             let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
@@ -229,19 +248,29 @@ struct Begun {
     store: Option<StoreSettings>,
 }
 
-async fn begin(surroundings: &dyn Surroundings, request: &RaceRequest, report: ReportSlot) -> Result<Begun, String> {
+async fn begin(
+    host: &str,
+    surroundings: &dyn Surroundings,
+    request: &RaceRequest,
+    log: &Arc<RaceLog>,
+    report: ReportSlot,
+) -> Result<Begun, String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
-    let plan = Arc::new(surroundings.plan(request.bundle).await?);
+    let (timer, log, driver) = (surroundings.timer(), Arc::clone(log), host.to_owned());
+    let notice = move |message| log.push(timer.now(), RaceEventKind::Noticed { driver: driver.clone(), message });
+    let plan = surroundings.plan(request.bundle).await?;
     let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
     if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
         let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"));
         store::begin(store, document).await.map_err(|error| error.to_string())?;
     }
+    let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
+    let plan = Arc::new(plan);
     let recorder = ArchiveRecorder::start(surroundings.archive(), &request.race, Arc::clone(&plan), report);
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,
-        content: request.bundle,
+        content,
         drivers,
         on_driver_loss: request.on_driver_loss,
         timing: RaceTiming::default(),
