@@ -240,7 +240,8 @@ impl Surroundings for ClusterSurroundings {
             return Ok((plan, content));
         }
         let host = self.host.get().ok_or_else(|| Ending.to_string())?;
-        let documents = self.driver.documents(&plan, notice).await.map_err(|error| causes(&error).join(": "))?;
+        let documents =
+            self.driver.local().documents(&plan, notice).await.map_err(|error| causes(&error).join(": "))?;
         plan.shipped.clear();
         for DocumentsHere { corpus, document_file, path, length, offsets } in documents {
             let content = host.shelf().add(path).await.map_err(|error| causes(&error).join(": "))?;
