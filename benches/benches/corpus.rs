@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rally_core::track::{Challenge, Corpus, Documents, JsonObject, Operation, OperationBuilder, Task, Track};
-use rally_core::{ContentHash, DataSource, HostFacts, OnError, RacePlan};
+use rally_core::{ContentHash, DataSource, HostFacts, RacePlan};
 use rally_driver::{
     ContentSource, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner, RunnerError,
     TaskRun, local_clock,
@@ -79,26 +79,8 @@ impl Runner for Discard {
 
 fn offset_table(criterion: &mut Criterion, runtime: &Runtime, home: &Path, length: u64) {
     let bulk = Task::builder(Operation::builder("bulk").property("bulk-size", BULK_SIZE));
-    let plan = RacePlan {
-        track: track(DOCUMENTS).challenge(Challenge::builder("only").task(bulk)).build().expect("the track is valid"),
-        challenge: "only".to_owned(),
-        target_hosts: Default::default(),
-        client_options: Default::default(),
-        on_error: OnError::default(),
-        enable_assertions: false,
-        test_mode: false,
-        multi_cluster: false,
-        offline: true,
-        data: DataSource::Local,
-        shipped: Vec::new(),
-        track_directory: None,
-        distribution_version: None,
-        distribution_flavor: None,
-        serverless_operator: false,
-        telemetry: Vec::new(),
-        telemetry_params: JsonObject::new(),
-        sample_bytes: 0,
-    };
+    let track = track(DOCUMENTS).challenge(Challenge::builder("only").task(bulk)).build().expect("the track is valid");
+    let plan = RacePlan { offline: true, data: DataSource::Local, ..RacePlan::new(track, "only") };
     let driver = LocalLoadDriver::new(DriverOptions {
         facts: HostFacts { cores: 1, ..HostFacts::default() },
         registry: Arc::new(Registry::rally()),

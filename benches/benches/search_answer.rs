@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use criterion::{Criterion, Throughput};
-use rally_core::track::{Challenge, JsonObject, Operation, OperationBuilder, Task, Track};
-use rally_core::{DataSource, OnError, RacePlan};
+use rally_core::RacePlan;
+use rally_core::track::{Challenge, Operation, OperationBuilder, Task, Track};
 use rally_driver::client::Clients;
 use rally_driver::{Params, Partition, Registry, RequestTimer, Runner, RunnerSetup};
 use serde::Deserialize;
@@ -115,24 +115,8 @@ fn runner(operation: OperationBuilder, responses: &Path) -> Result<Box<dyn Runne
     let track =
         Track::builder("bench").challenge(Challenge::builder("bench").task(Task::builder(operation))).build()?;
     let plan = RacePlan {
-        track,
-        challenge: "bench".to_owned(),
-        target_hosts: [("default".to_owned(), vec!["localhost:9200".to_owned()])].into(),
         client_options: [("default".to_owned(), options)].into(),
-        on_error: OnError::Continue,
-        enable_assertions: false,
-        test_mode: false,
-        multi_cluster: false,
-        offline: true,
-        data: DataSource::Local,
-        shipped: Vec::new(),
-        track_directory: None,
-        distribution_version: None,
-        distribution_flavor: None,
-        serverless_operator: false,
-        telemetry: Vec::new(),
-        telemetry_params: JsonObject::new(),
-        sample_bytes: 0,
+        ..RacePlan::new(track, "bench").target(["localhost:9200"])
     };
     let task = plan.challenge().and_then(|challenge| challenge.tasks().next()).context("a task")?.clone();
     let params = Params::from(task.operation.params.clone());

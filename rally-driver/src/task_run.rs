@@ -12,8 +12,8 @@ use indexmap::IndexMap;
 use rally_core::metrics::{Distribution, Ledger, SampleType, TaskInterval};
 use rally_core::track::{Challenge, JsonObject, LoadTrackError, TaskBuilder, Track, TrackBuilder};
 use rally_core::{
-    Allocation, ContentHash, DataSource, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint,
-    LoadDriver, OnError, RaceId, RacePlan, RoleError, Sequence, Step, StopMode,
+    Allocation, ContentHash, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint, LoadDriver,
+    OnError, RaceId, RacePlan, RoleError, Sequence, Step, StopMode,
 };
 
 use crate::recorder::Recording;
@@ -134,24 +134,11 @@ impl TaskRun {
     pub async fn run(self, registry: Registry) -> Result<TaskReport, TaskRunError> {
         let track = self.track.challenge(Challenge::builder("task").task(self.task)).build()?;
         let plan = RacePlan {
-            track,
-            challenge: "task".to_owned(),
             target_hosts: IndexMap::from([("default".to_owned(), self.target_hosts)]),
             client_options: IndexMap::from([("default".to_owned(), self.client_options)]),
             on_error: self.on_error,
             enable_assertions: true,
-            test_mode: false,
-            multi_cluster: false,
-            offline: false,
-            data: DataSource::default(),
-            shipped: Vec::new(),
-            track_directory: None,
-            distribution_version: None,
-            distribution_flavor: None,
-            serverless_operator: false,
-            telemetry: Vec::new(),
-            telemetry_params: JsonObject::new(),
-            sample_bytes: 0,
+            ..RacePlan::new(track, "task")
         };
         let clients = plan.challenge().map_or(1, |challenge| Allocation::new(challenge).clients);
         let json = Bytes::from(serde_json::to_vec(&plan).map_err(TaskRunError::Plan)?);

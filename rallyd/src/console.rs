@@ -29,6 +29,13 @@ impl Console {
         self.message("ERROR", message);
     }
 
+    /// What people see around data that is for them: a heading.
+    pub(crate) fn plain(self, text: &str) {
+        if !self.quiet {
+            let _ = writeln!(io::stderr().lock(), "{}", text.trim_end());
+        }
+    }
+
     /// Data, for people or programs.
     pub(crate) fn data(self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();

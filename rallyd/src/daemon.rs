@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,12 +20,14 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::archive::Archive;
 use crate::causes::causes;
 use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
 use crate::instance::{Instance, InstanceError, LockError, StartSettings};
-use crate::race::{RaceRoles, is_this_host, registry, some_events};
+use crate::race::{RaceKeeping, RaceRoles, is_this_host, registry, some_events};
 use crate::sd_notify;
 use crate::secret::Secret;
+use crate::settings::{Flags, Settings, SettingsError};
 
 /// How long the host may take to say goodbye; less than `rallyd stop` waits before it becomes rude.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
@@ -227,9 +229,18 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
         let token = token_source(config).map_err(|source| error(source.into()))?;
         Place::Member { coordinator: config.coordinator, token }
     };
-    let is_coordinator = matches!(place, Place::Coordinator { .. });
-    let data = config.rally_directory.join("benchmarks/data");
-    let races = RaceRoles::new(facts(), registry(), instance.directory(), data, is_coordinator);
+    let root_dir = settings(&config.rally_directory).map_err(|source| error(source.into()))?.node.root_dir;
+    let root = root_dir.unwrap_or_else(|| config.rally_directory.join("benchmarks"));
+    let keeping = matches!(place, Place::Coordinator { .. }).then(|| {
+        let directory = config.rally_directory.clone();
+        // What the user has changed since counts for the next race.
+        let reporting = move || match settings(&directory) {
+            Ok(settings) => Ok(settings.reporting),
+            Err(error) => Err(causes(&error).join(": ")),
+        };
+        RaceKeeping { archive: Archive::new(root.join("races")), reporting: Box::new(reporting) }
+    });
+    let races = RaceRoles::new(facts(), registry(), instance.directory(), root.join("data"), keeping);
     let config = HostConfig {
         facts: facts(),
         roles: races.roles(),
@@ -238,6 +249,11 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
     let host = Arc::new(Host::start(config).await.map_err(|source| error(source.into()))?);
     races.attach(&host);
     Ok((host, races))
+}
+
+/// What `rally.ini` and the environment say at the moment. What is odd about them was said when the daemon was started.
+fn settings(directory: &Path) -> Result<Settings, SettingsError> {
+    Ok(Settings::load(directory, |name| std::env::var_os(name), &Flags::default())?.0)
 }
 
 /// What the user gave, or where a coordinator of the same user on this machine keeps its token.
@@ -396,6 +412,10 @@ impl Handler for Daemon {
             Request::CancelRace { race, mode } => accepted(self.coordinator().cancel(&race, mode).await),
             Request::CurrentRace => match self.coordinator().current_race().await {
                 Ok(race) => Response::CurrentRace(race),
+                Err(error) => Response::RoleFailed(Box::new(error)),
+            },
+            Request::RaceReport { race } => match self.coordinator().report(&race).await {
+                Ok(report) => Response::RaceReport(Box::new(report)),
                 Err(error) => Response::RoleFailed(Box::new(error)),
             },
         }

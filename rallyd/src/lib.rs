@@ -27,6 +27,7 @@ mod sd_notify;
 mod secret;
 mod settings;
 mod status;
+pub mod store;
 pub mod track;
 
 pub use address::{AddressError, Addresses, HostPort, ParseHostPortError, resolve, resolve_node};
@@ -37,6 +38,6 @@ pub use exit::Exit;
 pub use instance::{Instance, InstanceError, InstanceLock, LockError, Running, StartSettings};
 pub use secret::Secret;
 pub use settings::{
-    ClusterSettings, DEFAULT_PORT, Flags, IniError, IniProblem, NodeSettings, Notice, Origin, Settings, SettingsError,
-    rally_directory,
+    ClusterSettings, DEFAULT_PORT, Flags, IniError, IniProblem, NodeSettings, Notice, Origin, ReportingSettings,
+    Settings, SettingsError, SystemSettings, rally_directory,
 };

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Distribution, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results, SampleType, TaskInterval,
-    Throughput, ThroughputSummary, ThroughputValue,
+    Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results, SampleType,
+    TaskErrors, TaskInterval, TelemetryTotals, Throughput, ThroughputSummary, ThroughputValue,
 };
 use crate::ClusterTime;
 use crate::allocation::TaskIndex;
@@ -20,6 +20,7 @@ const MAX_ERROR_CLASSES: usize = 100;
 pub struct RaceMetrics {
     drivers: BTreeMap<String, DriverTotals>,
     tasks: BTreeMap<TaskIndex, TaskTotals>,
+    telemetry: TelemetryTotals,
 }
 
 /// What became of an interval.
@@ -39,6 +40,9 @@ struct DriverTotals {
     missing: u64,
     ledger: Ledger,
     arrived: u64,
+    intervals: u64,
+    saturated: u64,
+    reason: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -66,6 +70,11 @@ impl RaceMetrics {
         totals.last = interval.number;
         totals.missing = totals.missing.saturating_add(gap);
         totals.ledger = interval.ledger;
+        totals.intervals = totals.intervals.saturating_add(1);
+        if let Some(reason) = &interval.health.saturated {
+            totals.saturated = totals.saturated.saturating_add(1);
+            totals.reason = Some(reason.clone());
+        }
         // Times of inner operations are part of the samples of the raw segments only.
         for part in interval.tasks.iter().filter(|part| part.inner.is_none()) {
             totals.arrived = totals.arrived.saturating_add(part.samples);
@@ -80,6 +89,41 @@ impl RaceMetrics {
             let lost = totals.ledger.made.saturating_sub(totals.arrived);
             (lost > 0 || totals.missing > 0).then_some((driver.as_str(), lost, totals.missing))
         })
+    }
+
+    /// Adds the record of a telemetry device.
+    pub fn add_telemetry(&mut self, record: &serde_json::Value) {
+        self.telemetry.add(record);
+    }
+
+    /// How each driver did, by name.
+    #[must_use]
+    pub fn drivers(&self) -> Vec<DriverFindings> {
+        let findings = |(driver, totals): (&String, &DriverTotals)| DriverFindings {
+            driver: driver.clone(),
+            intervals: totals.intervals,
+            saturated: totals.saturated,
+            reason: totals.reason.clone(),
+            lost: totals.ledger.made.saturating_sub(totals.arrived),
+            unwritten: totals.ledger.unwritten,
+        };
+        self.drivers.iter().map(findings).collect()
+    }
+
+    /// The errors of all tasks of a challenge that had some, in the order of the schedule.
+    #[must_use]
+    pub fn task_errors(&self, challenge: &Challenge) -> Vec<TaskErrors> {
+        let errors = |(index, task): (usize, &crate::track::Task)| {
+            let errors = self.errors(TaskIndex(index as u32));
+            (!errors.is_empty()).then(|| TaskErrors { task: task.name.clone(), errors: errors.to_vec() })
+        };
+        challenge.tasks().enumerate().filter_map(errors).collect()
+    }
+
+    /// The throughput of a task over time, with what it is counted in.
+    #[must_use]
+    pub fn throughput(&self, task: TaskIndex) -> (Vec<ThroughputValue>, &str) {
+        self.tasks.get(&task).map_or((Vec::new(), ""), |totals| (totals.throughput(), &totals.unit))
     }
 
     /// The errors of a task by class, warm-up included.
@@ -115,7 +159,7 @@ impl RaceMetrics {
                 meta,
             })
         });
-        Results { cluster_name: "default".to_owned(), op_metrics: tasks.collect() }
+        Results { cluster_name: "default".to_owned(), op_metrics: tasks.collect(), cluster: self.telemetry.results() }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::distribution::interpolate;
-use super::{Distribution, SampleType, ThroughputValue};
+use super::{ClusterResults, Distribution, SampleType, ThroughputValue};
 use crate::track::JsonObject;
 
 const NANOS_PER_MILLI: f64 = 1e6;
@@ -17,6 +17,9 @@ pub struct Results {
     pub cluster_name: String,
     /// By task, in the order of the schedule.
     pub op_metrics: Vec<OperationMetrics>,
+    /// Of the cluster under test as a whole.
+    #[serde(flatten)]
+    pub cluster: ClusterResults,
 }
 
 /// What one task found out.
@@ -77,6 +80,13 @@ impl ThroughputSummary {
             Some(_) | None => Self { unit, ..Self::default() },
         }
     }
+}
+
+/// The median of values in any order; none if there is no value.
+pub(super) fn interpolate_median(values: &[f64]) -> Option<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    interpolate(&sorted, 50.0)
 }
 
 /// Percentiles of times in milliseconds, and their mean.

@@ -92,6 +92,46 @@ pub struct RacePlan {
     pub telemetry_params: JsonObject,
     /// Bytes of raw samples that a driver may keep on its disk; none are written if it is 0.
     pub sample_bytes: u64,
+    /// What stands in the documents of the race beside what was measured.
+    #[serde(default)]
+    pub description: RaceDescription,
+}
+
+/// What the user and the command line say of a race, for its documents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RaceDescription {
+    /// When it was asked for, in milliseconds since the epoch; 0 if that is not known.
+    pub epoch_millis: i64,
+    /// The same as `YYYYMMDDTHHMMSSZ`.
+    pub timestamp: String,
+    /// The environment that `rally.ini` names; `local` by default.
+    pub environment: String,
+    /// The pipeline; `benchmark-only` by default.
+    pub pipeline: String,
+    /// What the user noted of it.
+    pub user_tags: JsonObject,
+    /// The names of the car and its mixins; `external` by default.
+    pub car: Vec<String>,
+    /// The parameters of the track. Values of keys that begin with `secret_` are not here.
+    pub track_params: JsonObject,
+    /// The revision of the track, if it came from a repository.
+    pub track_revision: Option<String>,
+}
+
+impl Default for RaceDescription {
+    fn default() -> Self {
+        Self {
+            epoch_millis: 0,
+            timestamp: "19700101T000000Z".to_owned(),
+            environment: "local".to_owned(),
+            pipeline: "benchmark-only".to_owned(),
+            user_tags: JsonObject::new(),
+            car: vec!["external".to_owned()],
+            track_params: JsonObject::new(),
+            track_revision: None,
+        }
+    }
 }
 
 impl RacePlan {
@@ -118,6 +158,7 @@ impl RacePlan {
             telemetry: Vec::new(),
             telemetry_params: JsonObject::new(),
             sample_bytes: 0,
+            description: RaceDescription::default(),
         }
     }
 

@@ -42,6 +42,7 @@ pub trait Timer: Send + Sync + 'static {
 }
 
 /// Keeps what drivers measure. It is called between two events of a race, so it must not take long.
+#[async_trait]
 pub trait Recorder: Send + 'static {
     /// Drivers were chosen; comes first.
     fn started(&mut self, drivers: &[RaceDriver], facts: &[HostFacts]) {
@@ -69,6 +70,16 @@ pub trait Recorder: Send + 'static {
     /// A driver has a file of raw samples for whoever wants it.
     fn segment(&mut self, driver: DriverIndex, hash: ContentHash, length: u64) {
         let _ = (driver, hash, length);
+    }
+
+    /// Something was told to whoever watches; all but progress and the end.
+    fn event(&mut self, at: ClusterTime, kind: &RaceEventKind) {
+        let _ = (at, kind);
+    }
+
+    /// The race is over. Watchers hear of it when this returns, so it must not wait for long.
+    async fn ended(&mut self, at: ClusterTime, verdict: &RaceVerdict) {
+        let _ = (at, verdict);
     }
 }
 
@@ -125,16 +136,17 @@ impl RaceSetup {
     ///
     /// When dropped, the race is not ended in order; drivers stop as their last handle goes.
     pub async fn run(self, timer: Arc<dyn Timer>, log: Arc<RaceLog>, recorder: &mut dyn Recorder) -> RaceVerdict {
-        let begun = self.begin(&timer, &log, recorder).await;
-        match begun {
+        let verdict = match self.begin(&timer, &log, recorder).await {
             Ok(run) => run.finish().await,
             Err(error) => {
-                let verdict = RaceVerdict::not_begun(error.clone());
-                log.push(timer.now(), RaceEventKind::RoleFailed(error));
-                log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict.clone())));
-                verdict
+                log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
+                RaceVerdict::not_begun(error)
             }
-        }
+        };
+        // Whoever hears of the end may ask for the results at once.
+        recorder.ended(timer.now(), &verdict).await;
+        log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict.clone())));
+        verdict
     }
 
     async fn begin<'a>(
@@ -416,7 +428,10 @@ impl Run<'_> {
     }
 
     fn announce(&mut self, kind: RaceEventKind) {
+        let now = self.timer.now();
         match &kind {
+            // Told when all is recorded.
+            RaceEventKind::Ended(_) => return,
             RaceEventKind::StepStarted { step, tasks, .. } => {
                 self.progress.step(tasks);
                 self.reported = step.start;
@@ -424,7 +439,6 @@ impl Run<'_> {
                 self.recorder.step_started(*step);
             }
             RaceEventKind::StepEnded { until } => {
-                let now = self.timer.now();
                 let tasks = self.progress.conclude(seconds(self.step_start, now));
                 self.log.push(now, RaceEventKind::Progress(tasks));
                 self.recorder.step_ended(*until);
@@ -434,10 +448,10 @@ impl Run<'_> {
             | RaceEventKind::DriverPrepared { .. }
             | RaceEventKind::Progress(_)
             | RaceEventKind::Noticed { .. }
-            | RaceEventKind::RoleFailed(_)
-            | RaceEventKind::Ended(_) => {}
+            | RaceEventKind::RoleFailed(_) => {}
         }
-        self.log.push(self.timer.now(), kind);
+        self.recorder.event(now, &kind);
+        self.log.push(now, kind);
     }
 
     /// Reports the progress if it is time, and drivers that are a little late have been waited for.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::{EventStream, Sequence, StopMode};
-use crate::metrics::SampleType;
+use crate::metrics::{RaceReport, SampleType};
 use crate::race::{OnDriverLoss, RaceVerdict};
 use crate::{ClusterTime, ContentHash, JoinPoint, RaceId, RoleError, Step, TaskIndex};
 
@@ -43,6 +43,13 @@ pub trait Coordinator: Send + Sync + 'static {
     ///
     /// [`RoleError`] if the host cannot be reached.
     async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError>;
+
+    /// What a race that has ended found out. It is there as soon as [`RaceEventKind::Ended`] is.
+    ///
+    /// # Errors
+    ///
+    /// Invalid if the coordinator knows no such race, or if it has not ended; failed if the race never began.
+    async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError>;
 }
 
 /// What to race, where.
@@ -197,6 +204,7 @@ pub struct LivePercentiles {
 
 /// How a race ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum RaceOutcome {
     /// All tasks ran to their end and every sample is accounted for.

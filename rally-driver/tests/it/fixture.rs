@@ -10,14 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use indexmap::IndexMap;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use rally_core::metrics::{Interval, SampleType, TaskInterval};
-use rally_core::track::{Challenge, ChallengeBuilder, JsonObject, Task, TaskBuilder, Track};
+use rally_core::track::{Challenge, ChallengeBuilder, Task, TaskBuilder, Track};
 use rally_core::{
-    Allocation, ContentHash, DataSource, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts,
-    JoinPoint, LoadDriver, OnError, RaceId, RacePlan, Sequence, Step, StopMode,
+    Allocation, ContentHash, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts, JoinPoint,
+    LoadDriver, RaceId, RacePlan, Sequence, Step, StopMode,
 };
 use rally_driver::{
     ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner,
@@ -127,26 +126,8 @@ pub(crate) fn challenge() -> ChallengeBuilder {
 
 /// A race of one challenge.
 pub(crate) fn plan(challenge: ChallengeBuilder) -> RacePlan {
-    RacePlan {
-        track: Track::builder("tests").challenge(challenge).build().unwrap(),
-        challenge: "only".to_owned(),
-        target_hosts: IndexMap::new(),
-        client_options: IndexMap::new(),
-        on_error: OnError::Continue,
-        enable_assertions: false,
-        test_mode: true,
-        multi_cluster: false,
-        offline: true,
-        data: DataSource::default(),
-        shipped: Vec::new(),
-        track_directory: None,
-        distribution_version: None,
-        distribution_flavor: None,
-        serverless_operator: false,
-        telemetry: Vec::new(),
-        telemetry_params: JsonObject::new(),
-        sample_bytes: 0,
-    }
+    let track = Track::builder("tests").challenge(challenge).build().unwrap();
+    RacePlan { test_mode: true, offline: true, ..RacePlan::new(track, "only") }
 }
 
 struct Plan(Bytes);

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use rally_core::metrics::RaceReport;
 use rally_core::{
-    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, Sequence, StopMode,
+    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence,
+    StopMode,
 };
 
 use super::requests;
@@ -21,7 +23,15 @@ requests! {
     "coordinator/cancel" Cancel { race: RaceId, mode: StopMode } => Result<(), RoleError>;
     /// [`Coordinator::current_race`].
     "coordinator/current-race" CurrentRace {} => Result<Option<RaceStatus>, RoleError>;
+    /// [`Coordinator::report`] as JSON, from a byte on: [`PART`] bytes, or what is left.
+    "coordinator/report" Report { race: RaceId, from: u64 } => Result<Vec<u8>, RoleError>;
 }
+
+/// Bytes of a report in one answer.
+const PART: usize = 512 << 10;
+
+/// The longest report that is taken, in bytes: that of some ten thousand tasks.
+const MAX_REPORT: usize = 64 << 20;
 
 /// The coordinator that this member follows. Dropping it changes nothing for a race.
 #[derive(Debug)]
@@ -55,6 +65,28 @@ impl Coordinator for RemoteCoordinator {
     async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         self.remote.call("name its race", &CurrentRace {}).await
     }
+
+    async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
+        let phase = format!("give the report on race {race}");
+        let mut json = Vec::new();
+        loop {
+            let part = self.remote.call(&phase, &Report { race: race.clone(), from: json.len() as u64 }).await?;
+            let is_last = part.len() < PART;
+            json.extend(part);
+            if is_last || json.len() > MAX_REPORT {
+                break;
+            }
+        }
+        serde_json::from_slice(&json).map_err(|error| self.remote.broken(&phase, &error))
+    }
+}
+
+/// The part of a report that begins at a byte.
+fn part(report: &RaceReport, from: u64) -> serde_json::Result<Vec<u8>> {
+    let json = serde_json::to_vec(report)?;
+    let start = usize::try_from(from).unwrap_or(usize::MAX).min(json.len());
+    let end = start.saturating_add(PART).min(json.len());
+    Ok(json[start..end].to_vec())
 }
 
 /// Lets every host of the cluster start and watch races.
@@ -79,5 +111,16 @@ pub(super) fn offer(services: &mut Services, coordinator: &Arc<dyn Coordinator>)
     services.answer(access, move |_, CurrentRace {}| {
         let it = Arc::clone(&it);
         async move { it.current_race().await }
+    });
+    let it = Arc::clone(coordinator);
+    services.answer(access, move |_, Report { race, from }| {
+        let it = Arc::clone(&it);
+        async move {
+            let report = it.report(&race).await?;
+            part(&report, from).map_err(|error| {
+                let phase = format!("give the report on race {race}");
+                RoleError::new("the coordinator", Role::Coordinator, phase, RoleErrorKind::Failed, &error)
+            })
+        }
     });
 }

@@ -138,6 +138,11 @@ impl RemoteRole {
         RoleError { host: self.host_name(), role: self.role, phase: phase.to_owned(), kind, cause }
     }
 
+    /// The answer makes no sense.
+    pub(super) fn broken(&self, phase: &str, cause: &(dyn std::error::Error + 'static)) -> RoleError {
+        RoleError::new(self.host_name(), self.role, phase, RoleErrorKind::Failed, cause)
+    }
+
     fn host_name(&self) -> String {
         match self.target {
             Target::Coordinator => {

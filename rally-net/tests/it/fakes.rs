@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
+use rally_core::metrics::{Findings, RaceReport};
 use rally_core::{
     ClusterTime, ContentHash, Coordinator, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts,
     JoinPoint, LoadDriver, NodePlan, Provisioner, ProvisionerEvent, ProvisionerEventKind, RaceEvent, RaceEventKind,
@@ -180,6 +181,23 @@ impl Coordinator for Fake {
 
     async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         self.call("current_race", ()).map(|()| Some(race_status()))
+    }
+
+    async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
+        self.call("report", race.as_str()).map(|()| report(race))
+    }
+}
+
+/// A report that needs more than one answer.
+pub(crate) fn report(race: &RaceId) -> RaceReport {
+    let document = serde_json::json!({
+        "rally-version": "1", "rally-revision": null, "environment": "local", "race-id": race,
+        "race-timestamp": "20261101T000000Z", "pipeline": "benchmark-only", "track": "geonames",
+    });
+    let notices = vec!["the clock is odd; ".repeat(50_000), "that was long".to_owned()];
+    RaceReport {
+        race: serde_json::from_value(document).unwrap(),
+        findings: Findings { notices, ..Findings::default() },
     }
 }
 

@@ -155,6 +155,8 @@ async fn any_member_may_start_watch_and_cancel_a_race() {
     );
     let error = fake.fail_next(RoleErrorKind::Busy, "race 4711 runs");
     assert_eq!(remote.cancel(&race, StopMode::Now).await, Err(error));
+    // Longer than one answer may be.
+    assert_eq!(remote.report(&race).await.unwrap(), crate::fakes::report(&race));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,13 @@
 //! The archive of races on this machine: one directory for each, named after the race's id.
 
+mod again;
 mod intervals;
+mod recorder;
+mod series;
 mod store;
+mod writer;
 
-pub use intervals::{IntervalLog, read_intervals};
-pub use store::{Archive, ArchiveError, RaceDocument};
+pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
+pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
+pub use series::{TaskSeries, TimeKind, task_series};
+pub use store::{Archive, ArchiveError};

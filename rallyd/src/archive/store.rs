@@ -5,60 +5,26 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rally_core::RaceId;
-use rally_core::metrics::Results;
-use rally_core::track::JsonObject;
-use serde::{Deserialize, Serialize};
+use rally_core::metrics::{ArchivedVerdict, RaceDocument};
+use rally_core::track::Track;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::IntervalLog;
 
 const RACE: &str = "race.json";
 const INTERVALS: &str = "intervals";
+const VERDICT: &str = "verdict.json";
+const TRACK: &str = "track.json";
+const HOSTS: &str = "hosts.json";
+const TELEMETRY: &str = "telemetry.jsonl";
+const EVENTS: &str = "events.jsonl";
+const SAMPLES: &str = "samples";
 
 /// All races that were archived on this machine.
 #[derive(Clone, Debug)]
 pub struct Archive {
     directory: PathBuf,
-}
-
-/// A race as Rally writes it down, before and after its benchmark.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct RaceDocument {
-    /// The version of Rally that ran it.
-    pub rally_version: String,
-    /// Its revision, if it is known.
-    pub rally_revision: Option<String>,
-    /// The environment that rally.ini names.
-    pub environment: String,
-    /// The race.
-    pub race_id: RaceId,
-    /// When it began, as `YYYYMMDDTHHMMSSZ`.
-    pub race_timestamp: String,
-    /// The pipeline.
-    pub pipeline: String,
-    /// What the user noted of it.
-    #[serde(default)]
-    pub user_tags: JsonObject,
-    /// The track.
-    pub track: String,
-    /// The names of the car and its mixins.
-    #[serde(default)]
-    pub car: Vec<String>,
-    /// Revision, distribution version and flavor, and team revision of the cluster under test.
-    #[serde(default)]
-    pub cluster: JsonObject,
-    /// The revision of the track.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub track_revision: Option<String>,
-    /// The challenge; none if it was made up from the track's operations.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub challenge: Option<String>,
-    /// The parameters of the track.
-    #[serde(default, skip_serializing_if = "JsonObject::is_empty")]
-    pub track_params: JsonObject,
-    /// The results, once the race has some.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub results: Option<Results>,
 }
 
 /// The archive cannot be used.
@@ -113,11 +79,83 @@ impl Archive {
     ///
     /// If it cannot be written.
     pub fn store(&self, document: &RaceDocument) -> Result<(), ArchiveError> {
-        let path = self.made_directory(&document.race_id)?.join(RACE);
-        let mut json = serde_json::to_vec_pretty(document)
-            .map_err(|source| ArchiveError::Document { path: path.clone(), source })?;
-        json.push(b'\n');
-        write_whole(&path, &json).map_err(failed("write", &path))
+        self.write_json(&document.race_id, RACE, document)
+    }
+
+    /// Stores how a race ended.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn store_verdict(&self, race: &RaceId, verdict: &ArchivedVerdict) -> Result<(), ArchiveError> {
+        self.write_json(race, VERDICT, verdict)
+    }
+
+    /// How a race ended; none if it has not, or if whoever ran it died.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read or understood.
+    pub fn verdict(&self, race: &RaceId) -> Result<Option<ArchivedVerdict>, ArchiveError> {
+        self.read_json(race, VERDICT)
+    }
+
+    /// Stores the track as it was run.
+    pub(crate) fn store_track(&self, race: &RaceId, track: &Track) -> Result<(), ArchiveError> {
+        self.write_json(race, TRACK, track)
+    }
+
+    /// Stores who drove, and what is known of these hosts.
+    pub(super) fn store_hosts(&self, race: &RaceId, hosts: &serde_json::Value) -> Result<(), ArchiveError> {
+        self.write_json(race, HOSTS, hosts)
+    }
+
+    /// The track of a race, as it was run.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there, or cannot be understood.
+    pub fn track(&self, race: &RaceId) -> Result<Track, ArchiveError> {
+        self.read_json(race, TRACK)?.ok_or_else(|| self.unknown(race))
+    }
+
+    /// The names of the tasks of a race, in the order of its schedule: the task of [`TaskIndex`](rally_core::TaskIndex)
+    /// *n* is number *n*.
+    ///
+    /// # Errors
+    ///
+    /// If its track is not there, or cannot be understood.
+    pub fn tasks(&self, document: &RaceDocument) -> Result<Vec<String>, ArchiveError> {
+        let track = self.track(&document.race_id)?;
+        let challenge = match &document.challenge {
+            Some(name) => track.challenge(name),
+            None => track.selected_challenge_or_default(),
+        };
+        Ok(challenge.map(|it| it.tasks().map(|task| task.name.clone()).collect()).unwrap_or_default())
+    }
+
+    /// Where the drivers of a race are, with what is known of their hosts: JSON.
+    #[must_use]
+    pub fn hosts_path(&self, race: &RaceId) -> PathBuf {
+        self.directory(race).join(HOSTS)
+    }
+
+    /// Where the records of telemetry devices are: one JSON document in each line.
+    #[must_use]
+    pub fn telemetry_path(&self, race: &RaceId) -> PathBuf {
+        self.directory(race).join(TELEMETRY)
+    }
+
+    /// Where the log of a race is: one JSON document in each line.
+    #[must_use]
+    pub fn events_path(&self, race: &RaceId) -> PathBuf {
+        self.directory(race).join(EVENTS)
+    }
+
+    /// Where the raw samples of a race are: Parquet files.
+    #[must_use]
+    pub fn samples_directory(&self, race: &RaceId) -> PathBuf {
+        self.directory(race).join(SAMPLES)
     }
 
     /// Opens the file to which the intervals of a race are appended.
@@ -142,12 +180,7 @@ impl Archive {
     ///
     /// If there is none, or if it cannot be understood.
     pub fn load(&self, race: &RaceId) -> Result<RaceDocument, ArchiveError> {
-        let path = self.directory(race).join(RACE);
-        match fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json).map_err(|source| ArchiveError::Document { path, source }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.unknown(race)),
-            Err(source) => Err(ArchiveError::File { action: "read", path, source }),
-        }
+        self.read_json(race, RACE)?.ok_or_else(|| self.unknown(race))
     }
 
     /// All races, the latest first; those whose documents cannot be understood come as errors beside them.
@@ -191,7 +224,26 @@ impl Archive {
         }
     }
 
-    fn made_directory(&self, race: &RaceId) -> Result<PathBuf, ArchiveError> {
+    fn write_json(&self, race: &RaceId, name: &str, document: &impl Serialize) -> Result<(), ArchiveError> {
+        let path = self.made_directory(race)?.join(name);
+        let mut json = serde_json::to_vec_pretty(document)
+            .map_err(|source| ArchiveError::Document { path: path.clone(), source })?;
+        json.push(b'\n');
+        write_whole(&path, &json).map_err(failed("write", &path))
+    }
+
+    fn read_json<T: DeserializeOwned>(&self, race: &RaceId, name: &str) -> Result<Option<T>, ArchiveError> {
+        let path = self.directory(race).join(name);
+        match fs::read(&path) {
+            Ok(json) => {
+                serde_json::from_slice(&json).map(Some).map_err(|source| ArchiveError::Document { path, source })
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(ArchiveError::File { action: "read", path, source }),
+        }
+    }
+
+    pub(super) fn made_directory(&self, race: &RaceId) -> Result<PathBuf, ArchiveError> {
         let directory = self.directory(race);
         fs::create_dir_all(&directory).map_err(failed("make", &directory))?;
         Ok(directory)
@@ -218,10 +270,16 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rally_core::metrics::Results;
+    use rally_core::track::JsonObject;
+
     use super::*;
 
     fn document(id: &str, timestamp: &str) -> RaceDocument {
         RaceDocument {
+            epoch_millis: 0,
+            multi_cluster: false,
+            outcome: None,
             rally_version: "0.1.0".to_owned(),
             rally_revision: None,
             environment: "local".to_owned(),

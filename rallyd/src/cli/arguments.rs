@@ -6,10 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rally_core::RaceId;
 use rally_net::TokenId;
 
+use super::races::{CompareArguments, DeleteCommand, ListCommand};
 use crate::address::HostPort;
 use crate::background;
 use crate::duration::parse_duration;
 use crate::race::RaceArguments;
+use crate::report::ReportArguments;
 use crate::track::TrackCommand;
 
 /// Runs the Rally daemon of this machine.
@@ -53,6 +55,11 @@ pub(crate) enum Command {
     Race(Box<RaceCommand>),
     Demo(DemoArguments),
     Attach(AttachArguments),
+    #[command(subcommand)]
+    List(ListCommand),
+    #[command(subcommand)]
+    Delete(DeleteCommand),
+    Compare(CompareArguments),
     #[command(flatten)]
     Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.
@@ -98,6 +105,9 @@ pub(crate) struct DemoArguments {
 pub(crate) struct AttachArguments {
     /// The id of the race [default: the one that runs now].
     pub(crate) race_id: Option<RaceId>,
+
+    #[command(flatten)]
+    pub(crate) report: ReportArguments,
 
     #[command(flatten)]
     pub(crate) selection: Selection,

@@ -6,11 +6,13 @@ use rally_core::Coordinator;
 
 use super::arguments::AttachArguments;
 use super::error::CommandError;
-use super::race::show;
+use super::report::conclude;
 use super::selection::{Filter, only};
+use super::start::settings;
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::race::{ControlCoordinator, View, watch};
+use crate::settings::Flags;
 
 pub(super) async fn attach(
     directory: &Path,
@@ -24,5 +26,7 @@ pub(super) async fn attach(
         Some(race) => race.clone(),
         None => coordinator.current_race().await?.ok_or(CommandError::NoRace)?.race,
     };
-    Ok(show(&watch(&coordinator, &race, View::new(console)).await?, console))
+    let reporting = settings(directory, &Flags::default(), console)?.reporting;
+    let verdict = watch(&coordinator, &race, View::new(console)).await?;
+    conclude(&coordinator, &race, &verdict, &arguments.report, &reporting, false, console).await
 }

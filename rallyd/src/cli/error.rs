@@ -4,9 +4,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use rally_core::RoleError;
+use rally_core::{InvalidRaceId, RaceId, RoleError};
 
 use crate::address::AddressError;
+use crate::archive::ArchiveError;
 use crate::background::LaunchError;
 use crate::control::ControlError;
 use crate::daemon::DaemonError;
@@ -14,7 +15,7 @@ use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
 use crate::race::PlanError;
 use crate::settings::{Origin, SettingsError};
-use crate::track::TrackCommandError;
+use crate::track::{ParseValueError, TrackCommandError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
@@ -39,6 +40,22 @@ pub(crate) enum CommandError {
     Demo(#[source] io::Error),
     #[error("no race runs")]
     NoRace,
+    #[error("race {0} runs; end it first")]
+    RaceRuns(RaceId),
+    #[error("race {0} has no results: it still runs, or it never got so far")]
+    NoResults(RaceId),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    RaceId(#[from] InvalidRaceId),
+    #[error("{flag} makes no sense")]
+    Value { flag: &'static str, source: Box<ParseValueError> },
+    #[error("cannot append the report to {}", path.display())]
+    ReportFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("--detach needs a daemon that goes on with the race; start one with `rallyd start`")]
     DetachWithoutDaemon,
     #[error(transparent)]
@@ -97,7 +114,7 @@ impl CommandError {
                 Exit::Usage
             }
             Self::Plan(error) if error.is_usage() => Exit::Usage,
-            Self::DetachWithoutDaemon => Exit::Usage,
+            Self::DetachWithoutDaemon | Self::RaceId(_) | Self::Value { .. } => Exit::Usage,
             Self::NoCoordinator(_) | Self::Several(_) | Self::Address(AddressError::NodeWithPort(_)) => Exit::Usage,
             Self::NotRunning { .. } => Exit::NotRunning,
             Self::Interrupted(_) => Exit::Interrupted,
@@ -109,6 +126,10 @@ impl CommandError {
             | Self::Role(_)
             | Self::Demo(_)
             | Self::NoRace
+            | Self::RaceRuns(_)
+            | Self::NoResults(_)
+            | Self::Archive(_)
+            | Self::ReportFile { .. }
             | Self::Address(_)
             | Self::Instance(_)
             | Self::Lock(_)

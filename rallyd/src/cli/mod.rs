@@ -5,6 +5,8 @@ mod attach;
 mod demo;
 mod error;
 mod race;
+mod races;
+mod report;
 mod selection;
 mod start;
 mod status;
@@ -29,6 +31,7 @@ use crate::track::TrackCommand;
 
 use arguments::{Arguments, Command};
 use error::CommandError;
+use races::{DeleteCommand, ListCommand};
 use selection::RunningInstance;
 
 /// How long look-ups that were given up may hold up the end of the process.
@@ -70,7 +73,9 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         Command::Track(TrackCommand::Info(_)) => "show information about the track",
         Command::Track(TrackCommand::RenderTrack(_)) => "render the track",
         Command::Track(TrackCommand::ValidateTrack(_)) => "validate the track",
-        Command::Track(TrackCommand::List(_)) => "list",
+        Command::Track(TrackCommand::ListTracks(_)) | Command::List(_) => "list",
+        Command::Delete(_) => "delete",
+        Command::Compare(_) => "compare",
         Command::Daemon => return background::be_daemon().await,
     };
     // A daemon in the foreground has its own idea of an interrupt, and so has whoever watches a race.
@@ -107,6 +112,12 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::Race(command) => return Box::pin(race::race(&directory, &command, offline, console)).await,
         Command::Demo(arguments) => return Box::pin(demo::demo(&directory, &arguments, console)).await,
         Command::Attach(arguments) => return attach::attach(&directory, &arguments, console).await,
+        Command::List(ListCommand::Tracks(tracks)) => {
+            track::track(&directory, TrackCommand::ListTracks(tracks), offline, console).await?;
+        }
+        Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console)?,
+        Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
+        Command::Compare(arguments) => races::compare(&directory, &arguments, console)?,
         Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),
     }

@@ -1,25 +1,26 @@
 //! `rallyd race`.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use rally_core::race::RaceVerdict;
-use rally_core::{ContentHash, Coordinator, RaceOutcome, RaceRequest};
+use rally_core::{ContentHash, Coordinator, RaceId, RaceRequest};
 
 use super::arguments::RaceCommand;
 use super::error::CommandError;
+use super::races::archive;
+use super::report::conclude;
 use super::selection::{Filter, only};
 use super::start::settings;
 use super::track::track_settings;
+use crate::archive::Archive;
 use crate::console::Console;
 use crate::daemon::facts;
 use crate::exit::Exit;
 use crate::race::{
     ControlCoordinator, LocalSurroundings, PlanFormat, RaceCoordinator, View, plan_json, plan_race, plan_text,
-    registry, verdict_text, watch,
+    registry, watch,
 };
-use crate::report::{NumberAlignment, Shown, markdown, summary_lines, warnings};
 use crate::settings::Flags;
 
 pub(super) async fn race(
@@ -29,8 +30,11 @@ pub(super) async fn race(
     console: Console,
 ) -> Result<Exit, CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
-    let track_settings = track_settings(directory, settings, offline);
-    let planned = plan_race(arguments, &track_settings, &mut |text| console.warning(text)).await?;
+    let track_settings = track_settings(directory, settings.clone(), offline);
+    let mut planned = plan_race(arguments, &track_settings, &mut |text| console.warning(text)).await?;
+    if let Some(environment) = &settings.system.env_name {
+        planned.plan.description.environment.clone_from(environment);
+    }
     if arguments.dry_run {
         match arguments.format {
             PlanFormat::Text => console.data(&plan_text(&planned))?,
@@ -46,52 +50,48 @@ pub(super) async fn race(
         provisioner_hosts: Vec::new(),
         on_driver_loss: arguments.on_driver_loss.into(),
     };
-    if let Some(daemon) = only(Filter::new(selection).await?.running(directory)?)? {
-        let coordinator = ControlCoordinator::new(daemon.instance);
-        coordinator.start(request, plan).await?;
-        console.info(&format!("race id is {}", planned.race));
-        if arguments.detach {
-            return Ok(Exit::Success);
+    let archive = archive(directory, &settings);
+    let (coordinator, own): (Arc<dyn Coordinator>, _) = match only(Filter::new(selection).await?.running(directory)?)? {
+        Some(daemon) => {
+            let coordinator = ControlCoordinator::new(daemon.instance);
+            coordinator.start(request, plan).await?;
+            (Arc::new(coordinator), None)
         }
-        return Ok(show(&watch(&coordinator, &planned.race, View::new(console)).await?, console));
-    }
-    if arguments.detach {
-        return Err(CommandError::DetachWithoutDaemon);
-    }
-    let benchmarks = track_settings.directory.parent().unwrap_or(directory).to_owned();
-    let segments = benchmarks.join("races").join(planned.race.as_str()).join("samples");
-    let surroundings = Arc::new(LocalSurroundings::new(facts(), registry(), benchmarks.join("data"), segments));
-    request.bundle = surroundings.content().add(Bytes::from(plan));
-    let metrics = surroundings.metrics();
-    let coordinator = RaceCoordinator::new(facts().name, surroundings);
-    coordinator.start_race(request).await?;
+        None if arguments.detach => return Err(CommandError::DetachWithoutDaemon),
+        None => {
+            let samples = archive.samples_directory(&planned.race);
+            let data = track_settings.directory.parent().unwrap_or(directory).join("data");
+            let surroundings = LocalSurroundings::new(facts(), registry(), data, samples);
+            let surroundings = Arc::new(surroundings.keep(archive.clone(), settings.reporting.clone()));
+            request.bundle = surroundings.content().add(Bytes::from(plan));
+            let coordinator = Arc::new(RaceCoordinator::new(facts().name, surroundings));
+            coordinator.start_race(request).await?;
+            (Arc::clone(&coordinator) as Arc<dyn Coordinator>, Some(coordinator))
+        }
+    };
     console.info(&format!("race id is {}", planned.race));
-    let verdict = watch(&coordinator, &planned.race, View::new(console).of_own_race()).await?;
-    if let Some(challenge) = planned.plan.challenge() {
-        let metrics = metrics.lock().unwrap_or_else(PoisonError::into_inner);
-        let results = metrics.results(&planned.plan.track, challenge);
-        let lines = summary_lines(&results, Shown::default(), false);
-        console.data(markdown(&lines, NumberAlignment::default()).trim_end())?;
-        warnings(&results).iter().for_each(|text| console.warning(text));
+    if arguments.detach {
+        return Ok(Exit::Success);
     }
-    Ok(show(&verdict, console))
+    let view = View::new(console);
+    let view = if own.is_some() { view.of_own_race() } else { view };
+    let verdict = watch(&*coordinator, &planned.race, view).await?;
+    let is_json = arguments.format == PlanFormat::Json;
+    let (race, report, reporting) = (&planned.race, &arguments.report, &settings.reporting);
+    let exit = conclude(&*coordinator, race, &verdict, report, reporting, is_json, console).await;
+    if let Some(own) = own {
+        settle(&own, race, &archive, console).await;
+    }
+    exit
 }
 
-/// Says how a race ended.
-pub(super) fn show(verdict: &RaceVerdict, console: Console) -> Exit {
-    let text = verdict_text(verdict);
-    match verdict.outcome {
-        RaceOutcome::Completed => {
-            console.info(&text);
-            Exit::Success
-        }
-        RaceOutcome::Cancelled => {
-            console.error(&text);
-            Exit::Interrupted
-        }
-        _ => {
-            console.error(&text);
-            Exit::Failure
-        }
+/// Waits until everything is in the archive, and says what went wrong since the race ended.
+async fn settle(own: &RaceCoordinator, race: &RaceId, archive: &Archive, console: Console) {
+    let trouble = async || own.report(race).await.map(|report| report.findings.archive).unwrap_or_default();
+    let known = trouble().await;
+    own.settled().await;
+    trouble().await.iter().filter(|text| !known.contains(text)).for_each(|text| console.warning(text));
+    if archive.directory(race).exists() {
+        console.info(&format!("the race is archived in {}", archive.directory(race).display()));
     }
 }

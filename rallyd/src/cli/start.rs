@@ -31,6 +31,9 @@ pub(super) fn stays_in_foreground(command: &Command) -> bool {
         | Command::Race(_)
         | Command::Demo(_)
         | Command::Attach(_)
+        | Command::List(_)
+        | Command::Delete(_)
+        | Command::Compare(_)
         | Command::Track(_)
         | Command::Daemon => return false,
     };

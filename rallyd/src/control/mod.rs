@@ -13,6 +13,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rally_core::metrics::RaceReport;
 use rally_core::{RaceEvent, RaceId, RaceRequest, RaceStatus, RoleError, Sequence, StopMode};
 use rally_net::{HostStatus, TokenId, TokenSummary};
 use serde::de::DeserializeOwned;
@@ -75,6 +76,11 @@ pub enum Request {
     },
     /// Which race runs? Answered by [`Response::CurrentRace`].
     CurrentRace,
+    /// What did a race find out? Answered by [`Response::RaceReport`].
+    RaceReport {
+        /// The race.
+        race: RaceId,
+    },
 }
 
 /// What the daemon answers.
@@ -101,6 +107,8 @@ pub enum Response {
     },
     /// To [`Request::CurrentRace`].
     CurrentRace(Option<RaceStatus>),
+    /// To [`Request::RaceReport`].
+    RaceReport(Box<RaceReport>),
     /// The coordinator cannot do it.
     RoleFailed(Box<RoleError>),
     /// It cannot be done, for this reason.

@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use rally_core::race::OnDriverLoss;
 use rally_core::{DataSource, OnError};
 
+use crate::report::ReportArguments;
 use crate::track::{TemplateArgs, TrackSelection};
 
 /// Race against a cluster that runs already.
@@ -78,9 +79,18 @@ pub struct RaceArguments {
     /// Show what would run where, and do not race.
     #[arg(long)]
     pub dry_run: bool,
-    /// How to print what --dry-run shows.
+    /// How to print the results, or what --dry-run shows.
     #[arg(long, value_enum, default_value_t)]
     pub format: PlanFormat,
+    #[command(flatten)]
+    #[expect(missing_docs, reason = "a doc comment would become part of the help")]
+    pub report: ReportArguments,
+    /// What to note of the race: `key:value` pairs with commas in between, or JSON.
+    #[arg(long, alias = "user-tag", default_value = "", hide_default_value = true)]
+    pub user_tags: String,
+    /// When the race began, for its documents, as `YYYY-MM-DD HH:MM:SS` in UTC [default: now].
+    #[arg(long, hide = true, value_parser = start_date)]
+    pub effective_start_date: Option<jiff::Timestamp>,
     /// Return as soon as the race has begun; `rallyd attach` shows it again. It needs a daemon.
     #[arg(long)]
     pub detach: bool,
@@ -141,7 +151,13 @@ impl NotThereYet {
     }
 }
 
-/// How `--dry-run` prints a plan.
+fn start_date(text: &str) -> Result<jiff::Timestamp, String> {
+    let date = jiff::civil::DateTime::strptime("%Y-%m-%d %H:%M:%S", text);
+    let utc = date.and_then(|date| jiff::tz::TimeZone::UTC.to_timestamp(date));
+    utc.map_err(|_| "expected: YYYY-MM-DD HH:MM:SS".to_owned())
+}
+
+/// How `--dry-run` prints a plan, and a race its results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum PlanFormat {
     /// For people; may change.

@@ -9,8 +9,8 @@ use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rally_core::race::{Recorder, Timer};
-use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RaceId, RacePlan, ShippedFile};
+use rally_core::race::Timer;
+use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RacePlan, ShippedFile};
 use rally_driver::{
     ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
@@ -18,12 +18,15 @@ use rally_net::{Fetch, FetchProgress, FileName, Host, PeerSource, Roles, Source,
 use tokio::sync::watch;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
-use super::local::{Forget, is_this_host};
+use super::local::is_this_host;
+use super::sharing::SharingDriver;
+use crate::archive::Archive;
 use crate::causes::causes;
+use crate::settings::ReportingSettings;
 
 /// The host of a daemon for the roles that it plays, which are made before it.
 #[derive(Clone, Debug, Default)]
-struct LateHost(Arc<OnceLock<Weak<Host>>>);
+pub(super) struct LateHost(Arc<OnceLock<Weak<Host>>>);
 
 impl LateHost {
     fn set(&self, host: &Arc<Host>) {
@@ -31,7 +34,7 @@ impl LateHost {
         debug_assert!(first.is_ok(), "a daemon has one host");
     }
 
-    fn get(&self) -> Option<Arc<Host>> {
+    pub(super) fn get(&self) -> Option<Arc<Host>> {
         self.0.get()?.upgrade()
     }
 
@@ -68,20 +71,25 @@ impl ClusterContent {
         host.shelf().add(path).await.map_err(io::Error::other)
     }
 
-    /// Gets a content from whichever host has it.
+    /// Gets a plan from whichever host has it.
     async fn get(&self, content: ContentHash) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
-        let host = self.host.get().ok_or(Ending)?;
-        tokio::fs::create_dir_all(&self.directory).await?;
-        let request = Fetch {
-            content,
-            directory: self.directory.clone(),
-            name: Self::name(content).parse::<FileName>()?,
-            range: None,
-        };
-        let fetched = fetch(&request, &sources(&host).await, &watch::Sender::default()).await?;
-        let bytes = tokio::fs::read(&fetched.path).await?;
-        host.shelf().add(fetched.path).await?;
+        let path = self.find(content, self.directory.clone(), Self::name(content)).await?;
+        let bytes = tokio::fs::read(&path).await?;
+        self.host.get().ok_or(Ending)?.shelf().add(path).await?;
         Ok(bytes)
+    }
+
+    /// Gets a content from whichever host has it, into a file.
+    async fn find(
+        &self,
+        content: ContentHash,
+        directory: PathBuf,
+        name: String,
+    ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
+        let host = self.host.get().ok_or(Ending)?;
+        tokio::fs::create_dir_all(&directory).await?;
+        let request = Fetch { content, directory, name: name.parse::<FileName>()?, range: None };
+        Ok(fetch(&request, &sources(&host).await, &watch::Sender::default()).await?.path)
     }
 }
 
@@ -127,10 +135,18 @@ impl ContentSource for ClusterContent {
     }
 }
 
+/// Where the coordinator keeps races.
+pub(crate) struct RaceKeeping {
+    /// On this machine.
+    pub(crate) archive: Archive,
+    /// Says how results are reported; it is asked for each race.
+    pub(crate) reporting: Box<dyn Fn() -> Result<ReportingSettings, String> + Send + Sync>,
+}
+
 /// What one daemon plays in races.
 pub(crate) struct RaceRoles {
     host: LateHost,
-    driver: Arc<LocalLoadDriver>,
+    driver: SharingDriver,
     /// Plans that this host has or gets.
     pub(crate) content: Arc<ClusterContent>,
     /// The owner of races, if this is the coordinator.
@@ -144,28 +160,30 @@ impl fmt::Debug for RaceRoles {
 }
 
 impl RaceRoles {
-    /// Makes the roles of a host that is about to start; plans and raw samples are kept in its directory.
+    /// Makes the roles of a host that is about to start; plans and raw samples are kept in its directory. The coordinator
+    /// keeps races.
     pub(crate) fn new(
         facts: HostFacts,
         registry: Arc<Registry>,
         directory: &Path,
         data_dir: PathBuf,
-        is_coordinator: bool,
+        keeping: Option<RaceKeeping>,
     ) -> Self {
         let host = LateHost::default();
         let content = Arc::new(ClusterContent { host: host.clone(), directory: directory.join("plans") });
         let name = facts.name.clone();
-        let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
+        let driver = LocalLoadDriver::new(DriverOptions {
             facts,
             registry,
             content: Arc::clone(&content) as Arc<dyn ContentSource>,
             clock: host.clock(),
             data_dir,
             segment_dir: directory.join("samples"),
-        }));
-        let coordinator = is_coordinator.then(|| {
-            let (host, content, driver) = (host.clone(), Arc::clone(&content), Arc::clone(&driver));
-            Arc::new(RaceCoordinator::new(name, Arc::new(ClusterSurroundings { host, content, driver })))
+        });
+        let driver = SharingDriver::new(driver, host.clone());
+        let coordinator = keeping.map(|keeping| {
+            let (host, content, driver) = (host.clone(), Arc::clone(&content), driver.clone());
+            Arc::new(RaceCoordinator::new(name, Arc::new(ClusterSurroundings { host, content, driver, keeping })))
         });
         Self { host, driver, content, coordinator }
     }
@@ -173,7 +191,7 @@ impl RaceRoles {
     /// For the configuration of the host.
     pub(crate) fn roles(&self) -> Roles {
         Roles {
-            load_driver: Some(Arc::clone(&self.driver) as Arc<dyn LoadDriver>),
+            load_driver: Some(Arc::new(self.driver.clone())),
             provisioner: None,
             coordinator: self.coordinator.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
         }
@@ -189,7 +207,8 @@ impl RaceRoles {
 struct ClusterSurroundings {
     host: LateHost,
     content: Arc<ClusterContent>,
-    driver: Arc<LocalLoadDriver>,
+    driver: SharingDriver,
+    keeping: RaceKeeping,
 }
 
 impl fmt::Debug for ClusterSurroundings {
@@ -220,7 +239,8 @@ impl Surroundings for ClusterSurroundings {
             return Ok((plan, content));
         }
         let host = self.host.get().ok_or_else(|| Ending.to_string())?;
-        let documents = self.driver.documents(&plan, notice).await.map_err(|error| causes(&error).join(": "))?;
+        let documents =
+            self.driver.local().documents(&plan, notice).await.map_err(|error| causes(&error).join(": "))?;
         plan.shipped.clear();
         for DocumentsHere { corpus, document_file, path, length, offsets } in documents {
             let content = host.shelf().add(path).await.map_err(|error| causes(&error).join(": "))?;
@@ -256,17 +276,23 @@ impl Surroundings for ClusterSurroundings {
                 return Err(format!("host {name} is named twice"));
             }
             chosen.push(id);
-            let driver: Arc<dyn LoadDriver> = if Some(id) == host.id() {
-                Arc::clone(&self.driver) as Arc<dyn LoadDriver>
-            } else {
-                Arc::new(host.load_driver(id))
-            };
+            let driver: Arc<dyn LoadDriver> =
+                if Some(id) == host.id() { Arc::new(self.driver.clone()) } else { Arc::new(host.load_driver(id)) };
             drivers.push((name.clone(), driver));
         }
         Ok(drivers)
     }
 
-    fn recorder(&self, _: &RaceId, _: &Arc<RacePlan>) -> Box<dyn Recorder> {
-        Box::new(Forget)
+    fn archive(&self) -> Option<Archive> {
+        Some(self.keeping.archive.clone())
+    }
+
+    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
+        let found = self.content.find(content, directory.to_owned(), format!("{content}.parquet")).await;
+        found.map(drop).map_err(|error| error.to_string())
+    }
+
+    fn reporting(&self) -> Result<ReportingSettings, String> {
+        (self.keeping.reporting)()
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
+use rally_core::metrics::RaceReport;
 use rally_core::{
     Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence,
     StopMode,
@@ -106,6 +107,14 @@ impl Coordinator for ControlCoordinator {
         match ask(&self.instance, "name its race", &Request::CurrentRace).await? {
             Response::CurrentRace(race) => Ok(race),
             _ => Err(misfit(&self.instance, "name its race")),
+        }
+    }
+
+    async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
+        let phase = format!("report on race {race}");
+        match ask(&self.instance, &phase, &Request::RaceReport { race: race.clone() }).await? {
+            Response::RaceReport(report) => Ok(*report),
+            _ => Err(misfit(&self.instance, &phase)),
         }
     }
 }

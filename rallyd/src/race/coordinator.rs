@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Recorder, Timer};
+use rally_core::metrics::{RaceDocument, RaceReport};
+use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Timer};
 use rally_core::{
     ClusterTime, ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan,
     RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence, StopMode,
@@ -16,6 +18,9 @@ use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
 use super::text::busy_text;
+use crate::archive::{Archive, ArchiveRecorder, ReportSlot};
+use crate::settings::ReportingSettings;
+use crate::store::{self, StoreSettings};
 
 /// Races that have ended and can still be asked for.
 const REMEMBERED: usize = 8;
@@ -55,8 +60,24 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence that names a host that is not there.
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String>;
 
-    /// What keeps the measurements of a race.
-    fn recorder(&self, race: &RaceId, plan: &Arc<RacePlan>) -> Box<dyn Recorder>;
+    /// Where races are archived; none if only their results are wanted.
+    fn archive(&self) -> Option<Archive>;
+
+    /// Puts a file of raw samples into a directory, under the name `HASH.parquet`, unless it is there.
+    ///
+    /// # Errors
+    ///
+    /// A sentence if nobody has it.
+    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String>;
+
+    /// How results are reported, and to which metrics store they go.
+    ///
+    /// # Errors
+    ///
+    /// A sentence if the settings cannot be read.
+    fn reporting(&self) -> Result<ReportingSettings, String> {
+        Ok(ReportingSettings::default())
+    }
 }
 
 /// Runs races, one at a time, each as a future of its own. Dropping it ends the race that runs.
@@ -74,11 +95,12 @@ struct Races {
     running: JoinSet<()>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct KnownRace {
     race: RaceId,
     since: ClusterTime,
     log: Arc<RaceLog>,
+    report: ReportSlot,
 }
 
 impl fmt::Debug for RaceCoordinator {
@@ -110,16 +132,31 @@ impl RaceCoordinator {
         }
     }
 
+    /// Waits until all races have ended and everything that belongs to them is kept.
+    pub async fn settled(&self) {
+        let mut running = std::mem::take(&mut self.lock().running);
+        while running.join_next().await.is_some() {}
+    }
+
     fn lock(&self) -> MutexGuard<'_, Races> {
         self.races.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn known(&self, race: &RaceId) -> Option<KnownRace> {
+        self.lock().known.iter().rev().find(|known| known.race == *race).cloned()
+    }
+
     fn log(&self, phase: &str, race: &RaceId) -> Result<Arc<RaceLog>, RoleError> {
-        let races = self.lock();
-        let known = races.known.iter().rev().find(|known| known.race == *race);
-        known.map(|known| Arc::clone(&known.log)).ok_or_else(|| {
+        self.known(race).map(|known| known.log).ok_or_else(|| {
             self.error(format!("{phase} race {race}"), RoleErrorKind::Invalid, "it knows no such race".to_owned())
         })
+    }
+
+    /// The report of a race that is only in the archive.
+    fn archived(&self, race: &RaceId) -> Option<RaceReport> {
+        let archive = self.surroundings.archive()?;
+        let verdict = archive.verdict(race).ok()??;
+        Some(RaceReport { race: archive.load(race).ok()?, findings: verdict.findings })
     }
 }
 
@@ -129,7 +166,7 @@ impl Coordinator for RaceCoordinator {
         let mut races = self.lock();
         while races.running.try_join_next().is_some() {}
         let now = self.surroundings.timer().now();
-        if let Some(KnownRace { race, since, log }) = races.known.back() {
+        if let Some(KnownRace { race, since, log, .. }) = races.known.back() {
             if *race == request.race {
                 // Asked again, because the answer was lost.
                 return Ok(());
@@ -142,10 +179,11 @@ impl Coordinator for RaceCoordinator {
         if races.known.len() == REMEMBERED {
             races.known.pop_front();
         }
-        let log = Arc::<RaceLog>::default();
-        races.known.push_back(KnownRace { race: request.race.clone(), since: now, log: Arc::clone(&log) });
+        let (log, report) = (Arc::<RaceLog>::default(), ReportSlot::default());
+        let (race, log_of_race, report_of_race) = (request.race.clone(), Arc::clone(&log), Arc::clone(&report));
+        races.known.push_back(KnownRace { race, since: now, log: log_of_race, report: report_of_race });
         let span = info_span!("race", id = %request.race);
-        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log);
+        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log, report);
         races.running.spawn(run.instrument(span));
         Ok(())
     }
@@ -164,26 +202,54 @@ impl Coordinator for RaceCoordinator {
         let races = self.lock();
         Ok(races.known.back().and_then(|known| known.log.status(&known.race, known.since, now)))
     }
+
+    async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
+        let error = |kind, cause: &str| self.error(format!("report on race {race}"), kind, cause.to_owned());
+        let Some(known) = self.known(race) else {
+            return self.archived(race).ok_or_else(|| error(RoleErrorKind::Invalid, "it knows no such race"));
+        };
+        if !known.log.is_ended() {
+            return Err(error(RoleErrorKind::Invalid, "it has not ended"));
+        }
+        let report = known.report.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        report.ok_or_else(|| error(RoleErrorKind::Failed, "it never began"))
+    }
 }
 
-async fn run(host: String, surroundings: Arc<dyn Surroundings>, request: RaceRequest, log: Arc<RaceLog>) {
+async fn run(
+    host: String,
+    surroundings: Arc<dyn Surroundings>,
+    request: RaceRequest,
+    log: Arc<RaceLog>,
+    report: ReportSlot,
+) {
     let timer = surroundings.timer();
     let begun = tokio::select! {
-        begun = begin(&host, &*surroundings, &request, &log) => begun,
+        begun = begin(&host, &*surroundings, &request, &log, report) => begun,
         _ = log.cancelled(None) => Err("it was cancelled before it began".to_owned()),
     };
-    let verdict = match begun {
-        Ok((setup, mut recorder)) => setup.run(timer, log, &mut *recorder).await,
+    let Begun { setup, mut recorder, store } = match begun {
+        Ok(begun) => begun,
         Err(cause) => {
             let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
             let error = RoleError { host, role, phase: format!("start race {}", request.race), kind, cause };
-            let verdict = RaceVerdict::not_begun(error.clone());
-            log.push(timer.now(), RaceEventKind::RoleFailed(error));
-            log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict.clone())));
-            verdict
+            info!(%error, "the race cannot begin");
+            log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
+            log.push(timer.now(), RaceEventKind::Ended(Box::new(RaceVerdict::not_begun(error))));
+            return;
         }
     };
+    let verdict = setup.run(timer, log, &mut recorder).await;
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
+    collect(&*surroundings, &mut recorder, store).await;
+}
+
+/// A race that is about to run.
+struct Begun {
+    setup: RaceSetup,
+    recorder: ArchiveRecorder,
+    /// Where its results go beside the archive.
+    store: Option<StoreSettings>,
 }
 
 async fn begin(
@@ -191,14 +257,20 @@ async fn begin(
     surroundings: &dyn Surroundings,
     request: &RaceRequest,
     log: &Arc<RaceLog>,
-) -> Result<(RaceSetup, Box<dyn Recorder>), String> {
+    report: ReportSlot,
+) -> Result<Begun, String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
     let (timer, log, driver) = (surroundings.timer(), Arc::clone(log), host.to_owned());
     let notice = move |message| log.push(timer.now(), RaceEventKind::Noticed { driver: driver.clone(), message });
     let plan = surroundings.plan(request.bundle).await?;
+    let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
+    if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
+        let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"));
+        store::begin(store, document).await.map_err(|error| error.to_string())?;
+    }
     let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
-    let recorder = surroundings.recorder(&request.race, &plan);
+    let recorder = ArchiveRecorder::start(surroundings.archive(), &request.race, Arc::clone(&plan), report);
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,
@@ -207,5 +279,29 @@ async fn begin(
         on_driver_loss: request.on_driver_loss,
         timing: RaceTiming::default(),
     };
-    Ok((setup, recorder))
+    Ok(Begun { setup, recorder, store })
+}
+
+/// Gets the raw samples of a race that has ended into its archive, and the whole into the metrics store, if there is one.
+async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder, store: Option<StoreSettings>) {
+    let segments = recorder.take_segments();
+    let Some(archive) = recorder.archive().cloned() else { return };
+    let directory = archive.samples_directory(&recorder.document().race_id);
+    let mut silent = Vec::new();
+    for (driver, content) in segments {
+        if silent.contains(&driver) {
+            continue;
+        }
+        if let Err(cause) = surroundings.find_samples(content, &directory).await {
+            recorder.notice_late(format!("raw samples of {driver} are missing: {cause}"));
+            // The others would take as long to fail.
+            silent.push(driver);
+        }
+    }
+    if let Some(store) = store {
+        let (document, cluster) = (recorder.document().clone(), recorder.cluster().clone());
+        if let Err(error) = store::finish(store, archive, document, cluster, recorder.task_records()).await {
+            recorder.notice_late(format!("{error}; the archive has everything"));
+        }
+    }
 }

@@ -1,23 +1,26 @@
 //! Races in this process alone, without a daemon.
 
 use std::fmt;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use rally_core::metrics::{Interval, RaceMetrics};
-use rally_core::race::{DriverIndex, Recorder, Timer};
-use rally_core::{ClusterTime, ContentHash, HostFacts, LoadDriver, RaceId, RacePlan};
+use rally_core::race::Timer;
+use rally_core::{ContentHash, HostFacts, LoadDriver, RacePlan};
 use rally_driver::{ClockTimer, ContentSource, DriverOptions, LocalLoadDriver, MemoryContent, Registry, local_clock};
 
 use super::coordinator::Surroundings;
+use crate::archive::Archive;
+use crate::settings::ReportingSettings;
 
 /// One load driver, in this process.
 pub struct LocalSurroundings {
     content: Arc<MemoryContent>,
     timer: Arc<ClockTimer>,
     driver: Arc<LocalLoadDriver>,
-    metrics: Arc<Mutex<RaceMetrics>>,
+    archive: Option<Archive>,
+    reporting: ReportingSettings,
 }
 
 impl fmt::Debug for LocalSurroundings {
@@ -35,13 +38,15 @@ impl LocalSurroundings {
         let timer = Arc::new(ClockTimer::new(Arc::clone(&clock)));
         let source = Arc::clone(&content) as Arc<dyn ContentSource>;
         let options = DriverOptions { facts, registry, content: source, clock, data_dir, segment_dir };
-        Self { content, timer, driver: Arc::new(LocalLoadDriver::new(options)), metrics: Arc::default() }
+        let driver = Arc::new(LocalLoadDriver::new(options));
+        Self { content, timer, driver, archive: None, reporting: ReportingSettings::default() }
     }
 
-    /// What was measured in the last race.
+    /// Archives races, and sends them to the metrics store of these settings.
     #[must_use]
-    pub fn metrics(&self) -> Arc<Mutex<RaceMetrics>> {
-        Arc::clone(&self.metrics)
+    pub fn keep(mut self, archive: Archive, reporting: ReportingSettings) -> Self {
+        (self.archive, self.reporting) = (Some(archive), reporting);
+        self
     }
 
     /// Where plans are left for races.
@@ -73,33 +78,35 @@ impl Surroundings for LocalSurroundings {
         }
     }
 
-    fn recorder(&self, _: &RaceId, _: &Arc<RacePlan>) -> Box<dyn Recorder> {
-        *self.metrics.lock().unwrap_or_else(PoisonError::into_inner) = RaceMetrics::default();
-        Box::new(AddUp(Arc::clone(&self.metrics)))
+    fn archive(&self) -> Option<Archive> {
+        self.archive.clone()
+    }
+
+    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
+        let (from, to) = (self.driver.segment_path(content), directory.join(format!("{content}.parquet")));
+        if from == to {
+            return Ok(());
+        }
+        let moved = async {
+            tokio::fs::create_dir_all(directory).await?;
+            // It may be another disk.
+            match tokio::fs::rename(&from, &to).await {
+                Ok(()) => Ok(()),
+                Err(_) => {
+                    tokio::fs::copy(&from, &to).await?;
+                    tokio::fs::remove_file(&from).await
+                }
+            }
+        };
+        moved.await.map_err(|error: io::Error| format!("{} cannot be moved: {error}", from.display()))
+    }
+
+    fn reporting(&self) -> Result<ReportingSettings, String> {
+        Ok(self.reporting.clone())
     }
 }
 
 /// Whether a host that a user named is this one.
 pub(crate) fn is_this_host(host: &str) -> bool {
     matches!(host, "localhost" | "127.0.0.1" | "::1" | "[::1]")
-}
-
-/// Keeps nothing but what is seen while the race runs.
-#[derive(Debug)]
-pub(super) struct Forget;
-
-impl Recorder for Forget {
-    fn interval(&mut self, _: DriverIndex, _: ClusterTime, _: &Interval) {}
-}
-
-/// Adds up what drivers measure.
-#[derive(Debug)]
-struct AddUp(Arc<Mutex<RaceMetrics>>);
-
-impl Recorder for AddUp {
-    fn interval(&mut self, driver: DriverIndex, _: ClusterTime, interval: &Interval) {
-        // The race has already dropped what came twice and counted what is missing.
-        let mut metrics = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = metrics.add(&format!("{driver:?}"), interval);
-    }
 }

@@ -6,6 +6,7 @@ mod control;
 mod coordinator;
 mod local;
 mod plan;
+mod sharing;
 mod text;
 mod view;
 
@@ -13,7 +14,7 @@ mod view;
 mod tests;
 
 pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
-pub(crate) use cluster::RaceRoles;
+pub(crate) use cluster::{RaceKeeping, RaceRoles};
 pub use control::ControlCoordinator;
 pub(crate) use control::some_events;
 pub use coordinator::{RaceCoordinator, Surroundings};

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use rally_core::track::JsonObject;
-use rally_core::{InvalidRaceId, RaceId, RacePlan};
+use rally_core::{InvalidRaceId, RaceDescription, RaceId, RacePlan};
 use serde_json::{Value, json};
 
 use super::arguments::RaceArguments;
@@ -137,9 +137,28 @@ pub async fn plan_race(
         telemetry: list("--telemetry", &arguments.telemetry)?,
         telemetry_params: map("--telemetry-params", &arguments.telemetry_params)?,
         sample_bytes: SAMPLE_BYTES,
+        description: description(arguments)?,
     };
     let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;
     Ok(PlannedRace { race, plan, load_driver_hosts })
+}
+
+/// What stands in the documents of the race.
+fn description(arguments: &RaceArguments) -> Result<RaceDescription, PlanError> {
+    let map = |flag, text: &str| parse_map(text).map_err(|source| PlanError::Value { flag, source });
+    let began = arguments.effective_start_date.unwrap_or_else(jiff::Timestamp::now);
+    let mut track_params = map("--track-params", &arguments.template.track_params)?;
+    for (_, value) in track_params.iter_mut().filter(|(key, _)| key.starts_with("secret_")) {
+        *value = json!("<hidden>");
+    }
+    Ok(RaceDescription {
+        epoch_millis: began.as_millisecond(),
+        timestamp: began.strftime("%Y%m%dT%H%M%SZ").to_string(),
+        pipeline: arguments.pipeline.clone(),
+        user_tags: map("--user-tags", &arguments.user_tags)?,
+        track_params,
+        ..RaceDescription::default()
+    })
 }
 
 /// The directory of a track that is named by it, or by a file in it.

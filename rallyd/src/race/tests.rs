@@ -6,19 +6,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use indexmap::IndexMap;
 use rally_core::race::RaceVerdict;
 use rally_core::track::{
-    Challenge, ChallengeBuilder, Corpus, Documents, JsonObject, Operation, ParallelBuilder, Task, TaskBuilder, Track,
+    Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, TaskBuilder, Track,
 };
 use rally_core::{
-    Coordinator, DataSource, HostFacts, OnError, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
+    Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
     RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, Timing, TokenSource};
 
-use super::{LocalSurroundings, RaceCoordinator, RaceRoles, View, watch};
+use super::{LocalSurroundings, RaceCoordinator, RaceKeeping, RaceRoles, View, watch};
+use crate::archive::Archive;
+use crate::settings::ReportingSettings;
 
 /// An operation that takes a moment.
 struct Nap(std::rc::Rc<RequestTimer>);
@@ -43,26 +44,7 @@ fn task(name: &str, clients: u32) -> TaskBuilder {
 
 fn plan(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> RacePlan {
     let track = Track::builder("t").challenge(build(Challenge::builder("c").default_challenge())).build().unwrap();
-    RacePlan {
-        track,
-        challenge: "c".to_owned(),
-        target_hosts: IndexMap::new(),
-        client_options: IndexMap::new(),
-        on_error: OnError::Continue,
-        enable_assertions: false,
-        test_mode: true,
-        multi_cluster: false,
-        offline: true,
-        data: DataSource::default(),
-        shipped: Vec::new(),
-        track_directory: None,
-        distribution_version: None,
-        distribution_flavor: None,
-        serverless_operator: false,
-        telemetry: Vec::new(),
-        telemetry_params: JsonObject::new(),
-        sample_bytes: 0,
-    }
+    RacePlan { test_mode: true, offline: true, ..RacePlan::new(track, "c") }
 }
 
 fn napping() -> Registry {
@@ -199,6 +181,34 @@ async fn a_race_that_cannot_be_run_fails_with_the_reason() {
     assert!(place.coordinator.events(&"other".parse().unwrap(), Sequence::START).await.is_err());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let facts = HostFacts { name: "here".to_owned(), cores: 1, ..HostFacts::default() };
+    let file = directory.path().join("races");
+    std::fs::write(&file, "not a directory").unwrap();
+    let samples = directory.path().join("samples");
+    let surroundings = LocalSurroundings::new(facts, Arc::new(napping()), directory.path().join("data"), samples);
+    let surroundings = Arc::new(surroundings.keep(Archive::new(&file), ReportingSettings::default()));
+    let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
+    let request = RaceRequest {
+        race: "kept".parse().unwrap(),
+        bundle: surroundings.content().add(Bytes::from(serde_json::to_vec(&plan).unwrap())),
+        load_driver_hosts: vec!["localhost".to_owned()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    let race = request.race.clone();
+    let coordinator = RaceCoordinator::new("here".to_owned(), surroundings);
+    coordinator.start_race(request).await.unwrap();
+    let verdict = watch(&coordinator, &race, View::quiet()).await.unwrap();
+    assert_eq!(verdict.outcome, RaceOutcome::Completed);
+    let report = coordinator.report(&race).await.unwrap();
+    assert_eq!(report.race.results.unwrap().op_metrics[0].error_rate, 0.0);
+    assert!(report.findings.archive.iter().any(|text| text.contains("Not a directory")), "{:?}", report.findings);
+    coordinator.settled().await;
+}
+
 /// A host of a cluster on loopback, and where it keeps its files.
 struct Member {
     directory: tempfile::TempDir,
@@ -216,7 +226,10 @@ impl Member {
         let facts = HostFacts { name: name.to_owned(), cores: 1, ..HostFacts::default() };
         let is_coordinator = matches!(place, Place::Coordinator { .. });
         let data = directory.path().join("data");
-        let roles = RaceRoles::new(facts.clone(), Arc::new(registry), directory.path(), data, is_coordinator);
+        let archive = Archive::new(directory.path().join("races"));
+        let reporting = Box::new(|| Ok(ReportingSettings::default()));
+        let keeping = is_coordinator.then_some(RaceKeeping { archive, reporting });
+        let roles = RaceRoles::new(facts.clone(), Arc::new(registry), directory.path(), data, keeping);
         let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
         let timing = Timing {
             heartbeat: Duration::from_millis(50),
@@ -275,6 +288,17 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
     let verdict = watch(&remote, &race, View::quiet()).await.unwrap();
     assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
     assert!(verdict.ledger.merged > 4 * 10 + 20, "{verdict:?}");
+
+    // Whoever watched it has its results, and so has the coordinator's archive.
+    let report = remote.report(&race).await.unwrap();
+    let tasks: Vec<_> = report.race.results.as_ref().unwrap().op_metrics.iter().map(|it| it.task.clone()).collect();
+    assert_eq!(tasks, ["warm", "index", "search"]);
+    let names: Vec<_> = report.findings.drivers.iter().map(|it| it.driver.clone()).collect();
+    assert_eq!(names, [b.host.address().to_string(), "a".to_owned()]);
+    let archive = Archive::new(coordinator.directory.path().join("races"));
+    assert_eq!(archive.load(&race).unwrap(), report.race);
+    assert_eq!(archive.verdict(&race).unwrap().unwrap().verdict, verdict);
+    assert!(remote.report(&"other".parse().unwrap()).await.is_err());
 
     // Both took part, and both are free again.
     let events = remote.events(&race, Sequence::START).await.unwrap();

@@ -1,5 +1,30 @@
-//! What a race says at its end.
+//! What a race says at its end, and what two races say side by side.
 
+mod arguments;
+mod compare;
+mod races;
+mod rows;
 mod summary;
+mod table;
+#[cfg(test)]
+pub(crate) mod testing;
+mod verdict;
 
-pub use summary::{NumberAlignment, Shown, SummaryLine, csv, markdown, summary_lines, warnings};
+pub use arguments::ReportArguments;
+pub use compare::{CompareFormat, ComparedLine, ComparedRace, SIGNIFICANCE, compare, comparison, comparison_heading};
+pub use races::{RaceFilter, races_json, races_table};
+pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
+pub use table::{Cell, NumberAlignment, csv, markdown};
+pub use verdict::findings_text;
+
+use rally_core::track::JsonObject;
+use serde_json::Value;
+
+/// User tags as `key=value` pairs.
+pub(crate) fn tags_text(tags: &JsonObject) -> String {
+    let pair = |(key, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{key}={text}"),
+        other => format!("{key}={other}"),
+    };
+    tags.iter().map(pair).collect::<Vec<_>>().join(", ")
+}

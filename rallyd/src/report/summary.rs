@@ -1,95 +1,80 @@
-//! Rally's summary report: its lines, and how they look.
+//! Rally's summary report: its lines, and the warnings after it.
 
-use rally_core::metrics::{OperationMetrics, Percentiles, Results};
+use clap::ValueEnum;
+use rally_core::metrics::Results;
+
+use super::rows::{Kind, Row, rows};
+use super::table::{Cell, NumberAlignment, csv, markdown};
 
 /// Which lines are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Shown {
     /// Those with a value.
     #[default]
     Available,
-    /// All, and all percentiles.
-    All,
     /// Those with a value, and all percentiles.
     AllPercentiles,
+    /// All, and all percentiles.
+    All,
 }
 
-/// Where numbers stand in their column.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NumberAlignment {
-    /// At the left.
-    Left,
-    /// In the middle.
-    Center,
-    /// At the right.
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A pipe table, with up to six significant digits.
     #[default]
-    Right,
+    Markdown,
+    /// Comma-separated values, with all digits.
+    Csv,
 }
 
-/// One line of the report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SummaryLine {
-    /// What it is about.
-    pub metric: String,
-    /// The task.
-    pub task: String,
-    /// The value as text; empty if there is none.
-    pub value: String,
-    /// The unit.
-    pub unit: String,
+/// How the summary report looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SummaryOptions {
+    /// Which lines it has.
+    pub shown: Shown,
+    /// How it is written.
+    pub format: ReportFormat,
+    /// Where numbers stand.
+    pub alignment: NumberAlignment,
+    /// Whether it has processing times.
+    pub processing_time: bool,
 }
 
 const HEADER: [&str; 4] = ["Metric", "Task", "Value", "Unit"];
 
-/// The lines of the tasks, in Rally's order; processing times are left out unless asked for.
+/// What stands above the report on a terminal.
+pub const FINAL_SCORE: &str = r"
+------------------------------------------------------
+    _______             __   _____
+   / ____(_)___  ____ _/ /  / ___/_________  ________
+  / /_  / / __ \/ __ `/ /   \__ \/ ___/ __ \/ ___/ _ \
+ / __/ / / / / / /_/ / /   ___/ / /__/ /_/ / /  /  __/
+/_/   /_/_/ /_/\__,_/_/   /____/\___/\____/_/   \___/
+------------------------------------------------------
+";
+
+/// The summary report.
 #[must_use]
-pub fn summary_lines(results: &Results, shown: Shown, processing_time: bool) -> Vec<SummaryLine> {
-    results.op_metrics.iter().flat_map(|task| task_lines(task, shown, processing_time)).collect()
-}
-
-fn task_lines(task: &OperationMetrics, shown: Shown, processing_time: bool) -> Vec<SummaryLine> {
-    let line = |metric: String, value: Option<String>, unit: &str| SummaryLine {
-        metric,
-        task: task.task.clone(),
-        value: value.unwrap_or_default(),
-        unit: unit.to_owned(),
+pub fn summary(results: &Results, options: SummaryOptions) -> String {
+    let is_shown = |row: &Row| match options.shown {
+        Shown::Available => row.raw.is_some(),
+        Shown::AllPercentiles => row.raw.is_some() || matches!(row.kind, Kind::Percentile(..)),
+        Shown::All => true,
     };
-    let throughput = &task.throughput;
-    let mut lines = Vec::new();
-    for (name, value) in
-        [("Min", throughput.min), ("Mean", throughput.mean), ("Median", throughput.median), ("Max", throughput.max)]
-    {
-        if value.is_some() || shown == Shown::All {
-            lines.push(line(format!("{name} Throughput"), value.map(|value| format!("{value:.2}")), &throughput.unit));
-        }
+    let lines: Vec<Vec<Cell>> = rows(results, options.processing_time)
+        .into_iter()
+        .filter(is_shown)
+        .map(|row| {
+            let (divisor, unit) = row.unit.resolve(row.raw.unwrap_or_default());
+            let value = Cell::Number(row.raw.map(|raw| raw / divisor));
+            vec![Cell::Text(row.metric), Cell::Text(row.task), value, Cell::Text(unit)]
+        })
+        .collect();
+    match options.format {
+        ReportFormat::Markdown => markdown(&HEADER, &lines, options.alignment),
+        ReportFormat::Csv => csv(&HEADER, &lines),
     }
-    let times = [("latency", &task.latency), ("service time", &task.service_time)];
-    for (name, times) in times.into_iter().chain(processing_time.then_some(("processing time", &task.processing_time)))
-    {
-        for (percentile, key) in PERCENTILES {
-            let value = times.values.get(key);
-            if value.is_some() || shown != Shown::Available {
-                let value = value.map(|value| format!("{value}"));
-                lines.push(line(format!("{percentile} percentile {name}"), value, unit_of(times)));
-            }
-        }
-    }
-    lines.push(line("error rate".to_owned(), Some(format!("{:.2}", task.error_rate * 100.0)), "%"));
-    lines
-}
-
-/// How a percentile is called in the report, and in the results.
-const PERCENTILES: [(&str, &str); 6] = [
-    ("50th", "50_0"),
-    ("90th", "90_0"),
-    ("99th", "99_0"),
-    ("99.9th", "99_9"),
-    ("99.99th", "99_99"),
-    ("100th", "100_0"),
-];
-
-fn unit_of(times: &Percentiles) -> &str {
-    if times.unit.is_empty() { "ms" } else { &times.unit }
 }
 
 /// What the user should know of the tasks, as sentences.
@@ -114,58 +99,14 @@ pub fn warnings(results: &Results) -> Vec<String> {
     warnings
 }
 
-/// The report as a pipe table of Markdown.
-#[must_use]
-pub fn markdown(lines: &[SummaryLine], alignment: NumberAlignment) -> String {
-    // A pipe in a name would begin a new column.
-    let rows: Vec<[String; 4]> = lines.iter().map(|line| cells(line).map(|cell| cell.replace('|', "\\|"))).collect();
-    let width = |column: usize| {
-        rows.iter().map(|row| row[column].chars().count()).chain([HEADER[column].len()]).max().unwrap_or_default()
-    };
-    let widths = [width(0), width(1), width(2), width(3)];
-    let row = |cells: [&str; 4]| {
-        let [metric, task, value, unit] = cells;
-        let number = widths[2];
-        let value = match alignment {
-            NumberAlignment::Left => format!("{value:<number$}"),
-            NumberAlignment::Center => format!("{value:^number$}"),
-            NumberAlignment::Right => format!("{value:>number$}"),
-        };
-        format!("| {metric:>0$} | {task:>1$} | {value} | {unit:>2$} |\n", widths[0], widths[1], widths[3])
-    };
-    let dashes = |width: usize| "-".repeat(width + 1);
-    let number = match alignment {
-        NumberAlignment::Left => format!(":{}", dashes(widths[2])),
-        NumberAlignment::Center => format!(":{}:", "-".repeat(widths[2])),
-        NumberAlignment::Right => format!("{}:", dashes(widths[2])),
-    };
-    let mut text = row(HEADER);
-    text += &format!("|{}:|{}:|{number}|{}:|\n", dashes(widths[0]), dashes(widths[1]), dashes(widths[3]));
-    text.extend(rows.iter().map(|cells| row(cells.each_ref().map(String::as_str))));
-    text
-}
-
-/// The report as comma-separated values.
-#[must_use]
-pub fn csv(lines: &[SummaryLine]) -> String {
-    let header = HEADER.map(str::to_owned);
-    let rows = std::iter::once(header).chain(lines.iter().map(cells));
-    rows.map(|cells| cells.map(|cell| quoted(&cell)).join(",") + "\n").collect()
-}
-
-fn cells(line: &SummaryLine) -> [String; 4] {
-    [&line.metric, &line.task, &line.value, &line.unit].map(Clone::clone)
-}
-
-fn quoted(cell: &str) -> String {
-    if cell.contains([',', '"', '\n', '\r']) { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
-    use rally_core::metrics::{Distribution, SampleType, ThroughputSummary, ThroughputValue};
+    use rally_core::metrics::{
+        Distribution, OperationMetrics, Percentiles, SampleType, ThroughputSummary, ThroughputValue,
+    };
 
     use super::*;
+    use crate::report::testing::cluster;
 
     fn results(error_rate: f64) -> Results {
         let mut times = Distribution::default();
@@ -183,33 +124,22 @@ mod tests {
             duration: 1_000.0,
             meta: Default::default(),
         };
-        Results { cluster_name: "default".to_owned(), op_metrics: vec![task] }
+        Results { cluster_name: "default".to_owned(), op_metrics: vec![task], cluster: Default::default() }
     }
 
     #[test]
     fn the_report_has_rallys_lines_in_rallys_order() {
-        insta::assert_snapshot!(markdown(
-            &summary_lines(&results(0.0), Shown::Available, true),
-            NumberAlignment::Right
-        ));
+        let results = Results { cluster: cluster(), ..results(0.0) };
+        insta::assert_snapshot!(summary(&results, SummaryOptions { processing_time: true, ..Default::default() }));
     }
 
     #[test]
-    fn all_lines_are_shown_on_request_even_without_a_value() {
-        insta::assert_snapshot!(csv(&summary_lines(&results(1.0), Shown::All, false)));
-    }
-
-    #[test]
-    fn numbers_stand_where_the_user_wants_them() {
-        let lines = summary_lines(&results(0.0), Shown::Available, false);
-        for (alignment, rule, cell) in [
-            (NumberAlignment::Left, "|:--------|", "| 0.00    |"),
-            (NumberAlignment::Center, "|:-------:|", "|  0.00   |"),
-            (NumberAlignment::Right, "|--------:|", "|    0.00 |"),
-        ] {
-            let text = markdown(&lines, alignment);
-            assert!(text.contains(rule) && text.contains(cell), "{text}");
-        }
+    fn lines_without_a_value_are_shown_on_request() {
+        let options = |shown| SummaryOptions { shown, format: ReportFormat::Csv, ..Default::default() };
+        let results = results(1.0);
+        insta::assert_snapshot!(summary(&results, options(Shown::All)));
+        let lines = |shown| summary(&results, options(shown)).lines().count();
+        assert_eq!((lines(Shown::Available), lines(Shown::AllPercentiles)), (1 + 3 + 3 + 1, 1 + 6 + 6 + 1));
     }
 
     #[test]

@@ -39,6 +39,12 @@ pub struct Settings {
     /// Section `[node]`.
     #[serde(default)]
     pub node: NodeSettings,
+    /// Section `[system]`.
+    #[serde(default)]
+    pub system: SystemSettings,
+    /// Section `[reporting]`.
+    #[serde(default)]
+    pub reporting: ReportingSettings,
     /// Section `[tracks]`: the URL of each track repository, under `NAME.url`.
     #[serde(default)]
     pub tracks: BTreeMap<String, String>,
@@ -50,6 +56,88 @@ pub struct NodeSettings {
     /// `root.dir`: tracks, data, distributions and races; `benchmarks` in Rally's directory by default.
     #[serde(rename = "root.dir", default)]
     pub root_dir: Option<PathBuf>,
+}
+
+/// Section `[system]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct SystemSettings {
+    /// `env.name`: stored with every race; `local` by default.
+    #[serde(rename = "env.name", default)]
+    pub env_name: Option<String>,
+}
+
+/// Section `[reporting]`: the summary report and where results go.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub struct ReportingSettings {
+    /// `output.processingtime`: whether reports have processing times.
+    #[serde(rename = "output.processingtime", deserialize_with = "boolean")]
+    pub output_processing_time: bool,
+    /// `datastore.type`: `elasticsearch` sends every race there; anything else keeps it in the archive alone.
+    #[serde(rename = "datastore.type")]
+    pub datastore_type: Option<String>,
+    /// `datastore.host`: one host, or several with commas in between.
+    #[serde(rename = "datastore.host")]
+    pub datastore_host: Option<String>,
+    /// `datastore.port`, 9200 by default.
+    #[serde(rename = "datastore.port")]
+    pub datastore_port: Option<String>,
+    /// `datastore.secure`: whether to use TLS.
+    #[serde(rename = "datastore.secure", deserialize_with = "boolean")]
+    pub datastore_secure: bool,
+    /// `datastore.user`.
+    #[serde(rename = "datastore.user")]
+    pub datastore_user: Option<String>,
+    /// `datastore.password`.
+    #[serde(rename = "datastore.password")]
+    pub datastore_password: Option<Secret>,
+    /// `datastore.api_key`.
+    #[serde(rename = "datastore.api_key")]
+    pub datastore_api_key: Option<Secret>,
+    /// `datastore.ssl.verification_mode`: `full`, or `none` to trust every certificate.
+    #[serde(rename = "datastore.ssl.verification_mode")]
+    pub datastore_verification_mode: Option<String>,
+    /// `datastore.ssl.certificate_authorities`: a file of certificates.
+    #[serde(rename = "datastore.ssl.certificate_authorities")]
+    pub datastore_certificate_authorities: Option<String>,
+    /// `datastore.use_data_streams`, true by default; otherwise there is an index for each month.
+    #[serde(rename = "datastore.use_data_streams", deserialize_with = "boolean")]
+    pub datastore_use_data_streams: bool,
+    /// `datastore.number_of_shards` of indices by month.
+    #[serde(rename = "datastore.number_of_shards", deserialize_with = "count")]
+    pub datastore_number_of_shards: Option<u64>,
+    /// `datastore.number_of_replicas` of indices by month.
+    #[serde(rename = "datastore.number_of_replicas", deserialize_with = "count")]
+    pub datastore_number_of_replicas: Option<u64>,
+    /// `datastore.overwrite_existing_templates`: whether templates that differ are replaced.
+    #[serde(rename = "datastore.overwrite_existing_templates", deserialize_with = "boolean")]
+    pub datastore_overwrite_existing_templates: bool,
+    /// `metrics.request.downsample.factor`: every so many samples become records, 1 by default; 0 keeps them in the
+    /// archive alone.
+    #[serde(rename = "metrics.request.downsample.factor", deserialize_with = "count")]
+    pub downsample_factor: Option<u64>,
+}
+
+impl Default for ReportingSettings {
+    fn default() -> Self {
+        Self {
+            output_processing_time: false,
+            datastore_type: None,
+            datastore_host: None,
+            datastore_port: None,
+            datastore_secure: false,
+            datastore_user: None,
+            datastore_password: None,
+            datastore_api_key: None,
+            datastore_verification_mode: None,
+            datastore_certificate_authorities: None,
+            datastore_use_data_streams: true,
+            datastore_number_of_shards: None,
+            datastore_number_of_replicas: None,
+            datastore_overwrite_existing_templates: false,
+            downsample_factor: None,
+        }
+    }
 }
 
 /// Section `[cluster]`: where this host is and whom it follows.
@@ -209,6 +297,15 @@ fn others_can_read(path: &Path) -> bool {
 fn host_port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HostPort>, D::Error> {
     let text = String::deserialize(deserializer)?;
     text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+fn boolean<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    let text = String::deserialize(deserializer)?.to_lowercase();
+    Ok(["true", "yes", "on", "t", "y", "1"].contains(&&*text))
+}
+
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
 fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {

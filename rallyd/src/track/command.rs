@@ -23,16 +23,9 @@ pub enum TrackCommand {
     RenderTrack(RenderArgs),
     /// Check a track, with the given parameters.
     ValidateTrack(ValidateArgs),
-    /// List what there is.
-    #[command(subcommand)]
-    List(ListCommand),
-}
-
-/// What can be listed.
-#[derive(Debug, Subcommand)]
-pub enum ListCommand {
-    /// All tracks of a repository.
-    Tracks(ListArgs),
+    /// List all tracks of a repository; `list tracks` on the command line.
+    #[command(skip)]
+    ListTracks(ListArgs),
 }
 
 /// Which track is meant, and where it comes from.
@@ -235,7 +228,7 @@ pub async fn run(
         }
         TrackCommand::RenderTrack(args) => render(args, settings, out, warn).await,
         TrackCommand::ValidateTrack(args) => validate(args, settings, out, warn).await,
-        TrackCommand::List(ListCommand::Tracks(args)) => list(args, settings, out, warn).await,
+        TrackCommand::ListTracks(args) => list(args, settings, out, warn).await,
     }
 }
 

@@ -8,8 +8,8 @@ mod values;
 mod version;
 
 pub use command::{
-    InfoArgs, ListArgs, ListCommand, RenderArgs, TemplateArgs, TrackCommand, TrackCommandError, TrackSelection,
-    TrackSettings, TrackSource, ValidateArgs, run,
+    InfoArgs, ListArgs, RenderArgs, TemplateArgs, TrackCommand, TrackCommandError, TrackSelection, TrackSettings,
+    TrackSource, ValidateArgs, run,
 };
 pub(crate) use command::{RaceSelection, load_for_race};
 pub use git::GitError;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "the helpers belong to the tests")]
 #![expect(clippy::print_stdout, reason = "a test says on which network it ran and what it checked")]
 
+mod archive;
 mod cluster;
 mod daemon;
 mod joining;

@@ -1,0 +1,196 @@
+//! What is written down of a race, and what whoever watched it is told at its end.
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{ErrorCount, Results};
+use crate::race::{RacePlan, RaceVerdict};
+use crate::track::JsonObject;
+use crate::{RaceId, RaceOutcome};
+
+/// A race as Rally writes it down, before and after its benchmark.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RaceDocument {
+    /// When it began, in milliseconds since the epoch; 0 in documents that do not say so.
+    #[serde(rename = "@timestamp", default)]
+    pub epoch_millis: i64,
+    /// The version of Rally that ran it.
+    pub rally_version: String,
+    /// Its revision, if it is known.
+    pub rally_revision: Option<String>,
+    /// The environment that rally.ini names.
+    pub environment: String,
+    /// The race.
+    pub race_id: RaceId,
+    /// When it began, as `YYYYMMDDTHHMMSSZ`.
+    pub race_timestamp: String,
+    /// The pipeline.
+    pub pipeline: String,
+    /// Whether every task ran against several clusters.
+    #[serde(default)]
+    pub multi_cluster: bool,
+    /// What the user noted of it.
+    #[serde(default)]
+    pub user_tags: JsonObject,
+    /// The track.
+    pub track: String,
+    /// The names of the car and its mixins.
+    #[serde(default)]
+    pub car: Vec<String>,
+    /// Revision, distribution version and flavor, team revision, and target of the cluster under test.
+    #[serde(default)]
+    pub cluster: JsonObject,
+    /// The revision of the track.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub track_revision: Option<String>,
+    /// The challenge; none if it was made up from the track's operations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge: Option<String>,
+    /// The parameters of the track.
+    #[serde(default, skip_serializing_if = "JsonObject::is_empty")]
+    pub track_params: JsonObject,
+    /// How it ended; none as long as it runs, and for ever if whoever ran it died.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<RaceOutcome>,
+    /// The results, once the race has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub results: Option<Results>,
+}
+
+impl RaceDocument {
+    /// The document of a race that is about to begin; `version` is that of the program that runs it.
+    #[must_use]
+    pub fn new(race: RaceId, plan: &RacePlan, version: &str) -> Self {
+        let it = &plan.description;
+        let mut cluster = JsonObject::new();
+        if let Some(version) = &plan.distribution_version {
+            cluster.insert("distribution-version".to_owned(), json!(version));
+        }
+        if let Some(flavor) = &plan.distribution_flavor {
+            cluster.insert("distribution-flavor".to_owned(), json!(flavor));
+        }
+        let is_made_up = plan.challenge().is_none_or(|challenge| challenge.auto_generated);
+        Self {
+            epoch_millis: it.epoch_millis,
+            rally_version: version.to_owned(),
+            rally_revision: None,
+            environment: it.environment.clone(),
+            race_id: race,
+            race_timestamp: it.timestamp.clone(),
+            pipeline: it.pipeline.clone(),
+            multi_cluster: plan.multi_cluster,
+            user_tags: it.user_tags.clone(),
+            track: plan.track.name.clone(),
+            car: it.car.clone(),
+            cluster,
+            track_revision: it.track_revision.clone(),
+            challenge: (!is_made_up).then(|| plan.challenge.clone()),
+            track_params: it.track_params.clone(),
+            outcome: None,
+            results: None,
+        }
+    }
+
+    /// Takes what a telemetry device says of the cluster under test as a whole: a record `cluster_environment`.
+    pub fn add_environment(&mut self, record: &JsonObject) {
+        for (key, name) in [
+            ("revision", "source_revision"),
+            ("distribution-version", "distribution_version"),
+            ("distribution-flavor", "distribution_flavor"),
+            ("target-id", "target_id"),
+            ("target-platform", "target_platform"),
+            ("target-auth-type", "target_auth_type"),
+        ] {
+            if let Some(value) = record.get(name).filter(|value| !value.is_null()) {
+                self.cluster.insert(key.to_owned(), value.clone());
+            }
+        }
+    }
+
+    /// The version of the cluster under test, if it is known.
+    #[must_use]
+    pub fn distribution_version(&self) -> Option<&str> {
+        self.cluster.get("distribution-version")?.as_str()
+    }
+}
+
+/// What a race that has ended found out: the race document with its results, and how far they can be trusted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RaceReport {
+    /// The race with its results.
+    pub race: RaceDocument,
+    /// What went wrong.
+    pub findings: Findings,
+}
+
+/// What went wrong in a race, for its verdict.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Findings {
+    /// Errors by task, warm-up included; only tasks that had some.
+    pub errors: Vec<TaskErrors>,
+    /// How the drivers did.
+    pub drivers: Vec<DriverFindings>,
+    /// What drivers and devices noticed, such as trouble with a clock, each as a sentence.
+    pub notices: Vec<String>,
+    /// Why the archive is not complete, each as a sentence.
+    pub archive: Vec<String>,
+}
+
+/// The errors of one task.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskErrors {
+    /// The task.
+    pub task: String,
+    /// By class, with an example of each.
+    pub errors: Vec<ErrorCount>,
+}
+
+/// How one driver did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriverFindings {
+    /// Its name.
+    pub driver: String,
+    /// Intervals that arrived; about one for each second.
+    pub intervals: u64,
+    /// Intervals in which the driver itself was the bottleneck.
+    pub saturated: u64,
+    /// The last reason for it, as a sentence.
+    pub reason: Option<String>,
+    /// Samples that were made but never arrived.
+    pub lost: u64,
+    /// Samples that no file of raw samples has.
+    pub unwritten: u64,
+}
+
+/// How a race ended and what was wrong with it, as the archive keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArchivedVerdict {
+    /// How it ended.
+    pub verdict: RaceVerdict,
+    /// What went wrong.
+    pub findings: Findings,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_cluster_says_itself_what_it_is() {
+        let race = json!({
+            "rally-version": "1", "rally-revision": null, "environment": "local", "race-id": "r", "track": "t",
+            "race-timestamp": "20261101T120000Z", "pipeline": "benchmark-only",
+            "cluster": {"distribution-version": "8.0.0"},
+        });
+        let mut race: RaceDocument = serde_json::from_value(race).unwrap();
+        let record = json!({"name": "cluster_environment", "distribution_version": "8.15.3", "source_revision": "abc",
+            "target_platform": null});
+        let Value::Object(record) = record else { unreachable!() };
+        race.add_environment(&record);
+        assert_eq!(Value::Object(race.cluster.clone()), json!({"distribution-version": "8.15.3", "revision": "abc"}));
+        assert_eq!(race.distribution_version(), Some("8.15.3"));
+    }
+}

@@ -1,0 +1,256 @@
+//! Keeps what a race measures: adds it up, and writes it to the archive.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rally_core::metrics::{ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport};
+use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
+use rally_core::track::{JsonObject, Task};
+use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RaceId, RacePlan, TaskIndex};
+use serde_json::{Value, json};
+
+use super::writer::{Entry, Trouble, Writer};
+use super::{Archive, ArchiveError};
+use crate::causes::causes;
+use crate::store::TaskRecords;
+
+/// Notices that a verdict has; a talkative race says more than anybody reads.
+const MAX_NOTICES: usize = 100;
+
+/// Keeps one race.
+#[derive(Debug)]
+pub(crate) struct ArchiveRecorder {
+    archive: Option<Archive>,
+    plan: Arc<RacePlan>,
+    document: RaceDocument,
+    drivers: Vec<String>,
+    metrics: RaceMetrics,
+    cluster: JsonObject,
+    /// When the step of each task started.
+    starts: BTreeMap<TaskIndex, ClusterTime>,
+    notices: Vec<String>,
+    trouble: Trouble,
+    writer: Option<Writer>,
+    segments: Vec<(DriverIndex, ContentHash)>,
+    report: ReportSlot,
+    verdict: Option<RaceVerdict>,
+}
+
+/// Where whoever asks finds the report of a race once it has ended.
+pub(crate) type ReportSlot = Arc<Mutex<Option<RaceReport>>>;
+
+impl ArchiveRecorder {
+    /// Begins to keep a race, in an archive if there is one. A disk that cannot be written is noticed, and does not stop
+    /// the race.
+    pub(crate) fn start(archive: Option<Archive>, race: &RaceId, plan: Arc<RacePlan>, report: ReportSlot) -> Self {
+        let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"));
+        let trouble = Trouble::default();
+        let begin = |archive: &Archive| {
+            archive.store(&document)?;
+            archive.store_track(race, &plan.track)?;
+            Writer::start(archive, race, trouble.clone())
+        };
+        let begun = archive.as_ref().map(begin).transpose();
+        let writer = begun.unwrap_or_else(|error| {
+            trouble.notice(sentence(&error));
+            None
+        });
+        Self {
+            archive,
+            plan,
+            document,
+            drivers: Vec::new(),
+            metrics: RaceMetrics::default(),
+            cluster: JsonObject::new(),
+            starts: BTreeMap::new(),
+            notices: Vec::new(),
+            trouble,
+            writer,
+            segments: Vec::new(),
+            report,
+            verdict: None,
+        }
+    }
+
+    /// The race as it stands in its document.
+    pub(crate) fn document(&self) -> &RaceDocument {
+        &self.document
+    }
+
+    /// Where the race is archived.
+    pub(crate) fn archive(&self) -> Option<&Archive> {
+        self.archive.as_ref()
+    }
+
+    /// What the records of a metrics store need to know of the tasks.
+    pub(crate) fn task_records(&self) -> Vec<TaskRecords> {
+        let Some(challenge) = self.plan.challenge() else { return Vec::new() };
+        let records = |(index, task): (u32, &Task)| {
+            let mut meta = self.plan.track.meta.clone();
+            for more in [&challenge.meta, &task.operation.meta, &task.meta] {
+                meta.extend(more.clone());
+            }
+            let (throughput, unit) = self.metrics.throughput(TaskIndex(index));
+            TaskRecords {
+                task: task.name.clone(),
+                operation: task.operation.name.clone(),
+                operation_type: task.operation.operation_type.as_str().to_owned(),
+                meta,
+                start: self.starts.get(&TaskIndex(index)).copied(),
+                throughput,
+                unit: unit.to_owned(),
+            }
+        };
+        (0..).zip(challenge.tasks()).map(records).collect()
+    }
+
+    /// The files of raw samples that drivers have, each with the driver's name; they are given once.
+    pub(crate) fn take_segments(&mut self) -> Vec<(String, ContentHash)> {
+        let segments = std::mem::take(&mut self.segments);
+        segments.into_iter().map(|(driver, content)| (self.driver(driver).to_owned(), content)).collect()
+    }
+
+    /// Notices what became known after the end of the race.
+    pub(crate) fn notice_late(&mut self, sentence: String) {
+        self.trouble.notice(sentence);
+        self.conclude();
+    }
+
+    /// What is known of the cluster under test as a whole.
+    pub(crate) fn cluster(&self) -> &JsonObject {
+        &self.cluster
+    }
+
+    /// Takes what a telemetry device says of the cluster as a whole.
+    fn environment(&mut self, record: &Value) {
+        let Some(record) = record.as_object() else { return };
+        match record.get("name").and_then(Value::as_str) {
+            Some("cluster_environment") => self.document.add_environment(record),
+            Some("shared_node_environment") => {}
+            _ => return,
+        }
+        let about =
+            record.iter().filter(|(key, _)| !matches!(key.as_str(), "name" | "cluster" | "@timestamp" | "meta"));
+        self.cluster.extend(about.map(|(key, value)| (key.clone(), value.clone())));
+    }
+
+    fn driver(&self, driver: DriverIndex) -> &str {
+        self.drivers.get(driver.0).map_or("a driver", String::as_str)
+    }
+
+    fn write(&self, entry: Entry) {
+        if let Some(writer) = &self.writer {
+            writer.write(entry);
+        }
+    }
+
+    fn notice(&mut self, notice: String) {
+        if self.notices.len() < MAX_NOTICES && !self.notices.contains(&notice) {
+            self.notices.push(notice);
+        }
+    }
+
+    /// Writes the verdict down, and gives the report to whoever asks.
+    fn conclude(&self) {
+        let Some(verdict) = self.verdict.clone() else { return };
+        let findings = || Findings {
+            errors: self.plan.challenge().map(|challenge| self.metrics.task_errors(challenge)).unwrap_or_default(),
+            drivers: self.metrics.drivers(),
+            notices: self.notices.clone(),
+            archive: self.trouble.all(),
+        };
+        let store = |archive: &Archive| {
+            archive.store_verdict(&self.document.race_id, &ArchivedVerdict { verdict, findings: findings() })?;
+            archive.store(&self.document)
+        };
+        if let Some(Err(error)) = self.archive.as_ref().map(store) {
+            self.trouble.notice(sentence(&error));
+        }
+        let report = RaceReport { race: self.document.clone(), findings: findings() };
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+    }
+}
+
+fn sentence(error: &ArchiveError) -> String {
+    causes(error).join(": ")
+}
+
+#[async_trait]
+impl Recorder for ArchiveRecorder {
+    fn started(&mut self, drivers: &[RaceDriver], facts: &[HostFacts]) {
+        self.drivers = drivers.iter().map(|driver| driver.name.clone()).collect();
+        let host = |(driver, facts): (&RaceDriver, &HostFacts)| {
+            let clients = json!({"first": driver.clients.start, "count": driver.clients.len()});
+            json!({"name": driver.name, "role": "load driver", "clients": clients, "facts": facts})
+        };
+        let hosts: Vec<Value> = drivers.iter().zip(facts).map(host).collect();
+        let store = |archive: &Archive| archive.store_hosts(&self.document.race_id, &json!(hosts));
+        if let Some(Err(error)) = self.archive.as_ref().map(store) {
+            self.trouble.notice(sentence(&error));
+        }
+    }
+
+    fn interval(&mut self, driver: DriverIndex, at: ClusterTime, interval: &Interval) {
+        let name = self.driver(driver).to_owned();
+        // The race has already dropped what came twice and counted what is missing.
+        let _ = self.metrics.add(&name, interval);
+        match super::intervals::encode(&name, at, interval) {
+            Ok(record) => self.write(Entry::Interval(record)),
+            Err(error) => self.trouble.notice(format!("an interval of {name} cannot be written: {error}")),
+        }
+    }
+
+    fn telemetry(&mut self, driver: DriverIndex, json: &[u8]) {
+        match serde_json::from_slice::<Vec<Value>>(json) {
+            Ok(records) => {
+                let mut lines = Vec::new();
+                for record in records {
+                    self.metrics.add_telemetry(&record);
+                    self.environment(&record);
+                    lines.extend(record.to_string().bytes());
+                    lines.push(b'\n');
+                }
+                self.write(Entry::Telemetry(lines));
+            }
+            Err(error) => {
+                let notice = format!("telemetry of {} cannot be understood: {error}", self.driver(driver));
+                self.notice(notice);
+            }
+        }
+    }
+
+    fn segment(&mut self, driver: DriverIndex, hash: ContentHash, _: u64) {
+        self.segments.push((driver, hash));
+    }
+
+    fn event(&mut self, at: ClusterTime, kind: &RaceEventKind) {
+        match kind {
+            RaceEventKind::Noticed { driver, message } => self.notice(format!("{driver}: {message}")),
+            RaceEventKind::StepStarted { step, tasks, .. } => {
+                self.starts.extend(tasks.iter().map(|running| (running.task, step.start)));
+            }
+            // Only written down.
+            _ => {}
+        }
+        self.write(event_line(at, json!(kind)));
+    }
+
+    async fn ended(&mut self, at: ClusterTime, verdict: &RaceVerdict) {
+        self.document.outcome = Some(verdict.outcome);
+        self.document.results = self.plan.challenge().map(|challenge| {
+            let track = &self.plan.track;
+            self.metrics.results(track, challenge)
+        });
+        self.verdict = Some(verdict.clone());
+        self.write(event_line(at, json!({"Ended": verdict})));
+        if let Some(writer) = &self.writer {
+            writer.sync().await;
+        }
+        self.conclude();
+    }
+}
+
+fn event_line(at: ClusterTime, event: Value) -> Entry {
+    Entry::Event(format!("{}\n", json!({"at": at.as_nanos(), "event": event})).into_bytes())
+}

@@ -1,0 +1,216 @@
+//! `rallyd list races`, `rallyd delete race` and `rallyd compare`.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use jiff::civil::DateTime;
+use rally_core::metrics::RaceDocument;
+use rally_core::{Coordinator, RaceId, RaceOutcome};
+
+use super::arguments::Format;
+use super::error::CommandError;
+use super::report::write_report_file;
+use super::selection::Filter;
+use super::start::settings;
+use crate::archive::Archive;
+use crate::causes::causes;
+use crate::console::Console;
+use crate::race::ControlCoordinator;
+use crate::report::{
+    CompareFormat, ComparedRace, NumberAlignment, RaceFilter, compare as compare_races, comparison, comparison_heading,
+    races_json, races_table,
+};
+use crate::settings::{Flags, Settings};
+use crate::track::{ListArgs, parse_list, parse_map};
+
+/// List what there is.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ListCommand {
+    /// All tracks of a repository.
+    Tracks(ListArgs),
+    Races(ListRacesArguments),
+}
+
+/// The races in the archive of this machine, the latest first.
+///
+/// Races over a cluster are archived on its coordinator.
+#[derive(Debug, Args)]
+pub(crate) struct ListRacesArguments {
+    /// How many at most.
+    #[arg(long, default_value_t = 10)]
+    limit: usize,
+    /// Only those of this track.
+    #[arg(long)]
+    track: Option<String>,
+    /// Only those of this challenge.
+    #[arg(long)]
+    challenge: Option<String>,
+    /// Only those whose user tag `name` or `benchmark-name` is this.
+    #[arg(long)]
+    benchmark_name: Option<String>,
+    /// Only those with all of these user tags: `key:value` pairs with commas in between, or JSON.
+    #[arg(long, alias = "user-tag", default_value = "", hide_default_value = true)]
+    user_tags: String,
+    /// Only those of this day or later, as `YYYYMMDD` or `YYYYMMDDTHHMMSSZ`.
+    #[arg(long, value_parser = begin)]
+    from_date: Option<DateTime>,
+    /// Only those of this day or earlier, written in the same way.
+    #[arg(long, value_parser = end)]
+    to_date: Option<DateTime>,
+    /// How to show them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Delete what a command has made.
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeleteCommand {
+    Race(DeleteRaceArguments),
+}
+
+/// Delete races from the archive of this machine, with all that was measured.
+#[derive(Debug, Args)]
+pub(crate) struct DeleteRaceArguments {
+    /// Ids of the races, with commas in between.
+    #[arg(long)]
+    id: String,
+    /// Show what would be deleted, and delete nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Compare two races of the archive of this machine.
+///
+/// The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
+/// test over the values of each second gives a chance of less than 1 % for it. It stays empty where a race has less than
+/// eight seconds, and for numbers of which a race has only one. Two races say nothing of what differs between any two
+/// races; repeat them.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd compare --baseline=before --contender=after\n  \
+    rallyd compare --baseline=before --contender=after --format=json")]
+pub(crate) struct CompareArguments {
+    /// Id of the race to compare with.
+    #[arg(long)]
+    baseline: RaceId,
+    /// Id of the race to look at.
+    #[arg(long)]
+    contender: RaceId,
+    /// How to write the comparison.
+    #[arg(long, alias = "report-format", value_enum, default_value_t)]
+    format: CompareFormat,
+    /// Where numbers stand.
+    #[arg(long, value_enum, default_value_t)]
+    report_numbers_align: NumberAlignment,
+    /// File to which the comparison is appended, too.
+    #[arg(long)]
+    report_file: Option<PathBuf>,
+    /// Has no effect; for scripts that were written for the original.
+    #[arg(long, hide = true)]
+    show_in_report: Option<String>,
+}
+
+/// The archive of this machine.
+pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
+    let root = settings.node.root_dir.clone().unwrap_or_else(|| directory.join("benchmarks"));
+    Archive::new(root.join("races"))
+}
+
+pub(super) fn list(directory: &Path, arguments: ListRacesArguments, console: Console) -> Result<(), CommandError> {
+    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let user_tags = parse_map(&arguments.user_tags)
+        .map_err(|source| CommandError::Value { flag: "--user-tags", source: Box::new(source) })?;
+    let filter = RaceFilter {
+        track: arguments.track,
+        challenge: arguments.challenge,
+        benchmark_name: arguments.benchmark_name,
+        user_tags,
+        from: arguments.from_date,
+        to: arguments.to_date,
+    };
+    let (races, damaged) = archive.list()?;
+    for error in damaged {
+        console.warning(&causes(&error).join(": "));
+    }
+    let races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).take(arguments.limit).collect();
+    match arguments.format {
+        Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
+        Format::Text if races.is_empty() => console.info("no such race"),
+        Format::Text => console.data(&races_table(&races))?,
+    }
+    Ok(())
+}
+
+pub(super) async fn delete(
+    directory: &Path,
+    arguments: DeleteRaceArguments,
+    console: Console,
+) -> Result<(), CommandError> {
+    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let ids =
+        parse_list(&arguments.id).map_err(|source| CommandError::Value { flag: "--id", source: Box::new(source) })?;
+    let races = ids.iter().map(|id| id.parse()).collect::<Result<Vec<RaceId>, _>>()?;
+    // Nothing is deleted if one of them makes no sense.
+    for race in &races {
+        if !archive.directory(race).exists() {
+            archive.load(race)?;
+        }
+        for daemon in Filter::default().running(directory)? {
+            let current = ControlCoordinator::new(daemon.instance).current_race().await;
+            if current.is_ok_and(|current| current.is_some_and(|current| current.race == *race)) {
+                return Err(CommandError::RaceRuns(race.clone()));
+            }
+        }
+    }
+    for race in &races {
+        let place = archive.directory(race);
+        if arguments.dry_run {
+            console.info(&format!("would delete race {race} in {}", place.display()));
+        } else {
+            archive.delete(race)?;
+            console.info(&format!("deleted race {race}"));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: Console) -> Result<(), CommandError> {
+    let settings = settings(directory, &Flags::default(), console)?;
+    let archive = archive(directory, &settings);
+    let load = |race: &RaceId| {
+        let mut document = archive.load(race)?;
+        let is_theirs = document.results.is_some() && document.outcome.is_none();
+        document.results = archive.results(&document)?;
+        if document.results.is_none() {
+            return Err(CommandError::NoResults(race.clone()));
+        }
+        // A race of the original has no outcome, and results only if it has run to its end.
+        if document.outcome != Some(RaceOutcome::Completed) && !is_theirs {
+            console.warning(&format!("race {race} did not run to its end"));
+        }
+        Ok(ComparedRace::load(&archive, document)?)
+    };
+    let (baseline, contender) = (load(&arguments.baseline)?, load(&arguments.contender)?);
+    let lines = compare_races(&baseline, &contender, settings.reporting.output_processing_time);
+    let text = comparison(&baseline, &contender, &lines, arguments.format, arguments.report_numbers_align);
+    if arguments.format == CompareFormat::Markdown {
+        console.plain(&comparison_heading(&baseline, &contender));
+    }
+    console.data(&text)?;
+    write_report_file(arguments.report_file.as_deref(), &text)?;
+    Ok(())
+}
+
+fn begin(text: &str) -> Result<DateTime, String> {
+    date(text, jiff::civil::Time::midnight())
+}
+
+fn end(text: &str) -> Result<DateTime, String> {
+    date(text, jiff::civil::time(23, 59, 59, 0))
+}
+
+fn date(text: &str, time: jiff::civil::Time) -> Result<DateTime, String> {
+    let moment = DateTime::strptime("%Y%m%dT%H%M%SZ", text);
+    let day = || jiff::civil::Date::strptime("%Y%m%d", text).map(|day| day.to_datetime(time));
+    moment.or_else(|_| day()).map_err(|_| "expected: YYYYMMDD or YYYYMMDDTHHMMSSZ".to_owned())
+}

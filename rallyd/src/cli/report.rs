@@ -1,0 +1,91 @@
+//! What a race says at its end, to whoever watched it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use rally_core::metrics::RaceReport;
+use rally_core::race::RaceVerdict;
+use rally_core::{Coordinator, RaceId, RaceOutcome};
+use serde_json::json;
+
+use super::error::CommandError;
+use crate::console::Console;
+use crate::exit::Exit;
+use crate::race::verdict_text;
+use crate::report::{FINAL_SCORE, ReportArguments, ReportFormat, findings_text, summary, warnings};
+use crate::settings::ReportingSettings;
+
+/// Asks for the results of a race that has ended, and shows them.
+pub(super) async fn conclude(
+    coordinator: &dyn Coordinator,
+    race: &RaceId,
+    verdict: &RaceVerdict,
+    arguments: &ReportArguments,
+    reporting: &ReportingSettings,
+    is_json: bool,
+    console: Console,
+) -> Result<Exit, CommandError> {
+    match coordinator.report(race).await {
+        Ok(report) if is_json => {
+            let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
+            console.data(&format!("{document:#}"))?;
+        }
+        Ok(report) => show_report(&report, arguments, reporting, console)?,
+        // The verdict says why it never began.
+        Err(_) if !verdict.errors.is_empty() => {}
+        Err(error) => console.warning(&format!("there are no results: {error}")),
+    }
+    Ok(show_verdict(verdict, console))
+}
+
+fn show_report(
+    report: &RaceReport,
+    arguments: &ReportArguments,
+    reporting: &ReportingSettings,
+    console: Console,
+) -> Result<(), CommandError> {
+    if let Some(results) = report.race.results.as_ref().filter(|results| !results.op_metrics.is_empty()) {
+        let options = arguments.options(reporting);
+        let text = summary(results, options);
+        if options.format == ReportFormat::Markdown {
+            console.plain(FINAL_SCORE);
+        }
+        console.data(&text)?;
+        write_report_file(arguments.report_file.as_deref(), &text)?;
+        warnings(results).iter().for_each(|text| console.warning(text));
+    }
+    findings_text(&report.findings).iter().for_each(|text| console.warning(text));
+    Ok(())
+}
+
+/// Appends a report to the file that the user named, if any.
+pub(super) fn write_report_file(path: Option<&Path>, text: &str) -> Result<(), CommandError> {
+    let Some(path) = path else { return Ok(()) };
+    let write = || -> io::Result<()> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent)?;
+        }
+        OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
+    };
+    write().map_err(|source| CommandError::ReportFile { path: path.to_owned(), source })
+}
+
+/// Says how a race ended.
+fn show_verdict(verdict: &RaceVerdict, console: Console) -> Exit {
+    let text = verdict_text(verdict);
+    match verdict.outcome {
+        RaceOutcome::Completed => {
+            console.info(&text);
+            Exit::Success
+        }
+        RaceOutcome::Cancelled => {
+            console.error(&text);
+            Exit::Interrupted
+        }
+        _ => {
+            console.error(&text);
+            Exit::Failure
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Two races side by side: Rally's table, and whether a difference is more than noise.
+
+use std::collections::BTreeMap;
+
+use clap::ValueEnum;
+use rally_core::metrics::{RaceDocument, rank_test};
+use serde_json::{Value, json};
+
+use super::rows::{Kind, Row, rows};
+use super::table::{Cell, NumberAlignment, csv, markdown};
+use crate::archive::{Archive, ArchiveError, TaskSeries, task_series};
+
+/// The chance of an error that is accepted when a difference is called more than noise.
+pub const SIGNIFICANCE: f64 = 0.01;
+
+/// How a comparison is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum CompareFormat {
+    /// A pipe table.
+    #[default]
+    Markdown,
+    /// Comma-separated values, with all digits.
+    Csv,
+    /// For programs; stable.
+    Json,
+}
+
+/// A race with what it did in each second.
+#[derive(Clone, Debug)]
+pub struct ComparedRace {
+    document: RaceDocument,
+    /// By the task's name.
+    series: BTreeMap<String, TaskSeries>,
+}
+
+impl ComparedRace {
+    /// Reads a race. One whose intervals or track are not there has no series, and none of its differences can be told from
+    /// noise.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such race, or its intervals cannot be read.
+    pub fn load(archive: &Archive, document: RaceDocument) -> Result<Self, ArchiveError> {
+        let tasks = match archive.tasks(&document) {
+            Err(ArchiveError::Unknown { .. }) => Vec::new(),
+            tasks => tasks?,
+        };
+        let path = archive.intervals_path(&document.race_id);
+        let by_index =
+            task_series(&path).map_err(|source| ArchiveError::File { action: "read", path: path.clone(), source })?;
+        let name = |(index, series): (rally_core::TaskIndex, TaskSeries)| {
+            tasks.get(index.0 as usize).map(|task| (task.clone(), series))
+        };
+        let series = by_index.into_iter().filter_map(name).collect();
+        Ok(Self { document, series })
+    }
+
+    /// Who this is, in some lines.
+    fn heading(&self, title: &str) -> String {
+        let it = &self.document;
+        let mut text = format!(
+            "Comparing {title}\n  Race ID: {}\n  Race timestamp: {}\n  Challenge: {}\n  Car: {}\n",
+            it.race_id,
+            it.race_timestamp,
+            it.challenge.as_deref().unwrap_or("-"),
+            it.car.join("+"),
+        );
+        if !it.user_tags.is_empty() {
+            text += &format!("  User tags: {}\n", super::tags_text(&it.user_tags));
+        }
+        text
+    }
+
+    /// What a row is about, in each second.
+    fn values(&self, row: &Row) -> Vec<f64> {
+        let Some(series) = self.series.get(&row.task) else { return Vec::new() };
+        match row.kind {
+            Kind::Throughput => series.work(),
+            Kind::Percentile(kind, percentile) => series.percentile(kind, percentile),
+            Kind::Cluster | Kind::ErrorRate => Vec::new(),
+        }
+    }
+}
+
+/// A line of a comparison.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ComparedLine {
+    /// What it is about.
+    pub metric: String,
+    /// The task, the job or the transform; empty if it is about the whole cluster.
+    pub task: String,
+    /// The baseline's value.
+    pub baseline: f64,
+    /// The contender's value.
+    pub contender: f64,
+    /// The unit of both.
+    pub unit: String,
+    /// Whether the difference is more than noise; none if that cannot be told.
+    pub is_beyond_noise: Option<bool>,
+}
+
+impl ComparedLine {
+    /// Contender minus baseline.
+    #[must_use]
+    pub fn difference(&self) -> f64 {
+        self.contender - self.baseline
+    }
+
+    /// The difference in percent of the baseline; 0 if that is 0.
+    #[must_use]
+    pub fn percent(&self) -> f64 {
+        if self.baseline == 0.0 { 0.0 } else { self.difference() / self.baseline * 100.0 }
+    }
+}
+
+/// The lines that both races have a value for.
+///
+/// A difference of throughput or of a time is more than noise if the two-sided Mann-Whitney U test over the values of each
+/// second gives a chance of less than [`SIGNIFICANCE`] for it. A second's value is the work done in it, or the same percentile
+/// of the times in it. With less than [`RANK_TEST_MIN`](rally_core::metrics::RANK_TEST_MIN) seconds on either side nothing can
+/// be told, and neither can it for numbers of which a race has only one.
+#[must_use]
+pub fn compare(baseline: &ComparedRace, contender: &ComparedRace, processing_time: bool) -> Vec<ComparedLine> {
+    let rows_of = |race: &ComparedRace| {
+        race.document.results.as_ref().map(|results| rows(results, processing_time)).unwrap_or_default()
+    };
+    let others = rows_of(contender);
+    let line = |row: Row| {
+        let other = others.iter().find(|other| other.metric == row.metric && other.task == row.task)?;
+        let (one, two) = (row.raw?, other.raw?);
+        let (mut divisor, mut unit) = row.unit.resolve(one.max(two));
+        if row.metric == "Total Ingest Pipeline time" {
+            // Rally compares it as it is.
+            (divisor, unit) = (1.0, "ms".to_owned());
+        }
+        let noise = rank_test(&baseline.values(&row), &contender.values(&row));
+        Some(ComparedLine {
+            metric: row.metric.replace("across primary shards", "across primary shard"),
+            task: row.task,
+            baseline: one / divisor,
+            contender: two / divisor,
+            unit,
+            is_beyond_noise: noise.map(|chance| chance < SIGNIFICANCE),
+        })
+    };
+    rows_of(baseline).into_iter().filter_map(line).collect()
+}
+
+/// Rally's columns, and one more.
+const HEADER: [&str; 8] = ["Metric", "Task", "Baseline", "Contender", "Diff", "Unit", "Diff %", "Beyond noise"];
+
+/// Who is compared, in some lines.
+#[must_use]
+pub fn comparison_heading(baseline: &ComparedRace, contender: &ComparedRace) -> String {
+    format!("{}\n{}", baseline.heading("baseline"), contender.heading("with contender"))
+}
+
+/// The comparison as text.
+#[must_use]
+pub fn comparison(
+    baseline: &ComparedRace,
+    contender: &ComparedRace,
+    lines: &[ComparedLine],
+    format: CompareFormat,
+    alignment: NumberAlignment,
+) -> String {
+    let noise = |line: &ComparedLine| match line.is_beyond_noise {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "",
+    };
+    let cells: Vec<Vec<Cell>> = lines
+        .iter()
+        .map(|line| {
+            vec![
+                Cell::text(&line.metric),
+                Cell::text(&line.task),
+                Cell::Number(Some(line.baseline)),
+                Cell::Number(Some(line.contender)),
+                Cell::Difference(Some(line.difference()), 5),
+                Cell::text(&line.unit),
+                Cell::Difference(Some(line.percent()), 2),
+                Cell::text(noise(line)),
+            ]
+        })
+        .collect();
+    match format {
+        CompareFormat::Markdown => markdown(&HEADER, &cells, alignment),
+        CompareFormat::Csv => csv(&HEADER, &cells),
+        CompareFormat::Json => format!("{:#}\n", comparison_json(baseline, contender, lines)),
+    }
+}
+
+fn comparison_json(baseline: &ComparedRace, contender: &ComparedRace, lines: &[ComparedLine]) -> Value {
+    let lines: Vec<Value> = lines
+        .iter()
+        .map(|line| {
+            json!({
+                "metric": line.metric,
+                "task": line.task,
+                "baseline": line.baseline,
+                "contender": line.contender,
+                "diff": line.difference(),
+                "unit": line.unit,
+                "diff_percent": line.percent(),
+                "beyond_noise": line.is_beyond_noise,
+            })
+        })
+        .collect();
+    json!({
+        "baseline": baseline.document.race_id,
+        "contender": contender.document.race_id,
+        "significance": SIGNIFICANCE,
+        "lines": lines,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use rally_core::metrics::{
+        Distribution, Interval, OperationMetrics, Percentiles, Results, SampleType, TaskInterval,
+    };
+    use rally_core::metrics::{ThroughputBin, ThroughputSummary, ThroughputValue};
+    use rally_core::track::{Challenge, Operation, Task, Track};
+    use rally_core::{ClusterTime, RaceId, TaskIndex};
+
+    use super::*;
+    use crate::report::testing::cluster;
+
+    /// A race of some seconds with ten requests in each, which take these milliseconds.
+    fn race(archive: &Archive, id: &str, seconds: u64, millis: impl Fn(u64) -> u64) -> ComparedRace {
+        let id: RaceId = id.parse().unwrap();
+        let task = Task::builder(Operation::builder("search")).name("find");
+        let track =
+            Track::builder("t").challenge(Challenge::builder("c").default_challenge().task(task)).build().unwrap();
+        archive.store_track(&id, &track).unwrap();
+        let mut log = archive.interval_log(&id).unwrap();
+        let mut all = Distribution::default();
+        for second in 0..seconds {
+            let mut times = Distribution::default();
+            (0..10).for_each(|_| times.record(millis(second) * 1_000_000));
+            all.merge(&times);
+            let start = second * 1_000_000_000;
+            let bin = ThroughputBin {
+                second: second as u32,
+                first: start,
+                first_weight: 1,
+                last: start,
+                weight: 1000 / millis(second),
+                task_start: 0,
+            };
+            let part = TaskInterval {
+                task: TaskIndex(0),
+                inner: None,
+                cluster: None,
+                sample_type: SampleType::Normal,
+                service_time: times.clone(),
+                processing_time: times.clone(),
+                latency: times,
+                samples: 10,
+                failed: 0,
+                unit: "ops".to_owned(),
+                throughput: vec![bin],
+                reported_throughput: Vec::new(),
+                errors: Vec::new(),
+                duration: start,
+            };
+            let interval = Interval { number: second + 1, tasks: vec![part], ..Interval::default() };
+            log.append("a", ClusterTime::from_nanos(start), &interval).unwrap();
+        }
+        let value = ThroughputValue { at: 1, value: 1e3 / millis(0) as f64, sample_type: SampleType::Normal };
+        let task = OperationMetrics {
+            task: "find".to_owned(),
+            operation: "search".to_owned(),
+            throughput: ThroughputSummary::new(&[value], "ops"),
+            latency: Percentiles::new(&all),
+            service_time: Percentiles::new(&all),
+            processing_time: Percentiles::new(&all),
+            error_rate: 0.0,
+            duration: 1.0,
+            meta: Default::default(),
+        };
+        let mut cluster = cluster();
+        cluster.merge_count = cluster.merge_count.map(|count| count + seconds as f64);
+        let results = Results { cluster_name: "default".to_owned(), op_metrics: vec![task], cluster };
+        let document = serde_json::from_value(json!({
+            "rally-version": "1", "rally-revision": null, "environment": "local", "race-id": id, "challenge": "c",
+            "race-timestamp": "20261101T000000Z", "pipeline": "benchmark-only", "track": "t", "results": results,
+            "user-tags": {"setup": id}, "car": ["external"],
+        }));
+        ComparedRace::load(archive, document.unwrap()).unwrap()
+    }
+
+    #[test]
+    fn races_are_compared_line_by_line_and_noise_is_told_from_difference() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let baseline = race(&archive, "before", 30, |second| 10 + second % 5);
+        let contender = race(&archive, "after", 31, |second| 12 + second % 5);
+        let lines = compare(&baseline, &contender, false);
+        let text = comparison(&baseline, &contender, &lines, CompareFormat::Markdown, NumberAlignment::default());
+        insta::assert_snapshot!(format!("{}\n{text}", comparison_heading(&baseline, &contender)));
+        let json = comparison(&baseline, &contender, &lines, CompareFormat::Json, NumberAlignment::default());
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let median =
+            json["lines"].as_array().unwrap().iter().find(|it| it["metric"] == "50th percentile latency").unwrap();
+        assert_eq!((&median["diff"], &median["beyond_noise"]), (&json!(2.0), &json!(true)));
+    }
+
+    #[test]
+    fn a_race_whose_end_was_never_written_down_is_added_up_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let mut died = race(&archive, "died", 30, |second| 10 + second % 5).document;
+        std::fs::write(archive.telemetry_path(&died.race_id), "{\"name\": \"segments_count\", \"value\": 7}\n{\"na")
+            .unwrap();
+        let before = died.results.take().unwrap();
+        let again = archive.results(&died).unwrap().unwrap();
+        assert_eq!(again.op_metrics[0].latency, before.op_metrics[0].latency);
+        assert!(again.op_metrics[0].throughput.median.is_some());
+        assert_eq!(again.cluster.segment_count, Some(7.0));
+        std::fs::remove_file(archive.intervals_path(&died.race_id)).unwrap();
+        assert_eq!(archive.results(&died).unwrap(), None);
+    }
+
+    #[test]
+    fn equal_races_do_not_differ_and_short_ones_cannot_be_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let one = race(&archive, "one", 30, |second| 10 + second % 5);
+        let again = race(&archive, "again", 30, |second| 10 + (second + 2) % 5);
+        let short = race(&archive, "short", 3, |_| 50);
+        let verdicts = |other: &ComparedRace| {
+            let lines = compare(&one, other, false).into_iter();
+            lines
+                .filter(|line| line.task == "find" && line.unit == "ms")
+                .map(|it| it.is_beyond_noise)
+                .collect::<Vec<_>>()
+        };
+        assert!(verdicts(&again).iter().all(|it| *it == Some(false)), "{:?}", verdicts(&again));
+        assert!(verdicts(&short).iter().all(Option::is_none));
+        assert!(!verdicts(&again).is_empty() && !verdicts(&short).is_empty());
+    }
+}

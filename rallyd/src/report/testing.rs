@@ -1,0 +1,75 @@
+//! Results for tests.
+
+use rally_core::metrics::{ClusterResults, FieldUsage, JobTimes, Spread, TransformMean};
+
+/// Every field has a value.
+pub(crate) fn cluster() -> ClusterResults {
+    let spread = || Some(Spread { min: Some(6e3), median: Some(12e3), max: Some(60e3), unit: "ms".to_owned() });
+    let transform = |mean, unit: &str| vec![TransformMean { id: "rollup".to_owned(), mean, unit: unit.to_owned() }];
+    let usage = |value| {
+        let field = |field: &str, value| FieldUsage {
+            index: "towns".to_owned(),
+            field: field.to_owned(),
+            value,
+            unit: "byte".to_owned(),
+        };
+        vec![field("name", value), field("_id", value / 4096.0)]
+    };
+    ClusterResults {
+        total_time: Some(90e3),
+        total_time_per_shard: spread(),
+        indexing_throttle_time: Some(0.0),
+        indexing_throttle_time_per_shard: spread(),
+        merge_time: Some(123_456.0),
+        merge_time_per_shard: spread(),
+        merge_count: Some(17.0),
+        refresh_time: Some(6e3),
+        refresh_time_per_shard: spread(),
+        refresh_count: Some(21.0),
+        flush_time: Some(3e3),
+        flush_time_per_shard: spread(),
+        flush_count: Some(2.0),
+        merge_throttle_time: Some(1e3),
+        merge_throttle_time_per_shard: spread(),
+        ml_processing_time: vec![JobTimes {
+            job: "low_request_rate".to_owned(),
+            min: Some(1.5),
+            mean: Some(2.5),
+            median: Some(2.25),
+            max: Some(9.0),
+            unit: "ms".to_owned(),
+        }],
+        young_gc_time: Some(1234.0),
+        young_gc_count: Some(12.0),
+        old_gc_time: Some(0.0),
+        old_gc_count: Some(0.0),
+        zgc_cycles_gc_time: Some(5e3),
+        zgc_cycles_gc_count: Some(5.0),
+        zgc_pauses_gc_time: Some(50.0),
+        zgc_pauses_gc_count: Some(15.0),
+        memory_segments: Some(3e6),
+        memory_doc_values: Some(1e6),
+        memory_terms: Some(1.5e6),
+        memory_norms: Some(1e5),
+        memory_points: Some(2e5),
+        memory_stored_fields: Some(2.5e5),
+        dataset_size: Some(4e9),
+        store_size: Some(3.5e9),
+        translog_size: Some(55.0),
+        segment_count: Some(31.0),
+        total_transform_search_times: transform(100.0, "ms"),
+        total_transform_index_times: transform(200.0, "ms"),
+        total_transform_processing_times: transform(300.0, "ms"),
+        total_transform_throughput: transform(1500.5, "docs/s"),
+        ingest_pipeline_cluster_count: Some(1000.0),
+        ingest_pipeline_cluster_time: Some(2500.0),
+        ingest_pipeline_cluster_failed: Some(1.0),
+        disk_usage_total: usage(3e9),
+        disk_usage_inverted_index: usage(1e9),
+        disk_usage_stored_fields: usage(1e8),
+        disk_usage_doc_values: usage(1e7),
+        disk_usage_points: usage(1e6),
+        disk_usage_norms: usage(1e5),
+        disk_usage_term_vectors: usage(1e4),
+    }
+}

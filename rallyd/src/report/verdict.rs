@@ -1,0 +1,92 @@
+//! What went wrong in a race, after its report.
+
+use rally_core::metrics::Findings;
+
+/// Error classes of a task that are shown; the archive has all.
+const CLASSES: usize = 5;
+
+/// The longest example that is shown, in characters; the archive has all of it.
+const EXAMPLE: usize = 200;
+
+/// What the user should know before trusting the results, each as a sentence or a few lines.
+#[must_use]
+pub fn findings_text(findings: &Findings) -> Vec<String> {
+    let mut texts = Vec::new();
+    for task in &findings.errors {
+        let mut errors: Vec<_> = task.errors.iter().collect();
+        errors.sort_by(|one, other| other.count.cmp(&one.count).then_with(|| one.class.cmp(&other.class)));
+        let mut text = format!("task `{}` had errors, warm-up included", task.task);
+        for error in errors.iter().take(CLASSES) {
+            text += &format!("\n\t{} × {}", error.count, error.class);
+            if !error.example.is_empty() {
+                text += &format!(": {}", shortened(&error.example));
+            }
+        }
+        if let Some(more) = errors.len().checked_sub(CLASSES).filter(|more| *more > 0) {
+            text += &format!("\n\tand {more} more kinds");
+        }
+        texts.push(text);
+    }
+    for it in &findings.drivers {
+        if it.saturated > 0 {
+            let reason = it.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let (driver, saturated, intervals) = (&it.driver, it.saturated, it.intervals);
+            texts
+                .push(format!("load driver {driver} was the bottleneck in {saturated} of {intervals} seconds{reason}"));
+        }
+        if it.lost > 0 {
+            texts.push(format!("{} samples of load driver {} were lost; they are in no result", it.lost, it.driver));
+        }
+        if it.unwritten > 0 {
+            texts.push(format!(
+                "{} samples of load driver {} are in the results, but in no file of raw samples",
+                it.unwritten, it.driver
+            ));
+        }
+    }
+    texts.extend(findings.notices.iter().map(|notice| shortened(notice)));
+    texts.extend(findings.archive.iter().cloned());
+    texts
+}
+
+fn shortened(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(EXAMPLE) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rally_core::metrics::{DriverFindings, ErrorCount, TaskErrors};
+
+    use super::*;
+
+    #[test]
+    fn a_verdict_names_errors_by_class_lost_samples_and_saturated_drivers() {
+        let error = |class: &str, count| ErrorCount {
+            class: class.to_owned(),
+            count,
+            example: "no\nroute ".to_owned() + &"x".repeat(300),
+        };
+        let findings = Findings {
+            errors: vec![TaskErrors {
+                task: "index".to_owned(),
+                errors: (0..7).map(|it| error(&format!("http {}", 500 + it), it)).collect(),
+            }],
+            drivers: vec![DriverFindings {
+                driver: "10.0.0.2".to_owned(),
+                intervals: 60,
+                saturated: 4,
+                reason: Some("a worker was busy for 99 % of the time".to_owned()),
+                lost: 3,
+                unwritten: 2,
+            }],
+            notices: vec!["10.0.0.2: its clock was set".to_owned()],
+            archive: vec!["intervals is not complete: No space left on device".to_owned()],
+        };
+        insta::assert_snapshot!(findings_text(&findings).join("\n"));
+        assert!(findings_text(&Findings::default()).is_empty());
+    }
+}

@@ -1,0 +1,224 @@
+//! The metrics store of Rally in an Elasticsearch cluster.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rally_core::metrics::{MetricsStore, RaceDocument, StoreError};
+use rally_core::track::JsonObject;
+use rally_driver::client::{Authorization, Body, Client, ClientOptions, InvalidClientOptions, Request, Response};
+use rally_driver::{ErrorClass, RunnerError};
+use serde_json::{Value, json};
+use tracing::{info, warn};
+
+use super::templates::{Kind, resources};
+use super::{CHUNK, StoreSettings};
+use crate::store::settings::StoreCredentials;
+
+/// How long the store may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How often something is tried again.
+const RETRIES: u32 = 3;
+
+/// The first pause; each is twice as long as the one before, and up to as much again at random.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Statuses that say that the same request may well succeed later.
+const WORTH_A_RETRY: [u64; 4] = [429, 502, 503, 504];
+
+/// The longest part of an answer that stands in an error, in characters.
+const LONGEST_CAUSE: usize = 500;
+
+/// Races, records and results in Elasticsearch, with the names and fields that Rally gives them.
+///
+/// It belongs to one thread.
+#[derive(Debug)]
+pub struct ElasticsearchStore {
+    settings: StoreSettings,
+    client: Client,
+    pub(super) pause: Duration,
+}
+
+impl ElasticsearchStore {
+    /// A store that nothing has been said to yet.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidClientOptions`] if a host or a file makes no sense.
+    pub fn new(settings: StoreSettings) -> Result<Self, InvalidClientOptions> {
+        let authorization = settings.credentials.as_ref().map(|credentials| match credentials {
+            StoreCredentials::User { user, password } => Authorization::basic(user, password.reveal()),
+            StoreCredentials::ApiKey(key) => Authorization::api_key(key.reveal()),
+        });
+        let options = ClientOptions {
+            timeout: TIMEOUT,
+            verify_certs: settings.verify_certificates,
+            ca_certs: settings.certificate_authorities.clone(),
+            authorization,
+            // Pauses are made here.
+            max_retries: 0,
+            ..ClientOptions::default()
+        };
+        let client = Client::new(&settings.hosts, options, None, 0, Rc::default())?;
+        Ok(Self { settings, client, pause: PAUSE })
+    }
+
+    pub(super) fn settings(&self) -> &StoreSettings {
+        &self.settings
+    }
+
+    /// Makes sure that the cluster answers and has the templates. Templates that are there stay as they are unless the
+    /// settings say otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] if the cluster cannot be reached, or refuses.
+    pub async fn set_up(&mut self) -> Result<(), StoreError> {
+        let action = "be prepared";
+        self.json(action, Request::new("GET", "/")).await?;
+        // Serverless projects and other servers that speak the API do without.
+        let policies = Request { ignore: vec![400, 404, 405, 410], ..Request::new("GET", "/_ilm/policy") };
+        let has_lifecycles = self.send(action, &policies).await?.status <= 299;
+        for resource in resources(&self.settings, has_lifecycles) {
+            let look = Request { ignore: vec![404], ..Request::new("GET", &resource.path) };
+            let is_there = self.send(action, &look).await?.status != 404;
+            if is_there && !resource.may_replace {
+                info!(path = %resource.path, "left as it is");
+                continue;
+            }
+            let create = Request::new("PUT", resource.path).json(resource.body.to_string());
+            self.send(action, &create).await?;
+        }
+        Ok(())
+    }
+
+    fn error(&self, action: &str, cause: impl Into<String>) -> StoreError {
+        let cause: String = cause.into().chars().take(LONGEST_CAUSE).collect();
+        StoreError { place: self.settings.hosts.join(", "), action: action.to_owned(), cause }
+    }
+
+    /// Sends a request, again if that may help.
+    async fn send(&self, action: &str, request: &Request) -> Result<Response, StoreError> {
+        let mut attempt = 0;
+        loop {
+            let error = match self.client.request(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error,
+            };
+            let (cause, may_help) = match &error {
+                RunnerError::Transport { class, description } => (description.clone(), *class != ErrorClass::Tls),
+                RunnerError::Api { status: 401 | 403, .. } => {
+                    let cause = "it refuses the credentials; see `datastore.user`, `datastore.password` and \
+                                 `datastore.api_key` in section [reporting] of rally.ini";
+                    (cause.to_owned(), false)
+                }
+                RunnerError::Api { status, .. } => (error.to_string(), WORTH_A_RETRY.contains(&u64::from(*status))),
+                _ => (error.to_string(), false),
+            };
+            if !may_help || attempt == RETRIES {
+                return Err(self.error(action, cause));
+            }
+            self.pause(attempt, &cause).await;
+            attempt += 1;
+        }
+    }
+
+    async fn pause(&self, attempt: u32, cause: &str) {
+        let pause = self.pause * 2_u32.pow(attempt) + self.pause.mul_f64(rand::random::<f64>());
+        warn!(cause, ?pause, "the metrics store is tried again");
+        tokio::time::sleep(pause).await;
+    }
+
+    pub(super) async fn json(&self, action: &str, request: Request) -> Result<Value, StoreError> {
+        let response = self.send(action, &request).await?;
+        serde_json::from_slice(&response.body).map_err(|error| self.error(action, format!("it answers oddly: {error}")))
+    }
+
+    /// Sends documents in bulks; those that are refused for the moment are sent again.
+    async fn bulk(&self, action: &str, target: &str, documents: &[JsonObject]) -> Result<(), StoreError> {
+        let command = if self.settings.use_data_streams { "{\"create\":{}}\n" } else { "{\"index\":{}}\n" };
+        for chunk in documents.chunks(CHUNK) {
+            let mut lines: Vec<String> =
+                chunk.iter().map(|document| format!("{command}{}\n", Value::Object(document.clone()))).collect();
+            let mut attempt = 0;
+            loop {
+                let body = Body::Ndjson(lines.concat().into());
+                let request = Request { body, ..Request::new("POST", format!("/{target}/_bulk")) };
+                let answer = self.json(action, request).await?;
+                if answer["errors"] != true {
+                    break;
+                }
+                let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
+                let (mut refused, mut cause) = (Vec::new(), String::new());
+                for (line, item) in std::mem::take(&mut lines).into_iter().zip(items) {
+                    let outcome = &item[if self.settings.use_data_streams { "create" } else { "index" }];
+                    let status = outcome["status"].as_u64().unwrap_or_default();
+                    if status <= 299 {
+                        continue;
+                    }
+                    cause = format!("status {status}: {}", outcome["error"]);
+                    if !WORTH_A_RETRY.contains(&status) {
+                        return Err(self.error(action, cause));
+                    }
+                    refused.push(line);
+                }
+                if refused.is_empty() {
+                    break;
+                }
+                if attempt == RETRIES {
+                    return Err(self.error(action, format!("{} documents were refused: {cause}", refused.len())));
+                }
+                self.pause(attempt, &cause).await;
+                (lines, attempt) = (refused, attempt + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the document of a race could be replaced.
+    async fn replace_race(&self, action: &str, target: &str, document: &Value) -> Result<bool, StoreError> {
+        let refresh = Request { ignore: vec![404], ..Request::new("POST", format!("/{target}/_refresh")) };
+        if self.send(action, &refresh).await?.status == 404 {
+            return Ok(false);
+        }
+        let body = json!({
+            "query": {"term": {"race-id": document["race-id"]}},
+            "script": {
+                "lang": "painless",
+                "source": "ctx._source.putAll(params.race)",
+                "params": {"race": document},
+            },
+        });
+        let update = Request::new("POST", format!("/{target}/_update_by_query?refresh=true&conflicts=proceed"));
+        let answer = self.json(action, update.json(body.to_string())).await?;
+        Ok(answer["updated"].as_u64().unwrap_or_default() > 0)
+    }
+}
+
+#[async_trait(?Send)]
+impl MetricsStore for ElasticsearchStore {
+    async fn store_race(&mut self, race: &RaceDocument) -> Result<(), StoreError> {
+        let action = format!("store race {}", race.race_id);
+        let document = serde_json::to_value(race).map_err(|error| self.error(&action, error.to_string()))?;
+        let target = Kind::Races.target(&self.settings, &race.race_timestamp);
+        if !self.settings.use_data_streams {
+            let request = Request::new("PUT", format!("/{target}/_doc/{}?refresh=true", race.race_id));
+            self.send(&action, &request.json(document.to_string())).await?;
+        } else if !self.replace_race(&action, &target, &document).await? {
+            let request = Request::new("POST", format!("/{target}/_doc?op_type=create&refresh=true"));
+            self.send(&action, &request.json(document.to_string())).await?;
+        }
+        Ok(())
+    }
+
+    async fn store_records(&mut self, race: &RaceDocument, records: Vec<JsonObject>) -> Result<(), StoreError> {
+        let target = Kind::Metrics.target(&self.settings, &race.race_timestamp);
+        self.bulk(&format!("store records of race {}", race.race_id), &target, &records).await
+    }
+
+    async fn store_results(&mut self, race: &RaceDocument, results: Vec<JsonObject>) -> Result<(), StoreError> {
+        let target = Kind::Results.target(&self.settings, &race.race_timestamp);
+        self.bulk(&format!("store results of race {}", race.race_id), &target, &results).await
+    }
+}
