@@ -24,6 +24,7 @@ mod scheduler;
 mod segment;
 mod source;
 mod task_run;
+mod telemetry;
 #[cfg(test)]
 mod testing;
 mod timer;
@@ -39,4 +40,5 @@ pub use registry::Registry;
 pub use runner::{InnerTiming, Outcome, Runner, RunnerSetup};
 pub use scheduler::{Scheduler, SchedulerSetup};
 pub use task_run::{TaskReport, TaskRun, TaskRunError};
+pub use telemetry::{TelemetryDevice, telemetry_devices};
 pub use timer::{RequestTimer, Span};

@@ -26,6 +26,7 @@ use crate::events::{EventLog, NobodyListens};
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
+use crate::telemetry::{Found, Telemetry};
 use crate::{CorpusError, Registry, RequestTimer, RunnerError};
 
 /// What was measured is told this often.
@@ -81,6 +82,8 @@ enum RaceError {
     Options(#[from] InvalidClientOptions),
     #[error(transparent)]
     Setup(#[from] SetupError),
+    #[error("{0}")]
+    Telemetry(String),
     #[error(transparent)]
     Operation(#[from] RunnerError),
     #[error(transparent)]
@@ -114,6 +117,10 @@ pub(crate) struct Race {
     workers: Vec<Worker>,
     reports: mpsc::Receiver<WorkerReport>,
     segments: Option<SegmentWriter>,
+    /// The devices that ask the cluster under test, if this driver runs them.
+    telemetry: Option<Telemetry>,
+    /// The last join point is reached, and devices look at the cluster once more before anybody hears of it.
+    is_detaching: bool,
     /// No more raw samples are written.
     segments_are_full: bool,
     /// The last join point that was reached.
@@ -273,6 +280,8 @@ impl Race {
             workers,
             reports,
             segments,
+            telemetry: None,
+            is_detaching: false,
             segments_are_full: false,
             at: JoinPoint(0),
             upcoming: None,
@@ -282,6 +291,7 @@ impl Race {
             ledger: Ledger::default(),
         };
         race.check_clock()?;
+        race.attach_telemetry().await?;
         race.warn_of_options()?;
         race.prepare_step()?;
         while race.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
@@ -299,6 +309,37 @@ impl Race {
             warnings.into_iter().try_for_each(|message| self.say(DriverEventKind::Noticed { message }))?;
         }
         Ok(())
+    }
+
+    /// Starts the telemetry devices, and lets them look at the cluster before the race.
+    async fn attach_telemetry(&mut self) -> Result<(), RaceError> {
+        if !self.setup.assignment.telemetry {
+            return Ok(());
+        }
+        self.telemetry = Telemetry::start(&self.context.plan, &self.setup.clock).map_err(RaceError::Telemetry)?;
+        while let Some(telemetry) = &mut self.telemetry {
+            match telemetry.next().await {
+                Some(Found::Attached) => break,
+                found => self.hear(found)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what telemetry devices found.
+    fn hear(&mut self, found: Option<Found>) -> Result<(), NobodyListens> {
+        match found {
+            Some(Found::Records(json)) => self.say(DriverEventKind::Telemetry { json }),
+            Some(Found::Notice(message)) => self.say(DriverEventKind::Noticed { message }),
+            Some(Found::Attached) => Ok(()),
+            Some(Found::Detached) | None => {
+                self.telemetry = None;
+                if std::mem::take(&mut self.is_detaching) {
+                    self.say(DriverEventKind::Reached { at: self.at })?;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Warns if reading the clock takes so long that it would show in what is measured.
@@ -347,7 +388,12 @@ impl Race {
                 },
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
-                _ = ticks.tick(), if self.driving.is_some() => self.measure()?,
+                found = next_found(&mut self.telemetry) => self.hear(found)?,
+                _ = ticks.tick(), if self.driving.is_some() || self.is_detaching => match self.driving {
+                    Some(_) => self.measure()?,
+                    // Whoever waits for the end sees that this driver is alive.
+                    None => self.tell_interval()?,
+                },
             }
         }
     }
@@ -389,8 +435,14 @@ impl Race {
     }
 
     /// Tells that the driver is prepared, or has reached a join point, once the step after it is ready.
-    fn arrive_if_ready(&self) -> Result<(), RaceError> {
+    fn arrive_if_ready(&mut self) -> Result<(), RaceError> {
         if self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty()) {
+            return Ok(());
+        }
+        let is_last = self.allocation.step(JoinPoint(self.at.0 + 1)).is_none();
+        if let Some(telemetry) = self.telemetry.as_ref().filter(|_| is_last) {
+            telemetry.detach();
+            self.is_detaching = true;
             return Ok(());
         }
         let kind =
@@ -666,6 +718,14 @@ fn clock_source() -> Option<String> {
 
 async fn next_announcement(segments: &mut Option<SegmentWriter>) -> Option<Announcement> {
     segments.as_mut()?.announcement().await
+}
+
+/// What telemetry devices find next; it waits for ever if there are none.
+async fn next_found(telemetry: &mut Option<Telemetry>) -> Option<Found> {
+    match telemetry {
+        Some(telemetry) => telemetry.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {

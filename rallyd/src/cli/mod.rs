@@ -115,6 +115,7 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::List(ListCommand::Tracks(tracks)) => {
             track::track(&directory, TrackCommand::ListTracks(tracks), offline, console).await?;
         }
+        Command::List(ListCommand::Telemetry) => races::list_telemetry(console)?,
         Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console)?,
         Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
         Command::Compare(arguments) => races::compare(&directory, &arguments, console)?,
