@@ -36,7 +36,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(8);
 const STOP_RACE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the coordinator may take to say which race runs; a status without it is better than none.
-const ASK_WITHIN: Duration = Duration::from_secs(1);
+const ASK_WITHIN: Duration = Duration::from_millis(300);
 
 /// How long the coordinator may take to say what has happened in a race; less than callers wait.
 const EVENTS_WITHIN: Duration = Duration::from_secs(2);
@@ -339,8 +339,11 @@ impl Daemon {
         }
     }
 
-    /// The race that runs, if the coordinator says so at once.
-    async fn race(&self) -> Option<RaceStatus> {
+    /// The race that runs, if the coordinator says so at once. One that is silent is not waited for.
+    async fn race(&self, link: &LinkState) -> Option<RaceStatus> {
+        if matches!(link, LinkState::Connecting { .. } | LinkState::Connected { suspect: true, .. }) {
+            return None;
+        }
         let coordinator = self.coordinator();
         timeout(ASK_WITHIN, coordinator.current_race()).await.ok()?.ok()?
     }
@@ -384,13 +387,18 @@ fn accepted(outcome: Result<(), RoleError>) -> Response {
 impl Handler for Daemon {
     async fn handle(&self, request: Request) -> Response {
         match request {
-            Request::Status => Response::Status(Box::new(DaemonStatus {
-                pid: std::process::id(),
-                log: self.log.clone(),
-                directory: self.instance.directory().to_owned(),
-                host: self.host.status().await,
-                race: self.race().await,
-            })),
+            Request::Status => {
+                let host = self.host.status().await;
+                let race = self.race(&host.coordinator.link).await;
+                let directory = self.instance.directory().to_owned();
+                Response::Status(Box::new(DaemonStatus {
+                    pid: std::process::id(),
+                    log: self.log.clone(),
+                    directory,
+                    host,
+                    race,
+                }))
+            }
             Request::Stop => {
                 self.stop.cancel();
                 Response::Stopping

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
-use rally_core::{RaceId, Role, RoleError, Sequence};
+use rally_core::{RaceId, RaceStatus, Role, RoleError, Sequence};
 use rally_net::{CallError, HostConfig, Rejection, Request, Roles};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
@@ -18,7 +18,7 @@ struct CurrentRace {}
 
 impl Request for CurrentRace {
     const NAME: &'static str = "coordinator/current-race";
-    type Answer = Result<Option<RaceId>, RoleError>;
+    type Answer = Result<Option<RaceStatus>, RoleError>;
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -138,24 +138,36 @@ fn a_coordinator_that_stalls_is_suspect_then_given_up_and_blames_nobody() {
     lab.start();
     let [coordinator, members @ ..] = &lab.hosts;
     let [member, _] = members;
-    let before = member.running();
 
-    let stalled = coordinator.signal(Signal::STOP);
-    within(DEAD_WITHIN, "the members suspect the stalled coordinator", || {
-        members.iter().all(|member| member.running().suspects_coordinator())
+    // On a busy machine a stall may become longer than a coordinator may be silent; then it is tried again.
+    let before = (0..5).find_map(|_| {
+        let before = member.running();
+        let blamed = members.each_ref().map(|member| coordinator.changes(member.running().id()));
+        let stalled = coordinator.signal(Signal::STOP);
+        within(DEAD_WITHIN, "the members suspect the stalled coordinator", || {
+            members.iter().all(|member| {
+                let status = member.running();
+                status.suspects_coordinator() || status.link() == "connecting"
+            })
+        });
+        stalled.resume();
+        within(SOON, "the members trust the coordinator that goes on", || {
+            members.iter().all(|member| !member.running().suspects_coordinator())
+        });
+        lab.is_whole(REJOIN_WITHIN);
+        // It is exact to a second, and a new connection would be at least two seconds younger.
+        let moved = member.running().link_since().duration_since(before.link_since());
+        if moved > SignedDuration::from_secs(1) {
+            return None;
+        }
+        let blames = members
+            .iter()
+            .zip(&blamed)
+            .any(|(member, blamed)| lasting(&coordinator.changes(member.running().id())) != lasting(blamed));
+        assert!(!blames, "the coordinator blames a member for its own stall");
+        Some(before)
     });
-    stalled.resume();
-    within(SOON, "the members trust the coordinator that goes on", || {
-        members.iter().all(|member| !member.running().suspects_coordinator())
-    });
-    lab.is_whole(SOON);
-    // It is exact to a second, and a new connection would be at least two seconds younger.
-    let moved = member.running().link_since().duration_since(before.link_since());
-    assert!(moved <= SignedDuration::from_secs(1), "the connection is another one, {moved:?} younger");
-    for member in members {
-        let changes = coordinator.changes(member.running().id());
-        assert_eq!(lasting(&changes), ["Joined"], "the coordinator blames a member");
-    }
+    let before = before.expect("a stall that members only suspect");
 
     let stalled = coordinator.signal(Signal::STOP);
     within(DEAD_WITHIN, "the members give the stalled coordinator up", || {
