@@ -39,10 +39,10 @@ impl fmt::Display for ErrorClass {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunnerError {
-    /// There was no HTTP response.
+    /// There was no HTTP response, or one that makes no sense.
     #[error("{description}")]
     Transport {
-        /// Connect, timeout or TLS.
+        /// Connect, timeout or TLS; or response, if there was one.
         class: ErrorClass,
         /// What happened, with the address.
         description: String,

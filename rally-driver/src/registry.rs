@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rally_core::track::TrackRegistry;
 
+use crate::operation::Asserting;
 use crate::param_source::StaticParams;
 use crate::scheduler::{Deterministic, Poisson};
 use crate::{ParamSource, ParamSourceSetup, Runner, RunnerError, RunnerSetup, Scheduler, SchedulerSetup};
@@ -90,7 +91,11 @@ impl Registry {
         let name = setup.task.operation.operation_type.as_str();
         let make =
             self.runners.get(name).ok_or_else(|| unknown("runner for the operation type", name, &self.runners))?;
-        make(setup)
+        let runner = make(setup)?;
+        // Only an operation with assertions, or one whose own source may make some, pays for them.
+        let operation = &setup.task.operation;
+        let may_assert = operation.params.contains_key("assertions") || operation.param_source.is_some();
+        Ok(if setup.plan.enable_assertions && may_assert { Box::new(Asserting::new(setup, runner)) } else { runner })
     }
 
     /// Makes the parameter source of one client: the one that the operation names, or else the one of its type, or else

@@ -1,11 +1,15 @@
 //! The runners of Rally's operation types.
 
 mod admin;
+mod assertion;
 mod bulk;
+mod given;
 mod request;
 mod retry;
 mod sleep;
 mod stored;
+
+pub(crate) use assertion::Asserting;
 
 use crate::{Registry, RunnerError, RunnerSetup};
 
@@ -16,9 +20,7 @@ pub(crate) fn register(registry: &mut Registry) {
     for name in ["search", "raw-request"] {
         registry.register_runner(name, stored::StoredRequest::new);
     }
-    for name in admin::NAMES {
-        registry.register_runner(name, |setup| retry::Retry::new(setup, admin::Admin::new(setup)?));
-    }
+    admin::register(registry);
 }
 
 /// A parameter that must be there.

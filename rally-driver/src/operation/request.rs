@@ -11,8 +11,22 @@ use crate::client::{Body, Request};
 /// A request with the parameters that most operations understand: `request-params`, `headers`, `opaque-id`,
 /// `request-timeout` and `ignore`.
 pub(super) fn request(method: &'static str, path: &str, query: &[(&str, Value)], params: &JsonObject) -> Request {
-    let mut request = Request::new(method, String::new());
-    let given = params.get("request-params").and_then(Value::as_object);
+    make(method, path, query, params, params.get("request-params").and_then(Value::as_object))
+}
+
+/// A request beside the one that an operation is about: without `request-params`, which are not meant for it.
+pub(super) fn aside(method: &'static str, path: &str, query: &[(&str, Value)], params: &JsonObject) -> Request {
+    make(method, path, query, params, None)
+}
+
+fn make(
+    method: &'static str,
+    path: &str,
+    query: &[(&str, Value)],
+    params: &JsonObject,
+    given: Option<&JsonObject>,
+) -> Request {
+    let mut request = Request::new(method, path);
     let mut ignore = params.get("ignore");
     let mut pairs: Vec<(&str, &Value)> = query.iter().map(|(name, value)| (*name, value)).collect();
     for (name, value) in given.into_iter().flatten() {
@@ -22,7 +36,6 @@ pub(super) fn request(method: &'static str, path: &str, query: &[(&str, Value)],
             pairs.push((name, value));
         }
     }
-    request.path = path.to_owned();
     for (index, (name, value)) in pairs.into_iter().filter(|(_, value)| !value.is_null()).enumerate() {
         request.path.push(if index == 0 && !path.contains('?') { '?' } else { '&' });
         request.path.push_str(&encode(name));

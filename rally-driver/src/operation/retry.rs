@@ -4,42 +4,66 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde_json::Value;
 
-use super::request;
-use crate::{ErrorClass, Outcome, Params, Runner, RunnerError, RunnerSetup};
+use super::given::Given;
+use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
 /// How long is waited between two attempts unless the operation says so.
 const WAIT: Duration = Duration::from_millis(500);
 
 /// A runner whose failures are tried again. All attempts are one sample.
-#[derive(Debug)]
 pub(super) struct Retry<R> {
+    setup: RunnerSetup,
     inner: R,
+    policy: Policy,
+}
+
+/// What is tried again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Policy {
     /// None: without end.
     retries: Option<u64>,
     wait: Duration,
+    /// Without an answer, or with one that came too late.
     on_timeout: bool,
+    /// An answer that the runner does not take for a success.
     on_error: bool,
 }
 
 impl<R: Runner> Retry<R> {
-    #[expect(clippy::unnecessary_wraps, reason = "what the registry wants")]
-    pub(super) fn new(_setup: &RunnerSetup, inner: R) -> Result<Self, RunnerError> {
-        Ok(Self { inner, retries: Some(0), wait: WAIT, on_timeout: true, on_error: false })
+    pub(super) fn new(setup: &RunnerSetup, inner: R) -> Self {
+        let policy = Policy { retries: Some(0), wait: WAIT, on_timeout: true, on_error: false };
+        Self { setup: setup.clone(), inner, policy }
+    }
+}
+
+impl Policy {
+    fn of(given: &Given<'_>) -> Result<Self, RunnerError> {
+        let until_success = given.flag("retry-until-success", false)?;
+        let retries = given.count("retries", 0)?;
+        Ok(Self {
+            retries: (!until_success).then_some(retries),
+            wait: given.seconds("retry-wait-period", WAIT)?,
+            on_timeout: given.flag("retry-on-timeout", true)?,
+            on_error: given.flag("retry-on-error", false)? || until_success,
+        })
+    }
+
+    /// Whether this result is worth another attempt.
+    fn wants_again(&self, result: &Result<Outcome, RunnerError>) -> bool {
+        match result {
+            Ok(outcome) => !outcome.success && self.on_error,
+            // Request timeout: the server says that it waited for the client, or for what it was asked to wait for.
+            Err(RunnerError::Transport { .. } | RunnerError::Api { status: 408, .. }) => self.on_timeout,
+            Err(_) => false,
+        }
     }
 }
 
 #[async_trait(?Send)]
 impl<R: Runner> Runner for Retry<R> {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let truth = |key: &str, default: bool| params.get(key).and_then(Value::as_bool).unwrap_or(default);
-        let until_success = truth("retry-until-success", false);
-        self.retries =
-            if until_success { None } else { Some(params.get("retries").and_then(Value::as_u64).unwrap_or(0)) };
-        self.on_error = until_success || truth("retry-on-error", false);
-        self.on_timeout = truth("retry-on-timeout", true);
-        self.wait = params.get("retry-wait-period").and_then(request::seconds).unwrap_or(WAIT);
+        self.policy = Policy::of(&Given::new(&self.setup, params))?;
         self.inner.prepare(params)
     }
 
@@ -47,17 +71,19 @@ impl<R: Runner> Runner for Retry<R> {
         let mut attempt = 0;
         loop {
             let result = self.inner.run().await;
-            let again = match &result {
-                Ok(outcome) => !outcome.success && self.on_error,
-                Err(RunnerError::Transport { class: ErrorClass::Timeout | ErrorClass::Connect, .. }) => self.on_timeout,
-                Err(RunnerError::Api { status: 408, .. }) => self.on_timeout,
-                Err(_) => false,
-            };
-            if !again || self.retries.is_some_and(|retries| attempt >= retries) {
+            if !self.policy.wants_again(&result) || self.policy.retries.is_some_and(|retries| attempt >= retries) {
                 return result;
             }
             attempt += 1;
-            tokio::time::sleep(self.wait).await;
+            tokio::time::sleep(self.policy.wait).await;
         }
+    }
+
+    fn progress(&self) -> Option<f64> {
+        self.inner.progress()
+    }
+
+    fn is_self_terminating(&self) -> bool {
+        self.inner.is_self_terminating()
     }
 }

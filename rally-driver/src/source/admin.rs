@@ -1,6 +1,6 @@
 //! Parameters of operations that create, delete and maintain what the track declares.
 
-use rally_core::track::{IndexTemplate, JsonObject, Track};
+use rally_core::track::{Index, IndexTemplate, JsonObject};
 use serde_json::{Map, Value, json};
 
 use super::search::only_target;
@@ -10,15 +10,12 @@ use crate::{ParamSourceSetup, Registry, RunnerError};
 pub(super) fn register(registry: &mut Registry) {
     registry.register_param_source("create-index", create_index);
     registry.register_param_source("delete-index", delete_index);
-    registry.register_param_source("create-data-stream", data_streams);
-    registry.register_param_source("delete-data-stream", data_streams);
+    registry.register_param_source("create-data-stream", create_data_stream);
+    registry.register_param_source("delete-data-stream", delete_data_stream);
     registry.register_param_source("force-merge", force_merge);
     registry.register_param_source("downsample", downsample);
-    registry
-        .register_param_source("create-index-template", |setup| create_template(setup, &setup.plan.track.templates));
-    registry.register_param_source("create-composable-template", |setup| {
-        create_template(setup, &setup.plan.track.composable_templates)
-    });
+    registry.register_param_source("create-index-template", create_index_template);
+    registry.register_param_source("create-composable-template", create_composable_template);
     registry
         .register_param_source("delete-index-template", |setup| delete_template(setup, &setup.plan.track.templates));
     registry.register_param_source("delete-composable-template", |setup| {
@@ -44,26 +41,23 @@ fn with(setup: &ParamSourceSetup, key: &str, value: Value) -> Fixed {
 /// `indices`: a list of `[name, body]`.
 fn create_index(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let params = &setup.task.operation.params;
-    let wanted = names(params, "index");
-    let declared = &setup.plan.track.indices;
+    let given = names(params, "index");
+    let declared: Vec<&Index> = setup.plan.track.indices.iter().collect();
     let indices: Vec<Value> = if declared.is_empty() {
         let body = params.get("body").cloned().unwrap_or(Value::Null);
-        let wanted = wanted.ok_or_else(|| missing(&setup.task, "index"))?;
-        wanted.iter().map(|name| json!([name, body])).collect()
+        let given = given.ok_or_else(|| missing(&setup.task, "index"))?;
+        given.iter().map(|name| json!([name, body])).collect()
     } else {
-        let fits = |name: &String| wanted.as_ref().is_none_or(|wanted| wanted.contains(name));
-        let settings = params.get("settings");
-        declared
-            .iter()
-            .filter(|index| fits(&index.name))
-            .map(|index| {
-                let mut body = index.body.clone();
-                if let Some(Value::Object(settings)) = settings {
-                    merge(&mut body, &["settings"], settings, false);
-                }
-                json!([index.name, body])
-            })
-            .collect()
+        let settings = settings(setup)?;
+        let chosen = chosen(setup, "index", declared, given, |index| &index.name)?.into_iter();
+        let with_settings = |index: &Index| {
+            let mut body = index.body.clone();
+            if let Some(settings) = settings {
+                merge(&mut body, &["settings"], settings, false);
+            }
+            json!([index.name, body])
+        };
+        chosen.map(with_settings).collect()
     };
     Ok(with(setup, "indices", indices.into()))
 }
@@ -75,43 +69,74 @@ fn delete_index(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
 }
 
 /// `data-streams`: a list of names.
-fn data_streams(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
-    let declared = setup.plan.track.data_streams.iter().map(|stream| stream.name.clone()).collect();
-    deleted(setup, "data-stream", "data-streams", declared)
+fn create_data_stream(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
+    let declared = data_streams(setup);
+    let chosen = match names(&setup.task.operation.params, "data-stream") {
+        given if !declared.is_empty() => chosen(setup, "data-stream", declared, given, String::as_str)?,
+        Some(given) => given,
+        None => return Err(missing(&setup.task, "data-stream")),
+    };
+    Ok(with(setup, "data-streams", chosen.into()))
 }
 
+/// `data-streams`: a list of names; `only-if-exists` is true unless the operation says otherwise.
+fn delete_data_stream(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
+    deleted(setup, "data-stream", "data-streams", data_streams(setup))
+}
+
+fn data_streams(setup: &ParamSourceSetup) -> Vec<String> {
+    setup.plan.track.data_streams.iter().map(|stream| stream.name.clone()).collect()
+}
+
+/// What the operation names, or else all that the track declares.
 fn deleted(setup: &ParamSourceSetup, key: &str, list: &str, declared: Vec<String>) -> Result<Fixed, RunnerError> {
-    let given = setup.task.operation.params.get(key);
-    let chosen: Vec<String> = match given {
-        Some(Value::String(name)) => vec![name.clone()],
-        Some(Value::Array(given)) => given.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
-        _ => declared,
-    };
+    let chosen = names(&setup.task.operation.params, key).filter(|given| !given.is_empty()).unwrap_or(declared);
     if chosen.is_empty() {
         return Err(missing(&setup.task, key));
     }
+    Ok(deletion(setup, list, chosen.into()))
+}
+
+fn deletion(setup: &ParamSourceSetup, list: &str, chosen: Value) -> Fixed {
     let mut values = own(setup);
-    values.insert(list.to_owned(), chosen.into());
+    values.insert(list.to_owned(), chosen);
     values.entry("only-if-exists").or_insert(Value::Bool(true));
-    Ok(Fixed::new(values))
+    Fixed::new(values)
+}
+
+/// Those of what the track declares that the operation names, all if it names none.
+fn chosen<T>(
+    setup: &ParamSourceSetup,
+    key: &str,
+    declared: Vec<T>,
+    given: Option<Vec<String>>,
+    name: impl Fn(&T) -> &str,
+) -> Result<Vec<T>, RunnerError> {
+    let Some(given) = given else { return Ok(declared) };
+    let known: Vec<String> = declared.iter().map(|declared| name(declared).to_owned()).collect();
+    let chosen: Vec<T> =
+        declared.into_iter().filter(|declared| given.iter().any(|given| given == name(declared))).collect();
+    if chosen.is_empty() {
+        let (given, known) = (given.join(", "), known.join(", "));
+        return Err(invalid(&setup.task, format!("the track declares no {key} `{given}`, only {known}")));
+    }
+    Ok(chosen)
 }
 
 /// `index`: what is to be merged, as it stands in the path.
 fn force_merge(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let track = &setup.plan.track;
     let params = &setup.task.operation.params;
-    let given = params.get("index").or_else(|| params.get("data-stream")).and_then(Value::as_str);
+    let given = names(params, "index").or_else(|| names(params, "data-stream"));
     let declared: Vec<&str> = track
         .indices
         .iter()
         .map(|index| index.name.as_str())
         .chain(track.data_streams.iter().map(|stream| stream.name.as_str()))
         .collect();
-    let all = if declared.is_empty() { "_all".to_owned() } else { declared.join(",") };
+    let all = || if declared.is_empty() { "_all".to_owned() } else { declared.join(",") };
     let mut values = own(setup);
-    values.insert("index".to_owned(), json!(given.unwrap_or(&all)));
-    values.entry("mode").or_insert(json!("blocking"));
-    values.entry("poll-period").or_insert(json!(10));
+    values.insert("index".to_owned(), given.map_or_else(all, |given| given.join(",")).into());
     Ok(Fixed::new(values))
 }
 
@@ -129,65 +154,72 @@ fn downsample(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     Ok(Fixed::new(values))
 }
 
-/// `templates`: a list of `[name, body]`. The operation's own template wins over those that the track declares.
-fn create_template(setup: &ParamSourceSetup, declared: &[IndexTemplate]) -> Result<Fixed, RunnerError> {
-    let params = &setup.task.operation.params;
-    let is_composable = setup.task.operation.operation_type.as_str() == "create-composable-template";
-    if let (Some(name), Some(body)) = (params.get("template"), params.get("body"))
-        && (is_composable || declared.is_empty())
-    {
-        return Ok(with(setup, "templates", json!([[name, body]])));
+/// `templates`: a list of `[name, body]`. Of the old kind, those that the track declares win over the operation's own.
+fn create_index_template(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
+    let declared = contents(&setup.plan.track.templates);
+    if declared.is_empty() {
+        let wanted = |key| setup.task.operation.params.get(key).ok_or_else(|| missing(&setup.task, key));
+        return Ok(with(setup, "templates", json!([[wanted("template")?, wanted("body")?]])));
     }
-    let templates: Vec<(String, Value)> =
-        declared.iter().map(|template| (template.name.clone(), template.content.clone())).collect();
-    let path: &[&str] = if is_composable { &["template", "settings"] } else { &["settings"] };
-    declared_templates(setup, templates, path)
+    declared_templates(setup, declared, &["settings"], false)
+}
+
+fn create_composable_template(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
+    own_or_declared_templates(setup, contents(&setup.plan.track.composable_templates))
 }
 
 fn create_component_template(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
+    let declared = setup.plan.track.component_templates.iter();
+    own_or_declared_templates(setup, declared.map(|it| (it.name.clone(), it.content.clone())).collect())
+}
+
+fn contents(templates: &[IndexTemplate]) -> Vec<(String, Value)> {
+    templates.iter().map(|template| (template.name.clone(), template.content.clone())).collect()
+}
+
+/// `templates`: a list of `[name, body]`. The operation's own template wins over those that the track declares.
+fn own_or_declared_templates(setup: &ParamSourceSetup, declared: Vec<(String, Value)>) -> Result<Fixed, RunnerError> {
     let params = &setup.task.operation.params;
-    if let (Some(name), Some(body)) = (params.get("template"), params.get("body")) {
-        return Ok(with(setup, "templates", json!([[name, body]])));
+    match (params.get("template"), params.get("body")) {
+        (Some(name), Some(body)) => Ok(with(setup, "templates", json!([[name, body]]))),
+        _ if declared.is_empty() => {
+            Err(invalid(&setup.task, "the track declares no template; give `template` and `body`"))
+        }
+        _ => declared_templates(setup, declared, &["template", "settings"], true),
     }
-    let declared = &setup.plan.track.component_templates;
-    let templates = declared.iter().map(|template| (template.name.clone(), template.content.clone())).collect();
-    declared_templates(setup, templates, &["template", "settings"])
 }
 
 /// The declared templates that the operation names, all if it names none, with its settings merged in.
 fn declared_templates(
     setup: &ParamSourceSetup,
-    templates: Vec<(String, Value)>,
+    declared: Vec<(String, Value)>,
     path: &[&str],
+    deep: bool,
 ) -> Result<Fixed, RunnerError> {
-    let params = &setup.task.operation.params;
-    let wanted = names(params, "template");
-    let known: Vec<String> = templates.iter().map(|(name, _)| name.clone()).collect();
-    let chosen: Vec<Value> = templates
-        .into_iter()
-        .filter(|(name, _)| wanted.as_ref().is_none_or(|wanted| wanted.contains(name)))
-        .map(|(name, mut body)| {
-            if let Some(Value::Object(settings)) = params.get("settings") {
-                merge(&mut body, path, settings, true);
-            }
-            json!([name, body])
-        })
-        .collect();
-    if chosen.is_empty() {
-        let problem = if known.is_empty() {
-            "the track declares no template; give `template` and `body`".to_owned()
-        } else {
-            format!("the track declares no such template, only {}", known.join(", "))
-        };
-        return Err(invalid(&setup.task, problem));
+    let settings = settings(setup)?;
+    let given = names(&setup.task.operation.params, "template");
+    let chosen = chosen(setup, "template", declared, given, |(name, _)| name)?.into_iter();
+    let with_settings = |(name, mut body)| {
+        if let Some(settings) = settings {
+            merge(&mut body, path, settings, deep);
+        }
+        json!([name, body])
+    };
+    Ok(with(setup, "templates", chosen.map(with_settings).collect()))
+}
+
+/// The settings that the operation has for what the track declares.
+fn settings(setup: &ParamSourceSetup) -> Result<Option<&JsonObject>, RunnerError> {
+    match setup.task.operation.params.get("settings") {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Object(settings)) => Ok(Some(settings)),
+        Some(other) => Err(invalid(&setup.task, format!("`settings` must be an object, not {other}"))),
     }
-    Ok(with(setup, "templates", chosen.into()))
 }
 
 /// `templates`: a list of `[name, whether indices are deleted, their pattern]`.
 fn delete_template(setup: &ParamSourceSetup, declared: &[IndexTemplate]) -> Result<Fixed, RunnerError> {
     let params = &setup.task.operation.params;
-    let wanted = names(params, "template");
     let templates: Vec<Value> = if declared.is_empty() {
         let name = params.get("template").ok_or_else(|| missing(&setup.task, "template"))?;
         let deletes = params.get("delete-matching-indices").and_then(Value::as_bool).unwrap_or(false);
@@ -197,25 +229,21 @@ fn delete_template(setup: &ParamSourceSetup, declared: &[IndexTemplate]) -> Resu
         }
         vec![json!([name, deletes, pattern])]
     } else {
-        declared
-            .iter()
-            .filter(|template| wanted.as_ref().is_none_or(|wanted| wanted.contains(&template.name)))
-            .map(|template| json!([template.name, template.delete_matching_indices, template.pattern]))
-            .collect()
+        let chosen = chosen(setup, "template", declared.iter().collect(), names(params, "template"), |it| &it.name)?;
+        chosen.iter().map(|it| json!([it.name, it.delete_matching_indices, it.pattern])).collect()
     };
-    let mut values = own(setup);
-    values.insert("templates".to_owned(), templates.into());
-    values.entry("only-if-exists").or_insert(Value::Bool(true));
-    Ok(Fixed::new(values))
+    Ok(deletion(setup, "templates", templates.into()))
 }
 
+/// `templates`: a list of names.
 fn delete_component_template(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
-    let declared = component_names(&setup.plan.track);
-    deleted(setup, "template", "templates", declared)
-}
-
-fn component_names(track: &Track) -> Vec<String> {
-    track.component_templates.iter().map(|template| template.name.clone()).collect()
+    let declared: Vec<String> = setup.plan.track.component_templates.iter().map(|it| it.name.clone()).collect();
+    let chosen = match names(&setup.task.operation.params, "template") {
+        given if !declared.is_empty() => chosen(setup, "template", declared, given, String::as_str)?,
+        Some(given) => given,
+        None => return Err(missing(&setup.task, "template")),
+    };
+    Ok(deletion(setup, "templates", chosen.into()))
 }
 
 /// Merges settings into a part of a body; objects within each other only if it is to be deep.

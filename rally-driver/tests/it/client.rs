@@ -56,23 +56,8 @@ async fn target(script: &[Act]) -> Target {
 
 async fn serve(mut stream: TcpStream, acts: &Mutex<Vec<Act>>, seen: &Mutex<Vec<String>>) -> io::Result<()> {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-        let whole = end + length.unwrap_or(0);
-        while buffer.len() < whole {
-            stream.read_buf(&mut buffer).await?;
-        }
-        seen.lock().unwrap().push(String::from_utf8_lossy(&buffer[..whole]).into_owned());
-        buffer.drain(..whole);
+    while let Some(request) = read_request(&mut stream, &mut buffer).await? {
+        seen.lock().unwrap().push(request);
         let act = acts.lock().unwrap().pop().expect("the script has an act for every request");
         let answer =
             |status: u16, body: &str| format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
@@ -90,6 +75,30 @@ async fn serve(mut stream: TcpStream, acts: &Mutex<Vec<Act>>, seen: &Mutex<Vec<S
             Act::HangUp => return Ok(()),
         }
     }
+    Ok(())
+}
+
+/// The next request of a connection as it came; none if the other side is done. What was read too much stays in the buffer.
+pub(crate) async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
+    let end = loop {
+        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
+    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+    let whole = end + length.unwrap_or(0);
+    while buffer.len() < whole {
+        if stream.read_buf(buffer).await? == 0 {
+            return Ok(None);
+        }
+    }
+    let request = String::from_utf8_lossy(&buffer[..whole]).into_owned();
+    buffer.drain(..whole);
+    Ok(Some(request))
 }
 
 fn client(hosts: &[&Target], options: Value) -> (Client, Rc<RequestTimer>) {

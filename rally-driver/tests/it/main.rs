@@ -2,8 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod admin;
 mod client;
 mod driver;
 mod engine;
 mod fixture;
+mod operation;
 mod partition;
+mod server;
