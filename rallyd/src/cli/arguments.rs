@@ -29,7 +29,8 @@ use crate::track::TrackCommand;
         rallyd token                                                 prints a join string, there\n  \
         rallyd start --coordinator-ip=10.0.0.1 --token=…             on every other machine\n  \
         rallyd status                                                anywhere\n\n\
-        Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure, 130 interrupted.\n\
+        Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure, 99 a threshold \
+        says so, 130 interrupted.\n\
         Settings come from flags, then RALLY_* variables, then ~/.rally/rally.ini, then defaults."
 )]
 pub(crate) struct Arguments {

@@ -124,3 +124,28 @@ fn every_document_and_every_request_of_a_race_is_in_its_report() {
     let rate: f64 = line("Mean Throughput", "by-name").parse().unwrap();
     assert!((50.0..=110.0).contains(&rate), "by-name is throttled to 100 ops/s, but the report says {rate}\n{stdout}");
 }
+
+#[test]
+fn a_race_fails_by_its_thresholds_and_says_by_which() {
+    let (home, track) = home();
+    let junit = home.path().join("junit.xml");
+    let race = |condition: &str| {
+        let file = format!("--junit-file={}", junit.display());
+        let condition = format!("--fail-if={condition}");
+        run(home.path(), &["race", &track, "--include-tasks=warm", &condition, "--fail-if=*.error_rate > 0", &file])
+    };
+    let (exit, _, stderr) = race("warm.service_time.max < 1h");
+    assert!(exit == 2 && stderr.contains("expected a unit: us, ms, s or min\n\t"), "{exit} {stderr}");
+    let (exit, _, stderr) = race("warn.service_time.max < 1s");
+    assert!(exit == 2 && stderr.contains("did you mean `warm`?") && !junit.exists(), "{exit} {stderr}");
+
+    let (exit, _, stderr) = race("warm.service_time.p50 < 60s");
+    assert_eq!(exit, 99, "{stderr}");
+    assert!(stderr.contains("threshold warm.service_time.p50 < 60s counts as a failure"), "{stderr}");
+    assert!(stderr.contains("1 of 2 thresholds hold"), "{stderr}");
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert!(xml.contains("tests=\"4\" failures=\"1\" errors=\"0\""), "{xml}");
+
+    let (exit, _, stderr) = race("warm.service_time.p50 > 60s");
+    assert!(exit == 0 && stderr.contains("all 2 thresholds hold"), "{exit} {stderr}");
+}
