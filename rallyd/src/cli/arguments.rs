@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rally_core::RaceId;
 use rally_net::TokenId;
 
-use super::races::{CompareArguments, DeleteCommand, ListCommand};
+use super::races::{CompareArguments, DeleteCommand, HtmlReportArguments, ListCommand};
 use crate::address::HostPort;
 use crate::background;
 use crate::duration::parse_duration;
@@ -60,6 +60,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Delete(DeleteCommand),
     Compare(CompareArguments),
+    Report(HtmlReportArguments),
     #[command(flatten)]
     Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.

@@ -9,7 +9,7 @@ use rally_core::{Coordinator, RaceId, RaceOutcome};
 
 use super::arguments::Format;
 use super::error::CommandError;
-use super::report::write_report_file;
+use super::report::{write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
 use crate::archive::Archive;
@@ -17,8 +17,8 @@ use crate::causes::causes;
 use crate::console::Console;
 use crate::race::ControlCoordinator;
 use crate::report::{
-    CompareFormat, ComparedRace, NumberAlignment, RaceFilter, compare as compare_races, comparison, comparison_heading,
-    races_json, races_table,
+    CompareFormat, ComparedRace, NumberAlignment, RaceFilter, RacePage, compare as compare_races, comparison,
+    comparison_heading, races_json, races_table,
 };
 use crate::settings::{Flags, Settings};
 use crate::track::{ListArgs, parse_list, parse_map};
@@ -110,6 +110,22 @@ pub(crate) struct CompareArguments {
     show_in_report: Option<String>,
 }
 
+/// Write a race of the archive of this machine as one HTML file.
+///
+/// It has the verdict, the summary, charts of throughput and times of every task, how the load drivers did, and what is
+/// known of cluster and hosts. It needs nothing from elsewhere.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd report nightly-7                                         writes nightly-7.html\n  \
+    rallyd report nightly-7 --output=-                              to standard output")]
+pub(crate) struct HtmlReportArguments {
+    /// The id of the race; `rallyd list races` shows them.
+    race_id: RaceId,
+    /// The file, or - for standard output [default: the id and .html, in the current directory].
+    #[arg(long)]
+    output: Option<PathBuf>,
+}
+
 /// The archive of this machine.
 pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     let root = settings.node.root_dir.clone().unwrap_or_else(|| directory.join("benchmarks"));
@@ -198,6 +214,20 @@ pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: C
     }
     console.data(&text)?;
     write_report_file(arguments.report_file.as_deref(), &text)?;
+    Ok(())
+}
+
+pub(super) fn report(directory: &Path, arguments: &HtmlReportArguments, console: Console) -> Result<(), CommandError> {
+    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let race = &arguments.race_id;
+    let html = RacePage::load(&archive, race)?.html();
+    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{race}.html")));
+    if output.as_os_str() == "-" {
+        console.data(&html)?;
+    } else {
+        write_file(&output, &html)?;
+        console.info(&format!("the report of race {race} is in {}", output.display()));
+    }
     Ok(())
 }
 

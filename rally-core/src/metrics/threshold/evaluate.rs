@@ -116,6 +116,11 @@ impl ThresholdOutcome {
                 (Some(value), ThresholdMetric::Throughput(_)) => {
                     format!("{metric} of task `{task}` is {} {counted}", shown(*value))
                 }
+                (Some(value), ThresholdMetric::Time(..) | ThresholdMetric::Duration)
+                    if *unit == ThresholdUnit::None =>
+                {
+                    format!("{metric} of task `{task}` is {} ms", shown(*value))
+                }
                 (Some(value), _) => format!("{metric} of task `{task}` is {} {unit}", shown(*value)),
                 (None, ThresholdMetric::Throughput(_)) if !counted.is_empty() => {
                     format!("task `{task}` has no {metric} in {unit}; it counts {counted}")
@@ -188,6 +193,7 @@ mod tests {
             ThresholdOutcome { threshold: threshold.parse().unwrap(), tasks: vec![standing] }.reasons().join("")
         };
         assert_eq!(outcome("*.latency.p99 > 1ms", Some(3.25), "ops/s"), "latency.p99 of task `t` is 3.250 ms");
+        assert_eq!(outcome("t.duration > 0", Some(5.0), "ops/s"), "duration of task `t` is 5.000 ms");
         assert_eq!(outcome("t.error_rate > 0", Some(0.5), "ops/s"), "error_rate of task `t` is 0.500");
         assert_eq!(
             outcome("t.throughput.min < 9", Some(123.456), "docs/s"),
