@@ -364,10 +364,10 @@ fn write_tasks_at_a_glance(page: &mut String, results: &Results) {
         let or_dash = |value: Option<f64>| Cell::number(value.map_or_else(|| "–".to_owned(), number));
         let percentile = |times: &rally_core::metrics::Percentiles, key: &str| or_dash(times.values.get(key).copied());
         let error_rate = task.error_rate * 100.0;
+        let throughput = task.throughput.median.map(|median| format!("{} {}", number(median), task.throughput.unit));
         vec![
             Cell::text(&task.task),
-            or_dash(task.throughput.median),
-            Cell::text(&task.throughput.unit),
+            Cell::number(throughput.unwrap_or_else(|| "–".to_owned())),
             percentile(&task.service_time, "50_0"),
             percentile(&task.service_time, "99_0"),
             percentile(&task.service_time, "100_0"),
@@ -379,7 +379,6 @@ fn write_tasks_at_a_glance(page: &mut String, results: &Results) {
     let head = [
         "Task",
         "#Median throughput",
-        "",
         "#Service p50, ms",
         "#p99",
         "#Max",
