@@ -58,6 +58,7 @@ impl Bare {
                 if let Some(incoming) = acceptor.accept().await
                     && let Ok(connection) = incoming.await
                 {
+                    socket::trust(&connection);
                     serve(connection, file).await;
                 }
             });

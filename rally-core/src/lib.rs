@@ -25,10 +25,10 @@ pub use allocation::{Allocation, ClientTask, Completion, TaskIndex};
 pub use content::{ContentHash, ParseContentHashError};
 pub use host::{Activity, HostFacts};
 pub use id::{Epoch, HostId, InvalidRaceId, JoinPoint, ParseHostIdError, RaceId};
-pub use race::{OnError, RaceDescription, RacePlan};
+pub use race::{DataSource, OnError, RaceDescription, RacePlan, ShippedFile};
 pub use role::coordinator::{
-    Coordinator, LivePercentiles, RaceDriver, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest, RunningTask,
-    TaskStatus,
+    Coordinator, LivePercentiles, RaceDriver, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest, RaceStatus,
+    RunningTask, StepStatus, TaskStatus,
 };
 pub use role::driver::{DriverAssignment, DriverEvent, DriverEventKind, LoadDriver, Step};
 pub use role::error::{Role, RoleError, RoleErrorKind};

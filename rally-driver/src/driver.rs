@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 use std::num::NonZero;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
@@ -10,16 +11,18 @@ use std::time::{Instant, SystemTime};
 use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::{
-    ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver, RaceId,
-    Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
+    Allocation, ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver,
+    RaceId, RacePlan, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::Registry;
+use crate::corpus::Preparation;
 use crate::engine::{Command, InvalidStep, Race, RaceSetup};
 use crate::events::EventLog;
 use crate::segment::segment_path;
+use crate::source::wanted_documents;
+use crate::{Registry, RunnerError};
 
 /// Requests to a race that may wait.
 const COMMANDS: usize = 8;
@@ -33,6 +36,23 @@ pub trait ContentSource: Send + Sync + 'static {
     ///
     /// Whatever makes it unavailable; the race fails then.
     async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>>;
+
+    /// Puts a range of the bytes of a content into a file of this name in an existing directory, and tells `progress` how
+    /// many have arrived. The file must not be there before it is whole.
+    ///
+    /// # Errors
+    ///
+    /// Whatever makes it unavailable; the race fails then. By default there is no other host.
+    async fn fetch_into(
+        &self,
+        content: ContentHash,
+        _range: Range<u64>,
+        _directory: &Path,
+        _name: &str,
+        _progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        Err(format!("there is no other host that could have {content}").into())
+    }
 }
 
 /// Tells coordinator time. It must not block.
@@ -45,6 +65,21 @@ pub fn local_clock() -> CoordinatorClock {
     let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let begin = ClusterTime::from_nanos(0) + wall;
     Arc::new(move || begin + anchor.elapsed())
+}
+
+/// A file of documents that is ready on this host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DocumentsHere {
+    /// The corpus that it belongs to.
+    pub corpus: String,
+    /// Its name there, unpacked.
+    pub document_file: String,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Lines, counted from 0, and the bytes that they begin at, both growing.
+    pub offsets: Vec<(u64, u64)>,
 }
 
 /// What a [`LocalLoadDriver`] is made from.
@@ -62,6 +97,23 @@ pub struct DriverOptions {
     pub data_dir: PathBuf,
     /// Where raw samples are written; complete files are named by [`LocalLoadDriver::segment_path`].
     pub segment_dir: PathBuf,
+}
+
+impl DriverOptions {
+    /// A driver of this process with Rally's operations, a worker for each core, and a clock of its own; corpora are
+    /// kept in `directory`, raw samples in `samples` below it. Every field may be replaced.
+    #[must_use]
+    pub fn new(name: &str, directory: &Path, content: Arc<dyn ContentSource>) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        Self {
+            facts: HostFacts { name: name.to_owned(), cores, ..HostFacts::default() },
+            registry: Arc::new(Registry::rally()),
+            content,
+            clock: local_clock(),
+            data_dir: directory.to_owned(),
+            segment_dir: directory.join("samples"),
+        }
+    }
 }
 
 impl fmt::Debug for DriverOptions {
@@ -126,6 +178,37 @@ impl LocalLoadDriver {
     #[must_use]
     pub fn data_dir(&self) -> &Path {
         &self.options.data_dir
+    }
+
+    /// Gets all documents of a race ready on this host as drivers do it, whoever reads them, so that other hosts can fetch
+    /// them from here. `notice` takes sentences for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError`] names what cannot be had, or what makes no sense.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, no file is left that is not whole.
+    pub async fn documents(
+        &self,
+        plan: &RacePlan,
+        notice: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Result<Vec<DocumentsHere>, RunnerError> {
+        let Some(challenge) = plan.challenge() else { return Ok(Vec::new()) };
+        let (tasks, allocation) =
+            (challenge.tasks().cloned().map(Arc::new).collect::<Vec<_>>(), Allocation::new(challenge));
+        let wanted = wanted_documents(&plan.track, &tasks, &allocation, 0..allocation.clients)?;
+        // Here they are not shipped to, but from.
+        let plan = RacePlan { shipped: Vec::new(), ..plan.clone() };
+        let preparation = Preparation {
+            plan: &plan,
+            data_dir: &self.options.data_dir,
+            cores: self.options.facts.cores as usize,
+            content: &self.options.content,
+            notice: &notice,
+        };
+        Ok(preparation.run(&wanted).await?.here())
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Current>> {

@@ -16,8 +16,10 @@ pub enum ErrorClass {
     Http(u16),
     /// Items of a bulk request failed.
     Bulk,
-    /// The answer says itself that it is no success.
+    /// The answer says itself that it is no success, or cannot be used.
     Response,
+    /// An assertion of the track does not hold.
+    Assertion,
 }
 
 impl fmt::Display for ErrorClass {
@@ -29,13 +31,14 @@ impl fmt::Display for ErrorClass {
             Self::Http(status) => write!(f, "http {status}"),
             Self::Bulk => f.write_str("bulk"),
             Self::Response => f.write_str("response"),
+            Self::Assertion => f.write_str("assertion"),
         }
     }
 }
 
 /// An operation could not be executed.
 ///
-/// The first two are samples of weight 0; the others end the race whatever `--on-error` says.
+/// The first two and assertions are samples of weight 0. All but the first two end the race whatever `--on-error` says.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunnerError {

@@ -9,6 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::{JsonObject, Operation, Task};
 
 use crate::RunnerError;
+use crate::corpus::Corpora;
 
 /// The parameters of one execution: a JSON object, and perhaps a body that is too large to be one.
 ///
@@ -60,9 +61,66 @@ pub struct ParamSourceSetup {
     pub data_dir: Arc<std::path::Path>,
     /// Differs between races, tasks and clients, and is the same when a race is repeated with its id.
     pub seed: u64,
+    /// What the race has prepared of the corpora.
+    pub(crate) corpora: Arc<Corpora>,
+}
+
+impl ParamSourceSetup {
+    /// A setup outside of a race, such as in a test of a source: no corpus is prepared.
+    #[must_use]
+    pub fn new(
+        plan: Arc<RacePlan>,
+        task: Arc<Task>,
+        partition: Partition,
+        data_dir: Arc<std::path::Path>,
+        seed: u64,
+    ) -> Self {
+        Self { plan, task, partition, data_dir, seed, corpora: Arc::default() }
+    }
 }
 
 /// Gives the parameters of each execution of an operation.
+///
+/// A source is made for every client of a task. It gives the client's own part of the work, which
+/// [`ParamSourceSetup::partition`] names, and draws its random numbers from [`ParamSourceSetup::seed`], so that a race can
+/// be repeated. Parameters are drawn as soon as the request before is done and before the next one is due, so the time
+/// that it takes is in no measured time unless the client is late.
+///
+/// # Examples
+///
+/// A source that gives each client its own share of a thousand ids and ends when they are used up:
+///
+/// ```
+/// use rally_core::track::JsonObject;
+/// use rally_driver::{ParamSource, ParamSourceSetup, Params, Registry, RunnerError};
+///
+/// struct Ids {
+///     next: u64,
+///     step: u64,
+/// }
+///
+/// impl ParamSource for Ids {
+///     fn next(&mut self) -> Result<Option<Params>, RunnerError> {
+///         let id = self.next;
+///         self.next += self.step;
+///         let params = JsonObject::from_iter([("path".to_owned(), format!("/logs/_doc/{id}").into())]);
+///         Ok((id < 1_000).then(|| params.into()))
+///     }
+///
+///     fn is_infinite(&self) -> bool {
+///         false
+///     }
+///
+///     fn progress(&self) -> Option<f64> {
+///         Some((self.next as f64 / 1_000.0).min(1.0))
+///     }
+/// }
+///
+/// let mut registry = Registry::rally();
+/// registry.register_param_source("ids", |setup: &ParamSourceSetup| {
+///     Ok(Ids { next: setup.partition.index.into(), step: setup.partition.total.into() })
+/// });
+/// ```
 pub trait ParamSource {
     /// The parameters of the next execution; none if the source is exhausted, which ends the client's task.
     ///

@@ -1,7 +1,9 @@
 //! What one worker measures, kept by itself until it is asked for.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
+use bytes::Bytes;
 use rally_core::metrics::{Distribution, ErrorCount, RequestTimes, SampleType, TaskInterval, ThroughputBin};
 use rally_core::track::JsonObject;
 use rally_core::{ClusterTime, TaskIndex};
@@ -34,18 +36,43 @@ impl StepStart {
 
 /// One call of a runner.
 #[derive(Debug)]
-pub(crate) struct Sample {
+pub(crate) struct Sample<'a> {
     pub(crate) task: TaskIndex,
+    /// The cluster, if all are loaded at the same time.
+    pub(crate) cluster: Option<&'a Rc<str>>,
     pub(crate) client: u32,
     pub(crate) sample_type: SampleType,
     pub(crate) times: RequestTimes,
     /// How long the driver itself held up a request that was due, if it had an intended start.
     pub(crate) dispatch_lag: Option<u64>,
+    /// The client was still busy with the request before when this one was due.
+    pub(crate) is_behind: bool,
     /// When the client's loop of this task began.
     pub(crate) task_start: u64,
     pub(crate) outcome: Outcome,
-    /// Class and description of what went wrong.
-    pub(crate) error: Option<(ErrorClass, String)>,
+    pub(crate) error: Option<RequestError>,
+}
+
+/// What went wrong with a request.
+#[derive(Debug)]
+pub(crate) struct RequestError {
+    pub(crate) class: ErrorClass,
+    pub(crate) description: String,
+    /// What was answered; empty if nothing was.
+    pub(crate) body: Bytes,
+}
+
+impl RequestError {
+    /// The description, and the beginning of the body if that says more.
+    fn example(&self) -> String {
+        let body = String::from_utf8_lossy(&self.body[..self.body.len().min(4 * EXAMPLE_LENGTH)]);
+        let both = match body.trim() {
+            "" => self.description.clone(),
+            body if body == self.description => self.description.clone(),
+            body => format!("{}: {body}", self.description),
+        };
+        both.chars().take(EXAMPLE_LENGTH).collect()
+    }
 }
 
 /// A sample, or an operation inside a composite one, as it is written to a segment.
@@ -82,6 +109,8 @@ pub(crate) struct Recording {
     pub(crate) throttled: u64,
     /// Those among them that the driver itself held up for long.
     pub(crate) late: u64,
+    /// Those among them that were due while their client was still busy with the one before.
+    pub(crate) behind: u64,
     /// Connections that had to be opened again.
     pub(crate) reconnects: u64,
     /// Requests that clients sent again by themselves.
@@ -102,6 +131,7 @@ impl Recording {
         self.samples += other.samples;
         self.throttled += other.throttled;
         self.late += other.late;
+        self.behind += other.behind;
         self.reconnects += other.reconnects;
         self.retries += other.retries;
     }
@@ -112,14 +142,15 @@ impl Recording {
 pub(crate) struct Recorder {
     start: StepStart,
     keeps_raw: bool,
-    /// By task and sample type.
-    tasks: Vec<[Option<Box<TaskRecording>>; 2]>,
+    /// By task; of each there are few, by sample type and cluster.
+    tasks: Vec<Vec<TaskRecording>>,
     inner: Vec<TaskRecording>,
     dispatch_lag: Distribution,
     raw: Vec<RawSample>,
     samples: u64,
     throttled: u64,
     late: u64,
+    behind: u64,
     reconnects: u64,
     retries: u64,
 }
@@ -135,13 +166,14 @@ impl Recorder {
         Self {
             start,
             keeps_raw,
-            tasks: (0..tasks).map(|_| [None, None]).collect(),
+            tasks: (0..tasks).map(|_| Vec::new()).collect(),
             inner: Vec::new(),
             dispatch_lag: Distribution::default(),
             raw: Vec::new(),
             samples: 0,
             throttled: 0,
             late: 0,
+            behind: 0,
             reconnects: 0,
             retries: 0,
         }
@@ -154,8 +186,9 @@ impl Recorder {
     }
 
     /// Records a sample.
-    pub(crate) fn record(&mut self, sample: Sample) {
-        let Sample { task, client, sample_type, times, dispatch_lag, task_start, outcome, error } = sample;
+    pub(crate) fn record(&mut self, sample: Sample<'_>) {
+        let Sample { task, cluster, client, sample_type, times, dispatch_lag, is_behind, task_start, outcome, error } =
+            sample;
         let service_time = nanos(times.service_time());
         let processing_time = nanos(times.processing_time());
         let latency = nanos(times.latency());
@@ -164,10 +197,18 @@ impl Recorder {
             self.dispatch_lag.record(lag);
             self.throttled += 1;
             self.late += u64::from(lag > nanos(LATE));
+            self.behind += u64::from(is_behind);
         }
 
-        let slot = &mut self.tasks[task.0 as usize][sample_type as usize];
-        let recording = slot.get_or_insert_with(|| Box::new(TaskRecording::new(task, None, sample_type)));
+        let slots = &mut self.tasks[task.0 as usize];
+        let is_it = |known: &TaskRecording| {
+            known.interval.sample_type == sample_type && known.interval.cluster.as_deref() == cluster.map(|it| &**it)
+        };
+        let slot = slots.iter().position(is_it).unwrap_or_else(|| {
+            slots.push(TaskRecording::new(task, cluster, None, sample_type));
+            slots.len() - 1
+        });
+        let recording = &mut slots[slot];
         let interval = &mut recording.interval;
         interval.service_time.record(service_time);
         interval.processing_time.record(processing_time);
@@ -182,14 +223,18 @@ impl Recorder {
         if let Some(throughput) = outcome.throughput {
             interval.reported_throughput.push((self.start.to_cluster(times.called), throughput));
         }
-        if let Some((class, description)) = error {
-            recording.add_error(class, &description);
+        if let Some(error) = error {
+            recording.add_error(&error);
         }
 
         for inner in &outcome.inner {
-            self.record_inner(task, client, sample_type, inner, &outcome.meta);
+            self.record_inner(task, cluster, client, sample_type, inner, &outcome.meta);
         }
         if self.keeps_raw {
+            let mut meta = outcome.meta;
+            if let Some(cluster) = cluster {
+                meta.insert("cluster".to_owned(), (**cluster).into());
+            }
             self.raw.push(RawSample {
                 task,
                 inner: None,
@@ -204,7 +249,7 @@ impl Recorder {
                 unit: outcome.unit,
                 success: outcome.success,
                 throughput: outcome.throughput,
-                meta: (!outcome.meta.is_empty()).then(|| Box::new(outcome.meta)),
+                meta: (!meta.is_empty()).then(|| Box::new(meta)),
             });
         }
     }
@@ -212,6 +257,7 @@ impl Recorder {
     fn record_inner(
         &mut self,
         task: TaskIndex,
+        cluster: Option<&Rc<str>>,
         client: u32,
         sample_type: SampleType,
         inner: &InnerTiming,
@@ -221,13 +267,14 @@ impl Recorder {
         let found = self.inner.iter().position(|recording| {
             let key = &recording.interval;
             (key.task, key.sample_type) == (task, sample_type)
+                && key.cluster.as_deref() == cluster.map(|it| &**it)
                 && key.inner.as_ref().is_some_and(|(operation, operation_type)| {
                     (operation, operation_type) == (&inner.operation, &inner.operation_type)
                 })
         });
         let name = || (inner.operation.clone(), inner.operation_type.clone());
         let index = found.unwrap_or_else(|| {
-            self.inner.push(TaskRecording::new(task, Some(name()), sample_type));
+            self.inner.push(TaskRecording::new(task, cluster, Some(name()), sample_type));
             self.inner.len() - 1
         });
         let interval = &mut self.inner[index].interval;
@@ -237,6 +284,9 @@ impl Recorder {
         if self.keeps_raw {
             let mut meta = outer_meta.clone();
             meta.extend(inner.meta.clone());
+            if let Some(cluster) = cluster {
+                meta.insert("cluster".to_owned(), (**cluster).into());
+            }
             self.raw.push(RawSample {
                 task,
                 inner: Some(Box::new(name())),
@@ -258,7 +308,7 @@ impl Recorder {
 
     /// Takes everything that was recorded since it was last taken.
     pub(crate) fn take(&mut self) -> Recording {
-        let tasks = self.tasks.iter_mut().flatten().filter_map(Option::take).map(|recording| *recording);
+        let tasks = self.tasks.iter_mut().flat_map(std::mem::take);
         Recording {
             tasks: tasks.chain(std::mem::take(&mut self.inner)).map(TaskRecording::into_interval).collect(),
             dispatch_lag: std::mem::take(&mut self.dispatch_lag),
@@ -266,6 +316,7 @@ impl Recorder {
             samples: std::mem::take(&mut self.samples),
             throttled: std::mem::take(&mut self.throttled),
             late: std::mem::take(&mut self.late),
+            behind: std::mem::take(&mut self.behind),
             reconnects: std::mem::take(&mut self.reconnects),
             retries: std::mem::take(&mut self.retries),
         }
@@ -273,9 +324,15 @@ impl Recorder {
 }
 
 impl TaskRecording {
-    fn new(task: TaskIndex, inner: Option<(String, String)>, sample_type: SampleType) -> Self {
+    fn new(
+        task: TaskIndex,
+        cluster: Option<&Rc<str>>,
+        inner: Option<(String, String)>,
+        sample_type: SampleType,
+    ) -> Self {
         let interval = TaskInterval {
             task,
+            cluster: cluster.map(|it| (**it).to_owned()),
             inner,
             sample_type,
             service_time: Distribution::default(),
@@ -292,10 +349,10 @@ impl TaskRecording {
         Self { interval, errors: Vec::new() }
     }
 
-    fn add_error(&mut self, class: ErrorClass, description: &str) {
-        match self.errors.iter_mut().find(|(known, ..)| *known == class) {
+    fn add_error(&mut self, error: &RequestError) {
+        match self.errors.iter_mut().find(|(known, ..)| *known == error.class) {
             Some((_, count, _)) => *count += 1,
-            None => self.errors.push((class, 1, description.chars().take(EXAMPLE_LENGTH).collect())),
+            None => self.errors.push((error.class, 1, error.example())),
         }
     }
 
@@ -337,7 +394,8 @@ fn merge_bin(into: &mut ThroughputBin, bin: ThroughputBin) {
 }
 
 fn is_same(one: &TaskInterval, other: &TaskInterval) -> bool {
-    (one.task, one.sample_type, &one.inner) == (other.task, other.sample_type, &other.inner)
+    (one.task, one.sample_type, &one.cluster, &one.inner)
+        == (other.task, other.sample_type, &other.cluster, &other.inner)
 }
 
 fn merge_task(into: &mut TaskInterval, task: TaskInterval) {

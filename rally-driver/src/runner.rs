@@ -9,7 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::{JsonObject, Task};
 
 use crate::client::Clients;
-use crate::{Params, Partition, RequestTimer, RunnerError, Span};
+use crate::{CompositeContext, Params, Partition, Registry, RequestTimer, RunnerError, Span};
 
 /// What one execution did.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,12 +70,69 @@ pub struct RunnerSetup {
     pub clients: Rc<Clients>,
     /// Marks the requests of an execution. The HTTP clients do so by themselves.
     pub timer: Rc<RequestTimer>,
+    /// Where runners come from, for those that run others.
+    pub registry: Arc<Registry>,
+    /// What the operations inside a composite one share; none outside of it.
+    pub composite: Option<Rc<CompositeContext>>,
 }
 
 /// Executes one operation for one client.
 ///
-/// Everything of one client stays on one thread, so nothing here needs to be `Send`. Dropping a runner ends whatever it
-/// has open.
+/// A runner is made for every client of a task, by what was given to
+/// [`Registry::register_runner`](crate::Registry::register_runner), before the task begins. Everything of one client stays
+/// on one thread, so nothing here needs to be `Send`, and nothing is shared unless the runner itself shares it. Dropping a
+/// runner ends whatever it has open.
+///
+/// An operation is executed in two parts, so that only the second one is measured:
+///
+/// 1. [`Runner::prepare`] turns parameters into whatever is sent. It is called before the request is due, and only when
+///    the parameters are others than before.
+/// 2. [`Runner::run`] sends it and waits for the answer. The service time is from the first
+///    [`RequestTimer::sent`](crate::RequestTimer::sent) to the last
+///    [`RequestTimer::received`](crate::RequestTimer::received) in it. The HTTP clients of [`RunnerSetup::clients`] mark
+///    both by themselves; a runner that speaks another protocol marks them in [`RunnerSetup::timer`].
+///
+/// # Examples
+///
+/// A runner that counts the hits of a search as its work:
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// use async_trait::async_trait;
+/// use rally_driver::client::{Client, PreparedRequest, Request};
+/// use rally_driver::{Outcome, Params, Registry, Runner, RunnerError, RunnerSetup};
+///
+/// struct CountHits {
+///     client: Rc<Client>,
+///     request: Option<PreparedRequest>,
+/// }
+///
+/// impl CountHits {
+///     fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
+///         Ok(Self { client: Rc::clone(setup.clients.default_cluster()?), request: None })
+///     }
+/// }
+///
+/// #[async_trait(?Send)]
+/// impl Runner for CountHits {
+///     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
+///         let body = params.get("body").map(ToString::to_string).unwrap_or_default();
+///         self.request = Some(self.client.prepare(&Request::new("GET", "/_search").json(body))?);
+///         Ok(())
+///     }
+///
+///     async fn run(&mut self) -> Result<Outcome, RunnerError> {
+///         let request = self.request.as_ref().ok_or_else(|| RunnerError::Other("not prepared".to_owned()))?;
+///         let response = self.client.send(request).await?;
+///         let hits = response.body.windows(5).filter(|bytes| bytes == b"\"_id\"").count();
+///         Ok(Outcome { weight: hits as u64, unit: "hits".into(), ..Outcome::default() })
+///     }
+/// }
+///
+/// let mut registry = Registry::rally();
+/// registry.register_runner("count-hits", CountHits::new);
+/// ```
 #[async_trait(?Send)]
 pub trait Runner {
     /// Makes a request of parameters, before the clock starts. It is called when parameters differ from those before,

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use indexmap::IndexMap;
-use rally_core::metrics::{Ledger, SampleType, TaskInterval};
+use rally_core::metrics::{Distribution, Ledger, SampleType, TaskInterval};
 use rally_core::track::{Challenge, JsonObject, LoadTrackError, TaskBuilder, Track, TrackBuilder};
 use rally_core::{
     Allocation, ContentHash, DriverAssignment, DriverEventKind, HostFacts, InvalidRaceId, JoinPoint, LoadDriver,
@@ -134,22 +134,11 @@ impl TaskRun {
     pub async fn run(self, registry: Registry) -> Result<TaskReport, TaskRunError> {
         let track = self.track.challenge(Challenge::builder("task").task(self.task)).build()?;
         let plan = RacePlan {
-            track,
-            challenge: "task".to_owned(),
             target_hosts: IndexMap::from([("default".to_owned(), self.target_hosts)]),
             client_options: IndexMap::from([("default".to_owned(), self.client_options)]),
             on_error: self.on_error,
             enable_assertions: true,
-            test_mode: false,
-            multi_cluster: false,
-            offline: false,
-            distribution_version: None,
-            distribution_flavor: None,
-            serverless_operator: false,
-            telemetry: Vec::new(),
-            telemetry_params: JsonObject::new(),
-            sample_bytes: 0,
-            description: Default::default(),
+            ..RacePlan::new(track, "task")
         };
         let clients = plan.challenge().map_or(1, |challenge| Allocation::new(challenge).clients);
         let json = Bytes::from(serde_json::to_vec(&plan).map_err(TaskRunError::Plan)?);
@@ -181,9 +170,13 @@ impl TaskRun {
                     driver.drive(&race, Step { until: JoinPoint(1), start: clock() }).await?;
                 }
                 DriverEventKind::Measured(interval) => {
+                    let health = interval.health;
                     recording.merge(Recording { tasks: interval.tasks, ..Recording::default() });
                     report.ledger = interval.ledger;
-                    report.notices.extend(interval.health.saturated);
+                    report.dispatch_lag.merge(&health.dispatch_lag);
+                    report.reconnects += health.reconnects;
+                    report.retries += health.retries;
+                    report.notices.extend(health.saturated);
                 }
                 DriverEventKind::Noticed { message } => report.notices.push(message),
                 DriverEventKind::Reached { .. } => driver.stop(&race, StopMode::Drain).await?,
@@ -203,6 +196,12 @@ pub struct TaskReport {
     pub tasks: Vec<TaskInterval>,
     /// How many samples there are.
     pub ledger: Ledger,
+    /// How much later than intended requests were sent because of the driver itself, in nanoseconds.
+    pub dispatch_lag: Distribution,
+    /// Connections that had to be opened again.
+    pub reconnects: u64,
+    /// Requests that clients sent again by themselves.
+    pub retries: u64,
     /// What the user should know, such as that the load driver was the bottleneck.
     pub notices: Vec<String>,
 }

@@ -28,11 +28,13 @@ impl RequestTimer {
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
     }
 
-    /// A request starts now. Only the first one of an execution counts.
-    pub fn sent(&self) {
+    /// A request starts now, which is given back. Only the first one of an execution counts.
+    pub fn sent(&self) -> u64 {
+        let now = Self::now();
         if self.sent.get().is_none() {
-            self.sent.set(Some(Self::now()));
+            self.sent.set(Some(now));
         }
+        now
     }
 
     /// A request ends now: its last byte was read, or it failed. The last one counts.
@@ -40,9 +42,30 @@ impl RequestTimer {
         self.received.set(Self::now());
     }
 
+    /// Counts requests that another timer has marked: the first start and the last end stand.
+    pub fn add(&self, span: Span) {
+        self.sent.set(Some(self.sent.get().map_or(span.sent, |sent| sent.min(span.sent))));
+        self.received.set(self.received.get().max(span.received));
+    }
+
     /// Takes what was marked and makes ready for the next execution. None if no request was marked.
     pub fn take(&self) -> Option<Span> {
         let sent = self.sent.take()?;
         Some(Span { sent, received: self.received.take().max(sent) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_of_other_timers_stretch_the_span_to_both_sides() {
+        let timer = RequestTimer::default();
+        for (sent, received) in [(30, 50), (10, 20), (40, 45)] {
+            timer.add(Span { sent, received });
+        }
+        assert_eq!(timer.take(), Some(Span { sent: 10, received: 50 }));
+        assert_eq!(timer.take(), None);
     }
 }

@@ -8,10 +8,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rally_core::{Coordinator, HostFacts, RaceRequest, RoleError, StopMode};
+use rally_core::{Coordinator, HostFacts, RaceId, RaceRequest, RaceStatus, RoleError, Sequence, StopMode};
 use rally_net::{
-    DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken, LinkState,
-    ParseTokenError, Place, TokenSource,
+    CoordinatorStatus, DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken,
+    LinkState, ParseTokenError, Place, TokenSource,
 };
 use serde::{Deserialize, Serialize};
 use sysinfo::{MemoryRefreshKind, RefreshKind, System};
@@ -34,6 +34,15 @@ const STOP_WITHIN: Duration = Duration::from_secs(8);
 
 /// How long a race may take to end before the host does.
 const STOP_RACE_WITHIN: Duration = Duration::from_secs(3);
+
+/// How long the coordinator may take to say which race runs; a status without it is better than none.
+const ASK_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the coordinator may take to say what has happened in a race; less than callers wait.
+const EVENTS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a viewer waits for a coordinator that is out of reach: longer than a restart takes.
+const GONE_AFTER: Duration = Duration::from_secs(20);
 
 /// How long a role may hold on to the host before it is looked again, when the daemon ends.
 const HELD_FOR: Duration = Duration::from_millis(5);
@@ -330,6 +339,29 @@ impl Daemon {
         }
     }
 
+    /// The race that runs, if the coordinator says so at once.
+    async fn race(&self) -> Option<RaceStatus> {
+        let coordinator = self.coordinator();
+        timeout(ASK_WITHIN, coordinator.current_race()).await.ok()?.ok()?
+    }
+
+    /// What a viewer wants to know. As long as the coordinator is only out of reach, there is nothing new.
+    async fn race_events(&self, race: &RaceId, after: Sequence) -> Response {
+        match timeout(EVENTS_WITHIN, some_events(&*self.coordinator(), race, after)).await {
+            Ok(Ok((events, is_over))) => Response::RaceEvents { events, is_over },
+            Ok(Err(error)) => Response::RoleFailed(Box::new(error)),
+            Err(_) => {
+                let CoordinatorStatus { address, link } = self.host.status().await.coordinator;
+                match link {
+                    LinkState::Connecting { since, .. } if since.elapsed().is_ok_and(|it| it > GONE_AFTER) => {
+                        Response::Refused(format!("its coordinator {address} has been out of reach for {GONE_AFTER:?}"))
+                    }
+                    _ => Response::RaceEvents { events: Vec::new(), is_over: false },
+                }
+            }
+        }
+    }
+
     async fn start_race(&self, mut request: RaceRequest, plan: String) -> Response {
         if !plan.is_empty() {
             match self.races.content.keep(plan.into_bytes()).await {
@@ -357,6 +389,7 @@ impl Handler for Daemon {
                 log: self.log.clone(),
                 directory: self.instance.directory().to_owned(),
                 host: self.host.status().await,
+                race: self.race().await,
             })),
             Request::Stop => {
                 self.stop.cancel();
@@ -375,10 +408,7 @@ impl Handler for Daemon {
                 Err(error) => refusal(&error),
             },
             Request::StartRace { request, plan } => self.start_race(*request, plan).await,
-            Request::RaceEvents { race, after } => match some_events(&*self.coordinator(), &race, after).await {
-                Ok((events, is_over)) => Response::RaceEvents { events, is_over },
-                Err(error) => Response::RoleFailed(Box::new(error)),
-            },
+            Request::RaceEvents { race, after } => self.race_events(&race, after).await,
             Request::CancelRace { race, mode } => accepted(self.coordinator().cancel(&race, mode).await),
             Request::CurrentRace => match self.coordinator().current_race().await {
                 Ok(race) => Response::CurrentRace(race),

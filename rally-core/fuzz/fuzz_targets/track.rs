@@ -1,7 +1,6 @@
 //! Loads whatever comes: the input is cut into the files of a track at each byte 0.
 //!
-//! Nothing may panic, overflow the stack, or run for longer than the limits allow. The build is described in
-//! `docs/tracks.md`.
+//! Nothing may panic, overflow the stack, or run for longer than the limits allow. `.ci/fuzz` builds and runs it.
 
 #![no_main]
 

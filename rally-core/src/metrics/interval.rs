@@ -28,6 +28,8 @@ pub struct Interval {
 pub struct TaskInterval {
     /// The task.
     pub task: TaskIndex,
+    /// The cluster, if the race loads several at the same time.
+    pub cluster: Option<String>,
     /// Name and type of an operation inside a composite one; none for the task's own operation. Inner operations have
     /// a service time only.
     pub inner: Option<(String, String)>,

@@ -241,6 +241,7 @@ mod tests {
         };
         let part = TaskInterval {
             task: TaskIndex(0),
+            cluster: None,
             inner: None,
             sample_type: SampleType::Normal,
             service_time: times(),

@@ -8,7 +8,9 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::Stream;
 
-use crate::{ClusterTime, EventStream, RaceEvent, RaceEventKind, RoleError, Sequence, StopMode};
+use crate::{
+    ClusterTime, EventStream, RaceEvent, RaceEventKind, RaceId, RaceStatus, RoleError, Sequence, StepStatus, StopMode,
+};
 
 /// Notices that are kept; the oldest ones are forgotten, so that memory does not grow with the race.
 const MAX_NOTICES: usize = 1000;
@@ -85,8 +87,38 @@ impl RaceLog {
         self.lock().is_ended
     }
 
+    /// How far the race is, which was started at `since`; none once it has ended.
+    #[must_use]
+    pub fn status(&self, race: &RaceId, since: ClusterTime, now: ClusterTime) -> Option<RaceStatus> {
+        let state = self.lock();
+        if state.is_ended {
+            return None;
+        }
+        let mut status = RaceStatus { race: race.clone(), since, now, drivers: Vec::new(), step: None };
+        for event in &state.events {
+            match &event.kind {
+                RaceEventKind::Started { drivers, .. } => status.drivers.clone_from(drivers),
+                RaceEventKind::StepStarted { step, of, tasks } => {
+                    let (step, of, tasks) = (*step, *of, tasks.clone());
+                    status.step = Some(StepStatus { step, of, tasks, progress: Vec::new() });
+                }
+                RaceEventKind::Progress(progress) => {
+                    if let Some(step) = &mut status.step {
+                        step.progress.clone_from(progress);
+                    }
+                }
+                RaceEventKind::DriverPrepared { .. }
+                | RaceEventKind::StepEnded { .. }
+                | RaceEventKind::Noticed { .. }
+                | RaceEventKind::RoleFailed(_)
+                | RaceEventKind::Ended(_) => {}
+            }
+        }
+        Some(status)
+    }
+
     /// Waits until the race is cancelled in another way than `known`.
-    pub(super) async fn cancelled(&self, known: Option<StopMode>) -> StopMode {
+    pub async fn cancelled(&self, known: Option<StopMode>) -> StopMode {
         std::future::poll_fn(|context| {
             let mut state = self.lock();
             match state.cancelled.filter(|&mode| Some(mode) != known) {
@@ -154,6 +186,8 @@ mod tests {
     use futures_util::{FutureExt, StreamExt};
 
     use super::*;
+    use crate::race::RaceVerdict;
+    use crate::{JoinPoint, RaceDriver, RaceOutcome, Role, RoleErrorKind, Step};
 
     fn at(nanos: u64) -> ClusterTime {
         ClusterTime::from_nanos(nanos)
@@ -184,6 +218,32 @@ mod tests {
         assert_eq!(there(&mut early), [3, 4]);
         assert_eq!(there(&mut log.follow(Sequence::START)), [1, 3, 4]);
         assert_eq!(there(&mut log.follow(Sequence(2))), [3, 4]);
+    }
+
+    #[test]
+    fn the_status_is_what_the_last_events_said() {
+        let log = RaceLog::default();
+        let race: RaceId = "one".parse().unwrap();
+        let status = |log: &RaceLog| log.status(&race, at(1), at(9));
+        assert_eq!(status(&log).unwrap().step, None);
+        let drivers = vec![RaceDriver { name: "a".to_owned(), clients: 0..2 }];
+        log.push(at(2), RaceEventKind::Started { challenge: "c".to_owned(), drivers: drivers.clone() });
+        for until in [1, 2] {
+            let step = Step { until: JoinPoint(until), start: at(3) };
+            log.push(at(3), RaceEventKind::StepStarted { step, of: 2, tasks: Vec::new() });
+        }
+        let found = status(&log).unwrap();
+        assert_eq!((found.drivers, found.since, found.now), (drivers, at(1), at(9)));
+        let step = found.step.unwrap();
+        assert_eq!((step.step.until, step.of, step.progress), (JoinPoint(2), 2, Vec::new()));
+        let verdict = RaceVerdict { outcome: RaceOutcome::Completed, ..RaceVerdict::not_begun(lost()) };
+        log.push(at(4), RaceEventKind::Ended(Box::new(verdict)));
+        assert_eq!(status(&log), None);
+    }
+
+    fn lost() -> RoleError {
+        let (role, kind) = (Role::LoadDriver, RoleErrorKind::Unreachable);
+        RoleError { host: "a".to_owned(), role, phase: "race".to_owned(), kind, cause: "gone".to_owned() }
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! What every role of a race needs to know of it.
 
+use std::path::PathBuf;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use crate::ContentHash;
 use crate::metrics::Threshold;
 use crate::track::{Challenge, JsonObject, Track};
 
@@ -17,6 +20,35 @@ pub enum OnError {
     Abort,
     /// It is recorded, and the race goes on whatever it was.
     ContinueOnNetwork,
+}
+
+/// Where load drivers get corpora from that they do not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DataSource {
+    /// Each driver downloads what is missing from where the track says.
+    #[default]
+    Download,
+    /// Everything must be there.
+    Local,
+    /// Each driver fetches what its clients read from the coordinator, or from another host that has it. Where there is
+    /// no coordinator, it downloads.
+    Ship,
+}
+
+/// A file of documents that load drivers fetch from another host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShippedFile {
+    /// The corpus that it belongs to.
+    pub corpus: String,
+    /// Its name there, unpacked.
+    pub document_file: String,
+    /// Its content.
+    pub content: ContentHash,
+    /// Its length in bytes.
+    pub length: u64,
+    /// Lines, counted from 0, and the bytes that they begin at, both growing. By them a driver knows what it needs.
+    pub offsets: Vec<(u64, u64)>,
 }
 
 /// A race as it is sent to load drivers, as JSON: the track with everything that its files said, and all options.
@@ -40,6 +72,15 @@ pub struct RacePlan {
     pub multi_cluster: bool,
     /// Whether nothing may be downloaded.
     pub offline: bool,
+    /// Where drivers get corpora from.
+    #[serde(default)]
+    pub data: DataSource,
+    /// What drivers fetch from other hosts; the coordinator fills it for [`DataSource::Ship`].
+    #[serde(default)]
+    pub shipped: Vec<ShippedFile>,
+    /// A directory that may hold corpora on the hosts where it exists: that of the track, if the user named one.
+    #[serde(default)]
+    pub track_directory: Option<PathBuf>,
     /// The version of the cluster under test, such as `8.15.0`, or `serverless`, if it is known.
     pub distribution_version: Option<String>,
     /// The flavor of the cluster under test, such as `default`, `oss` or `serverless`, if it is known.
@@ -98,6 +139,43 @@ impl Default for RaceDescription {
 }
 
 impl RacePlan {
+    /// A plan to run a challenge of a track against no cluster yet, with Rally's defaults: requests time out after 60 s,
+    /// failed ones are recorded, and no raw samples are written.
+    #[must_use]
+    pub fn new(track: Track, challenge: &str) -> Self {
+        Self {
+            track,
+            challenge: challenge.to_owned(),
+            target_hosts: IndexMap::new(),
+            client_options: IndexMap::new(),
+            on_error: OnError::default(),
+            enable_assertions: false,
+            test_mode: false,
+            multi_cluster: false,
+            offline: false,
+            data: DataSource::default(),
+            shipped: Vec::new(),
+            track_directory: None,
+            distribution_version: None,
+            distribution_flavor: None,
+            serverless_operator: false,
+            telemetry: Vec::new(),
+            telemetry_params: JsonObject::new(),
+            sample_bytes: 0,
+            description: RaceDescription::default(),
+        }
+    }
+
+    /// Races against these hosts, each as `host:port` or URL.
+    #[must_use]
+    pub fn target<H: ToString>(mut self, hosts: impl IntoIterator<Item = H>) -> Self {
+        let cluster = "default".to_owned();
+        let options = JsonObject::from_iter([("timeout".to_owned(), 60.into())]);
+        self.client_options.entry(cluster.clone()).or_insert(options);
+        self.target_hosts.insert(cluster, hosts.into_iter().map(|host| host.to_string()).collect());
+        self
+    }
+
     /// The challenge to run; none if the track has none of this name.
     #[must_use]
     pub fn challenge(&self) -> Option<&Challenge> {

@@ -16,7 +16,7 @@ use super::log::RaceLog;
 use super::progress::Progress;
 use super::{DriverIndex, OnDriverLoss, Race, RaceAction, RaceInput, RacePlan, RaceTiming, RaceVerdict};
 use crate::allocation::{Allocation, spread};
-use crate::metrics::Interval;
+use crate::metrics::{Interval, RaceMetrics};
 use crate::{
     ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver, RaceDriver,
     RaceEventKind, RaceId, Role, RoleError, RoleErrorKind, Step, StopMode,
@@ -83,6 +83,13 @@ pub trait Recorder: Send + 'static {
     }
 }
 
+impl Recorder for RaceMetrics {
+    fn interval(&mut self, driver: DriverIndex, _: ClusterTime, interval: &Interval) {
+        // The race has dropped what came twice, and its verdict says what is missing.
+        let _ = self.add(&driver.0.to_string(), interval);
+    }
+}
+
 /// A race that can be run.
 #[derive(Clone)]
 pub struct RaceSetup {
@@ -108,6 +115,18 @@ impl fmt::Debug for RaceSetup {
 }
 
 impl RaceSetup {
+    /// A race of all these drivers, who find the plan under `content`; it fails if one of them is lost.
+    #[must_use]
+    pub fn new(
+        race: RaceId,
+        plan: RacePlan,
+        content: ContentHash,
+        drivers: impl IntoIterator<Item = (String, Arc<dyn LoadDriver>)>,
+    ) -> Self {
+        let (on_driver_loss, timing) = Default::default();
+        Self { race, plan: Arc::new(plan), content, drivers: drivers.into_iter().collect(), on_driver_loss, timing }
+    }
+
     /// Runs the race to its end. All that happens is told to `log`, which can also cancel it.
     ///
     /// Whatever goes wrong stands in the verdict, also if the race cannot begin: the track has no such challenge, there
@@ -172,6 +191,7 @@ impl RaceSetup {
             links,
             progress: Progress::default(),
             reported: now,
+            step_start: now,
             work: FuturesUnordered::new(),
             setup: self,
             timer: Arc::clone(timer),
@@ -203,7 +223,9 @@ struct Run<'a> {
     race: Race,
     links: Vec<DriverLink>,
     progress: Progress,
+    /// When progress was reported last.
     reported: ClusterTime,
+    step_start: ClusterTime,
     work: FuturesUnordered<Work>,
     setup: &'a RaceSetup,
     timer: Arc<dyn Timer>,
@@ -412,10 +434,13 @@ impl Run<'_> {
             RaceEventKind::Ended(_) => return,
             RaceEventKind::StepStarted { step, tasks, .. } => {
                 self.progress.step(tasks);
+                self.reported = step.start;
+                self.step_start = step.start;
                 self.recorder.step_started(*step);
             }
             RaceEventKind::StepEnded { until } => {
-                self.report_progress(now);
+                let tasks = self.progress.conclude(seconds(self.step_start, now));
+                self.log.push(now, RaceEventKind::Progress(tasks));
                 self.recorder.step_ended(*until);
                 self.progress.step(&[]);
             }
@@ -429,19 +454,23 @@ impl Run<'_> {
         self.log.push(now, kind);
     }
 
+    /// Reports the progress if it is time, and drivers that are a little late have been waited for.
     fn report(&mut self, now: ClusterTime) {
-        if now.saturating_since(self.reported) >= PROGRESS && self.race.verdict().is_none() {
-            self.report_progress(now);
+        let since = now.saturating_since(self.reported);
+        if since < PROGRESS || (!self.progress.is_complete() && since < 2 * PROGRESS) || self.race.verdict().is_some() {
+            return;
         }
-    }
-
-    fn report_progress(&mut self, now: ClusterTime) {
-        let tasks = self.progress.report(now.saturating_since(self.reported).as_secs_f64().max(1e-3));
+        let tasks = self.progress.report(seconds(self.reported, now));
         self.reported = now;
         if !tasks.is_empty() {
             self.log.push(now, RaceEventKind::Progress(tasks));
         }
     }
+}
+
+/// Seconds between two points in time, and never so few that rates would make no sense.
+fn seconds(from: ClusterTime, until: ClusterTime) -> f64 {
+    until.saturating_since(from).as_secs_f64().max(1e-3)
 }
 
 fn ask(

@@ -132,6 +132,7 @@ fn error(kind: RoleErrorKind, cause: &str) -> RoleError {
 pub(super) fn empty_task() -> TaskInterval {
     TaskInterval {
         task: TaskIndex(0),
+        cluster: None,
         inner: None,
         sample_type: SampleType::Normal,
         service_time: Default::default(),

@@ -37,12 +37,12 @@ pub trait Coordinator: Send + Sync + 'static {
     /// Invalid if the coordinator knows no such race.
     async fn cancel(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError>;
 
-    /// The race that runs now.
+    /// The race that runs now, and how far it is.
     ///
     /// # Errors
     ///
     /// [`RoleError`] if the host cannot be reached.
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError>;
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError>;
 
     /// What a race that has ended found out. It is there as soon as [`RaceEventKind::Ended`] is.
     ///
@@ -103,7 +103,8 @@ pub enum RaceEventKind {
         /// What runs in it.
         tasks: Vec<RunningTask>,
     },
-    /// How far the tasks of the current step are; about once per second.
+    /// How far the tasks of the current step are: about once per second, and once at its end, when rates and times are of
+    /// the whole step.
     Progress(Vec<TaskStatus>),
     /// All drivers have reached a join point.
     StepEnded {
@@ -141,6 +142,34 @@ pub struct RunningTask {
     pub name: String,
 }
 
+/// A race that runs, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RaceStatus {
+    /// The race.
+    pub race: RaceId,
+    /// When it was started, in coordinator time.
+    pub since: ClusterTime,
+    /// When this was said, in coordinator time.
+    pub now: ClusterTime,
+    /// Who drives; empty before they are chosen.
+    pub drivers: Vec<RaceDriver>,
+    /// The step that runs; none while drivers prepare.
+    pub step: Option<StepStatus>,
+}
+
+/// A step that runs, at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepStatus {
+    /// Which, and when it started.
+    pub step: Step,
+    /// Steps of the race.
+    pub of: u32,
+    /// What runs in it.
+    pub tasks: Vec<RunningTask>,
+    /// How far the tasks are; empty for the first second.
+    pub progress: Vec<TaskStatus>,
+}
+
 /// How a task does, over all drivers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TaskStatus {
@@ -154,11 +183,11 @@ pub struct TaskStatus {
     pub samples: u64,
     /// Failed samples so far.
     pub failed: u64,
-    /// Work per second in the last interval.
+    /// Work per second since the last report.
     pub throughput: f64,
     /// What the work is counted in, such as `docs`.
     pub unit: String,
-    /// Service times of the last interval; none if there was no request in it.
+    /// Service times since the last report, warm-up included; none if no request returned.
     pub service_time: Option<LivePercentiles>,
 }
 

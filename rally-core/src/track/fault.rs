@@ -58,6 +58,12 @@ impl<'a> Node<'a> {
         Some(Self { value: self.value.get(key)?, place: Place::Key(self, key) })
     }
 
+    /// The members, if this is an object.
+    pub(crate) fn members(&'a self) -> impl Iterator<Item = (&'a str, Self)> {
+        let members = self.value.as_object().into_iter().flatten();
+        members.map(|(key, value)| (key.as_str(), Self { value, place: Place::Key(self, key) }))
+    }
+
     /// The elements, if this is an array.
     pub(crate) fn elements(&'a self) -> impl Iterator<Item = Self> {
         let values = self.value.as_array().map(Vec::as_slice).unwrap_or_default();

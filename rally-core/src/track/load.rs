@@ -92,6 +92,11 @@ pub enum LoadWarning {
         /// Where it stands.
         location: Location,
     },
+    /// The track names mapping types, which Elasticsearch has no more.
+    MappingTypes {
+        /// The JSON pointer into the rendered track.
+        pointer: String,
+    },
 }
 
 impl fmt::Display for LoadWarning {
@@ -99,6 +104,9 @@ impl fmt::Display for LoadWarning {
         match self {
             Self::UnusedParameters(faults) => write_lines(f, faults),
             Self::NothingCollected { pattern, location } => write!(f, "{location}: no file matches `{pattern}`"),
+            Self::MappingTypes { pointer } => {
+                write!(f, "{pointer}: mapping types are gone since Elasticsearch 8, so this has no effect")
+            }
         }
     }
 }
@@ -141,17 +149,17 @@ pub enum LoadTrackError {
         source: io::Error,
     },
     /// The template could not be turned into JSON.
-    #[error("cannot render track `{track}`: {source}{}", hints(.warnings))]
+    #[error("cannot render track `{track}`: {problem}{}", hints(.warnings))]
     Template {
         /// The track.
         track: String,
         /// What is wrong.
-        source: Box<TemplateError>,
+        problem: Box<TemplateError>,
         /// What may have led to it.
         warnings: Vec<LoadWarning>,
     },
     /// The rendered file is not a valid track, or the parameters do not fit it.
-    #[error("track `{track}` is not valid:{}{}", bullets(.faults), bullets(.parameters))]
+    #[error("track `{track}` is not valid:{}{}{}", bullets(.faults), bullets(.parameters), hints(.warnings))]
     Invalid {
         /// The track.
         track: String,
@@ -161,6 +169,8 @@ pub enum LoadTrackError {
         parameters: Vec<ParameterFault>,
         /// The parameters that the track takes, if all of them could be found.
         exposed_parameters: BTreeSet<String>,
+        /// What may have led to it.
+        warnings: Vec<LoadWarning>,
     },
     /// A task filter makes no sense.
     #[error(transparent)]
@@ -172,7 +182,7 @@ impl LoadTrackError {
     #[must_use]
     pub fn stage(&self) -> LoadStage {
         match self {
-            Self::Template { source, .. } if matches!(**source, TemplateError::Json(_)) => LoadStage::Json,
+            Self::Template { problem, .. } if matches!(**problem, TemplateError::Json(_)) => LoadStage::Json,
             Self::Template { .. } => LoadStage::Render,
             Self::Read { .. } | Self::Invalid { .. } | Self::Filter(_) => LoadStage::Load,
         }
@@ -186,20 +196,21 @@ impl LoadTrackError {
 /// [`LoadTrackError`] says everything that is wrong, as far as it can be found out at once.
 pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<LoadedTrack, LoadTrackError> {
     let filters = TaskFilters::parse(&options.tasks)?;
-    let renderer = Renderer::new(files, options);
+    let renderer = renderer(files, options);
     let (source, mut warnings) = assemble(&renderer, options)?;
     let failed = |source, warnings: &[LoadWarning]| LoadTrackError::Template {
         track: options.name.clone(),
-        source: Box::new(source),
+        problem: Box::new(source),
         warnings: warnings.to_vec(),
     };
     let mut exposed_parameters = BTreeSet::new();
     let rendered =
-        renderer.render(&source, Kind::Track, &mut exposed_parameters).map_err(|error| failed(error, &warnings))?.json;
+        renderer.render(&source, Kind::Track, &mut exposed_parameters).map_err(|error| failed(error, &warnings))?;
 
     let mut reader = Reader::new(&renderer);
     let outcome = reader.read(&options.name, &rendered);
     exposed_parameters.append(&mut reader.exposed);
+    warnings.append(&mut reader.warnings);
     // Without the index bodies, it is not known which parameters are in use.
     let complete = outcome.is_ok();
     let (unused, reserved) = parameters::check(&options.parameters, &exposed_parameters);
@@ -217,6 +228,7 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
                 faults: outcome.err().unwrap_or_default(),
                 parameters,
                 exposed_parameters,
+                warnings,
             });
         }
     };
@@ -244,22 +256,20 @@ pub fn load_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<L
 ///
 /// [`LoadTrackError`] if the template cannot be read or rendered, or does not give JSON.
 pub fn render_track(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Result<Value, LoadTrackError> {
-    let renderer = Renderer::new(files, options);
+    let renderer = renderer(files, options);
     let (source, warnings) = assemble(&renderer, options)?;
-    let failed = |source| LoadTrackError::Template { track: options.name.clone(), source: Box::new(source), warnings };
-    Ok(renderer.render(&source, Kind::Track, &mut BTreeSet::new()).map_err(failed)?.json)
+    let failed = |source| LoadTrackError::Template { track: options.name.clone(), problem: Box::new(source), warnings };
+    renderer.render(&source, Kind::Track, &mut BTreeSet::new()).map_err(failed)
 }
 
-impl Renderer {
-    fn new(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Self {
-        let globals = Globals {
-            parameters: options.parameters.clone(),
-            build_flavor: options.build_flavor.clone(),
-            serverless_operator: options.serverless_operator,
-            now: options.now,
-        };
-        Self { files, globals, limits: options.limits.clone() }
-    }
+fn renderer(files: Arc<dyn TrackFiles>, options: &LoadOptions) -> Renderer {
+    let globals = Globals {
+        parameters: options.parameters.clone(),
+        build_flavor: options.build_flavor.clone(),
+        serverless_operator: options.serverless_operator,
+        now: options.now,
+    };
+    Renderer::new(files, globals, options.limits.clone())
 }
 
 fn assemble(renderer: &Renderer, options: &LoadOptions) -> Result<(SourceText, Vec<LoadWarning>), LoadTrackError> {
@@ -276,7 +286,7 @@ fn assemble(renderer: &Renderer, options: &LoadOptions) -> Result<(SourceText, V
         }
         Err(source) => Err(LoadTrackError::Template {
             track: options.name.clone(),
-            source: Box::new(source),
+            problem: Box::new(source),
             warnings: Vec::new(),
         }),
     }

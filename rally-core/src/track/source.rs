@@ -25,7 +25,7 @@ impl fmt::Display for Location {
 
 impl Location {
     /// The place that is reached after reading `text` from here on.
-    fn after(&self, text: &str) -> Self {
+    pub(crate) fn after(&self, text: &str) -> Self {
         let lines = text.bytes().filter(|byte| *byte == b'\n').count();
         let column = match text.rfind('\n') {
             Some(end) => text[end + 1..].chars().count() + 1,
@@ -73,12 +73,12 @@ impl SourceText {
         piece.location.after(&self.text[piece.start.min(end)..end])
     }
 
-    /// Appends a part of another text, with the places of that text.
-    pub(crate) fn append(&mut self, other: &Self, range: Range<usize>) {
+    /// Appends a part of another text, with the places of that text. `location` is where its first byte came from.
+    pub(crate) fn append(&mut self, other: &Self, range: Range<usize>, location: Location) {
         if range.is_empty() {
             return;
         }
-        self.pieces.push(Piece { start: self.text.len(), location: other.locate(range.start) });
+        self.pieces.push(Piece { start: self.text.len(), location });
         let first = other.pieces.partition_point(|piece| piece.start <= range.start);
         for piece in other.pieces[first..].iter().take_while(|piece| piece.start < range.end) {
             let start = self.text.len() + piece.start - range.start;
@@ -103,10 +103,10 @@ mod tests {
         let a = SourceText::of_file("a", "one\ntwö x\n".to_owned());
         let b = SourceText::of_file("b", "three".to_owned());
         let mut text = SourceText::default();
-        text.append(&a, 0..6);
-        text.append(&b, 0..5);
+        text.append(&a, 0..6, a.locate(0));
+        text.append(&b, 0..5, b.locate(0));
         text.append_generated(",", a.locate(6));
-        text.append(&a, 6..a.as_str().len());
+        text.append(&a, 6..a.as_str().len(), a.locate(6));
         assert_eq!(text.as_str(), "one\ntwthree,ö x\n");
         for (offset, expected) in
             [(0, "a:1:1"), (4, "a:2:1"), (6, "b:1:1"), (9, "b:1:4"), (11, "a:2:3"), (12, "a:2:3"), (15, "a:2:5")]
@@ -120,9 +120,9 @@ mod tests {
     fn a_part_of_a_composed_text_keeps_the_places_of_its_pieces() {
         let mut inner = SourceText::of_file("a", "aaa\n".to_owned());
         let b = SourceText::of_file("b", "bbb\nccc".to_owned());
-        inner.append(&b, 0..7);
+        inner.append(&b, 0..7, b.locate(0));
         let mut outer = SourceText::default();
-        outer.append(&inner, 2..9);
+        outer.append(&inner, 2..9, inner.locate(2));
         assert_eq!(outer.as_str(), "a\nbbb\nc");
         assert_eq!(outer.locate(0).to_string(), "a:1:3");
         assert_eq!(outer.locate(3).to_string(), "b:1:2");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use rally_core::track::{
-    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, TrackFiles,
-    TrackRegistry, load_track,
+    Limits, LoadOptions, LoadStage, LoadTrackError, LoadedTrack, MemoryFiles, ScheduleElement, Track, TrackFiles,
+    TrackProcessor, TrackRegistry, load_track,
 };
 use serde_json::{Value, json};
 
@@ -40,7 +40,7 @@ fn render(expression: &str, parameters: Value) -> Result<Value, LoadTrackError> 
 
 #[test]
 fn expressions_mean_what_they_mean_in_python() {
-    let parameters = json!({"n": 5, "d": {"z": 1, "a": [1, 2.0]}, "t": "12"});
+    let parameters = json!({"n": 5, "d": {"z": 1, "a": [1, 2.0]}, "t": "12", "l": [1]});
     for (expression, expected) in [
         ("{{ n / 5 }}", json!(1.0)),
         ("{{ n // 2 }}", json!(2)),
@@ -64,6 +64,21 @@ fn expressions_mean_what_they_mean_in_python() {
         ("{% set c = joiner() %}[{% for i in range(3) %}{{ c() }}{{ i }}{% endfor %}]", json!([0, 1, 2])),
         ("{% set ns = namespace(s=0) %}{% for i in [1, 2] %}{% set ns.s = ns.s + i %}{% endfor %}{{ ns.s }}", json!(3)),
         ("{% set x = 1 %}{% set y %}{% set x = 2 %}{% endset %}{{ x }}", json!(1)),
+        ("{% set _ = l.append(9) %}{{ l }}", json!([1, 9])),
+        ("{% set x = 'ba' | list %}{% set _ = x.append('c') %}{{ x | tojson }}", json!(["b", "a", "c"])),
+        ("{{ (1 < n < 9 > 8) | tojson }}", json!(true)),
+        ("{{ (1 < n not in [5]) | tojson }}", json!(false)),
+        ("{{ ('a' in missing) | tojson }}", json!(false)),
+        ("{{ [t is sequence, n is odd, none is iterable] | tojson }}", json!([true, true, false])),
+        ("\"{{ '<a/b>' | e }}\"", json!("&lt;a/b&gt;")),
+        ("\"{{ 'abcdefgh' | truncate(4, true, '', 0) }}\"", json!("abcd")),
+        ("\"{{ 1e17 ~ [missing] }}\"", json!("1e+17[Undefined]")),
+        ("\"{{ '7'.zfill(3) }}\"", json!("007")),
+        (
+            "{% set ns = namespace(l=[]) %}{% for i in [1, 2] %}{% set ns.l = ns.l + [i] * 2 %}{% endfor %}{{ ns.l | tojson }}",
+            json!([1, 1, 2, 2]),
+        ),
+        ("{% set x = l + [2] %}{% set _ = x.append(3) %}\"{{ x }}{{ x is sequence }}\"", json!("[1, 2, 3]True")),
         ("{{ now }}", json!(1_750_000_000.25)),
         ("{{ '01-01-2024' | days_ago('31-01-2024') }}", json!(30)),
         ("\"{{ now | get_start_date }} {{ now | get_end_date(10) }}\"", json!("2025-06-15 2025-06-25")),
@@ -85,6 +100,15 @@ fn what_python_refuses_is_refused() {
         "{{ t > 3 }}",
         "{{ t + 1 }}",
         "{{ none >= 1 }}",
+        "{{ t in 5 }}",
+        "{{ 1 in t }}",
+        "{{ 1 < t < 3 }}",
+        "{{ missing[1:] }}",
+        "{{ t is gt(3) }}",
+        "{{ t is odd }}",
+        "{{ [1] | zip([2]) }}",
+        "{{ t is startingwith('1') }}",
+        "{% do t.upper() %}",
         "{% for i in none %}{% endfor %}",
         "{{ t | nofilter }}",
         "{{ t.nomethod() }}",
@@ -150,6 +174,44 @@ fn bodies_and_templates_are_rendered_and_narrowed_down() {
 }
 
 #[test]
+fn indices_that_share_a_file_each_have_its_body_and_each_fault_of_it() {
+    let files = |body: &str| {
+        let track = json!({
+            "indices": [{"name": "a", "body": "i.json"}, {"name": "b", "body": null}, {"name": "c", "body": "i.json"}],
+            "schedule": [{"operation": "refresh"}]
+        });
+        MemoryFiles::new().with("track.json", track.to_string()).with("i.json", body)
+    };
+    let loaded = load_with(files(r#"{"shards": {{ shards | default(2) }}}"#), LoadOptions::default()).unwrap();
+    let bodies: Vec<_> = loaded.track.indices.iter().map(|index| index.body.clone()).collect();
+    assert_eq!(bodies, [json!({"shards": 2}), json!({}), json!({"shards": 2})]);
+    let error = load_with(files("{"), LoadOptions::default()).unwrap_err().to_string();
+    assert!(
+        error.contains("/indices/0/body: i.json:1:1: ") && error.contains("/indices/2/body: i.json:1:1: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn mapping_types_are_accepted_with_a_warning() {
+    let track = json!({
+        "indices": [{"name": "a", "types": ["_doc"]}],
+        "corpora": [{"name": "c", "target-type": "_doc", "documents": [
+            {"source-file": "d.json", "document-count": 1, "target-type": "_doc", "target-data-stream": null}
+        ]}],
+        "schedule": [{"operation": "refresh"}]
+    });
+    let loaded = load(&track.to_string()).unwrap();
+    let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        warnings,
+        ["/indices/0/types", "/corpora/0/target-type", "/corpora/0/documents/0/target-type"]
+            .map(|pointer| format!("{pointer}: mapping types are gone since Elasticsearch 8, so this has no effect"))
+    );
+    assert_eq!(loaded.track.corpora[0].documents[0].target_index.as_deref(), Some("a"));
+}
+
+#[test]
 fn tasks_inherit_from_their_parallel_element() {
     let track = json!({"schedule": [{"parallel": {
         "warmup-time-period": 10, "time-period": 60, "ramp-up-time-period": 5, "completed-by": "bulk",
@@ -175,7 +237,7 @@ fn all_faults_are_reported_together() {
         "indices": [],
         "dependencies": ["a", "b", "a"],
         "corpora": [{"name": "c", "documents": [{"source-file": "d.json"}]}],
-        "operations": [{"name": "o", "operation-type": "search", "pages": "all", "mode": "fast"}],
+        "operations": [{"name": "o", "operation-type": "search", "pages": "some", "mode": "fast"}],
         "challenges": [{"name": "c", "schedule": [{"operation": "o", "clients": 0}, {"parallel": {"tasks": [{}]}}, {}]}]
     });
     assert_eq!(
@@ -183,13 +245,74 @@ fn all_faults_are_reported_together() {
         "/version: the track is written for version 3 of the format, but only version 2 is supported: update Rally\n\
          /indices: must not be empty: leave it out, or add an element\n\
          /corpora/0/documents/0: `document-count` is missing\n\
-         /operations/0/pages: must be an integer of at least 1, found \"all\"\n\
+         /operations/0/pages: must be an integer of at least 1, or `all`, found \"some\"\n\
          /operations/0/mode: must be one of blocking, polling, found \"fast\"\n\
          /dependencies/2: must not be there twice, found \"a\"\n\
          /challenges/0/schedule/0/clients: must be an integer of at least 1, found 0\n\
          /challenges/0/schedule/1/parallel/tasks/0: `operation` is missing\n\
          /challenges/0/schedule/2: `operation` or `parallel` is missing"
     );
+}
+
+#[test]
+fn assertions_and_composite_operations_are_checked_when_a_track_is_loaded() {
+    let fits = json!({ "property": "hits", "condition": ">", "value": 0 });
+    let of = |operation: Value| json!({"schedule": [{"operation": operation}]});
+    for (operation, expected) in [
+        (
+            json!({"operation-type": "search", "assertions": [fits]}),
+            "/schedule/0/operation/assertions: assertions about a search need `\"detailed-results\": true`",
+        ),
+        (
+            json!({"operation-type": "bulk", "assertions": [fits, {"property": "a", "condition": "!=", "value": 1}]}),
+            "/schedule/0/operation/assertions/1: must have a `property`, a `condition`, which is one of > >= < <= ==, and a \
+             `value`, found {\"property\":\"a\",\"condition\":\"!=\",\"value\":1}",
+        ),
+        (
+            json!({"operation-type": "bulk", "assertions": {}}),
+            "/schedule/0/operation/assertions: must be an array of assertions, found {}",
+        ),
+        (
+            json!({"operation-type": "composite", "requests": [{"stream": [{"operation-type": "sleep"}, {"name": "x"}]}]}),
+            "/schedule/0/operation/requests/0/stream/1: must have an `operation-type` or a `stream`, found {\"name\":\"x\"}",
+        ),
+        (
+            json!({"operation-type": "composite", "requests": [
+                {"operation-type": "open-point-in-time", "name": "pit"},
+                {"stream": [{"operation-type": "composite", "requests": [
+                    {"operation-type": "close-point-in-time", "with-point-in-time-from": "pit"},
+                    {"operation-type": "get-async-search", "retrieve-results-for": ["pit", "other"]},
+                ]}]},
+            ]}),
+            "/schedule/0/operation/requests/1/stream/0/requests/1/retrieve-results-for: no operation of the composite one \
+             has this name, found [\"pit\",\"other\"]",
+        ),
+        (
+            json!({"operation-type": "paginated-search", "with-point-in-time-from": "pit"}),
+            "/schedule/0/operation/with-point-in-time-from: nothing is known by its name outside of a `composite` \
+             operation, found \"pit\"",
+        ),
+        (
+            json!({"operation-type": "composite", "requests": {}}),
+            "/schedule/0/operation/requests: must be an array of operations and streams, found {}",
+        ),
+    ] {
+        assert_eq!(faults(of(operation)), expected);
+    }
+    let nested = json!({"operation-type": "composite", "requests": [{"operation-type": "bulk"}]});
+    let faults = faults(of(json!({"operation-type": "composite", "requests": [nested]})));
+    assert!(
+        faults.starts_with("/schedule/0/operation/requests/0/requests/0/operation-type: cannot be part"),
+        "{faults}"
+    );
+    assert!(faults.contains("composite-agg, raw-request, sleep"), "{faults}");
+
+    let detailed = json!({"operation-type": "search", "detailed-results": true, "assertions": [fits]});
+    let paged = json!({"operation-type": "scroll-search", "pages": "all", "assertions": [fits]});
+    let own = json!({"operation-type": "composite", "param-source": "mine", "requests": "as the source likes"});
+    for operation in [detailed, paged, own] {
+        load(&of(operation).to_string()).unwrap();
+    }
 }
 
 #[test]
@@ -300,6 +423,7 @@ fn templates_without_end_are_stopped() {
         "{% for a in range(100000) %}{{ 'x' * 1000 }}{% endfor %}",
         "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{% set x = range(1000000000) | list %}",
+        "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     ] {
         assert!(stopped(text).contains("does not come to an end"), "{text}: {}", stopped(text));
     }
@@ -350,4 +474,56 @@ fn a_track_in_a_folder_is_read_from_there() {
         .unwrap();
     assert_eq!(files.list("").unwrap().len(), 2);
     assert_eq!(load_track(Arc::new(files), &LoadOptions::default()).unwrap().track.challenges[0].schedule.len(), 1);
+}
+
+#[test]
+fn errors_say_what_a_reader_needs_and_say_it_once() {
+    let error = |files: MemoryFiles| {
+        let error = load_with(files, LoadOptions::default()).unwrap_err();
+        assert!(std::error::Error::source(&error).is_none());
+        error.to_string()
+    };
+    let track = |text: &str| MemoryFiles::new().with("track.json", text);
+    assert_eq!(
+        error(track(r#"{"schedule": [{"operation": "x", "clients": {{ clients }}}]}"#)),
+        "cannot render track `track`: track.json:1:58: expected value, because `{{ clients }}` renders to nothing, at line \
+         1, column 45 of what `track.json` renders to\n\n     \
+         1 | {\"schedule\": [{\"operation\": \"x\", \"clients\": }]}\n       |                                             ^"
+    );
+    assert_eq!(
+        error(track("")),
+        "cannot render track `track`: track.json:1:1: there is nothing but blanks at line 1, column 1 of what \
+         `track.json` renders to"
+    );
+    assert_eq!(
+        error(track(r#"{"challenges": [{{ rally.collect(parts="challenges/*.json") }}]}"#)),
+        "track `track` is not valid:\n  - /challenges: must not be empty: leave it out, or add an element\n\
+         note: track.json:1:17: no file matches `challenges/*.json`"
+    );
+    let included = track("{\n{% include 'part.json' %}\n}").with("part.json", "\n\"a\": {{ 1 + }}");
+    assert!(error(included).starts_with("cannot render track `track`: part.json:2:"));
+}
+
+#[test]
+fn processors_change_the_track_in_their_order_and_may_refuse_it() {
+    struct Append(&'static str);
+
+    impl TrackProcessor for Append {
+        fn on_after_load_track(&self, track: &mut Track) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            if track.description.contains(self.0) {
+                return Err(format!("`{}` is there already", self.0).into());
+            }
+            track.description.push_str(self.0);
+            Ok(())
+        }
+    }
+
+    let mut track = load(r#"{"schedule": [{"operation": "refresh"}]}"#).unwrap().track;
+    let mut registry = TrackRegistry::new();
+    registry.register_track_processor(Arc::new(Append("a"))).register_track_processor(Arc::new(Append("b")));
+    registry.process(&mut track).unwrap();
+    assert_eq!(track.description, "ab");
+    let error = registry.process(&mut track).unwrap_err();
+    assert_eq!(error.to_string(), "a processor refused track `track`");
+    assert_eq!(error.source.to_string(), "`a` is there already");
 }

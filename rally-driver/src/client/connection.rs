@@ -1,30 +1,41 @@
 //! One HTTP/1.1 connection, driven by whoever sends a request on it.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::response::Parts;
+use http::header::{self, HeaderMap, HeaderValue};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 
+use super::LARGEST_BODY;
 use super::host::Host;
 use crate::{ErrorClass, RequestTimer, RunnerError};
 
+/// The most that is made ready for what a peer says it will send, in bytes.
+const READ_AHEAD: u64 = 1 << 20;
+
 type Io = TokioIo<Either<TcpStream, Box<tokio_rustls::client::TlsStream<TcpStream>>>>;
 
-/// An open connection. Nothing happens on it between requests: its future is only polled by [`Connection::send`], which
-/// saves a spawned task and two wake-ups for each request.
+/// An open connection. Nothing happens on it between requests: its future is only polled by the methods here, which saves
+/// a spawned task and two wake-ups for each request.
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: http1::Connection<Io, Full<Bytes>>,
+    watchdog: Watchdog,
 }
 
 impl std::fmt::Debug for Connection {
@@ -35,80 +46,116 @@ impl std::fmt::Debug for Connection {
 
 /// An answer with its body as it came.
 pub(super) struct Answer {
-    pub(super) head: Parts,
+    pub(super) status: u16,
+    /// How the body is packed, if it is.
+    pub(super) encoding: Option<HeaderValue>,
+    /// The headers of an error. Those of others are dropped at once: they are large to move around, and nobody asks.
+    pub(super) error: Option<Box<HeaderMap>>,
     pub(super) body: Bytes,
 }
 
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// It did not come in time.
+    Late,
+    /// The connection broke, or what came makes no sense.
+    Broken { class: ErrorClass, cause: String },
+}
+
 impl Connection {
-    /// Connects, over TLS if the host wants it.
-    pub(super) async fn open(host: &Host, tls: Option<&TlsConnector>) -> Result<Self, RunnerError> {
-        let failed = |class, cause: &dyn std::fmt::Display| RunnerError::Transport {
+    /// Connects, over TLS if the host wants it. Of several addresses of a host, the simulated client of this number begins
+    /// with the one of its number.
+    pub(super) async fn open(
+        host: &Host,
+        tls: Option<&TlsConnector>,
+        number: usize,
+        limit: Duration,
+    ) -> Result<Box<Self>, RunnerError> {
+        let failed = |class, cause: &dyn Display| RunnerError::Transport {
             class,
             description: format!("cannot connect to {host}: {cause}"),
         };
-        let stream = TcpStream::connect((host.name.as_str(), host.port))
-            .await
-            .map_err(|error| failed(ErrorClass::Connect, &error))?;
-        stream.set_nodelay(true).map_err(|error| failed(ErrorClass::Connect, &error))?;
-        let stream = match tls.filter(|_| host.tls) {
-            None => Either::Left(stream),
-            Some(connector) => {
-                let name = ServerName::try_from(host.name.clone()).map_err(|error| failed(ErrorClass::Tls, &error))?;
-                let stream = connector.connect(name, stream).await.map_err(|error| failed(ErrorClass::Tls, &error))?;
-                Either::Right(Box::new(stream))
-            }
+        let open = async {
+            let stream = connect(host, number).await.map_err(|error| failed(ErrorClass::Connect, &error))?;
+            stream.set_nodelay(true).map_err(|error| failed(ErrorClass::Connect, &error))?;
+            let stream = match tls.filter(|_| host.tls) {
+                None => Either::Left(stream),
+                Some(connector) => {
+                    let tls = |error: &dyn Display| failed(ErrorClass::Tls, error);
+                    let name = ServerName::try_from(host.name.clone()).map_err(|error| tls(&error))?;
+                    Either::Right(Box::new(connector.connect(name, stream).await.map_err(|error| tls(&error))?))
+                }
+            };
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(ErrorClass::Connect, &error))
         };
-        let (sender, driver) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(ErrorClass::Connect, &error))?;
-        Ok(Self { sender, driver })
+        let (sender, driver) = timeout(limit, open)
+            .await
+            .unwrap_or_else(|_| Err(failed(ErrorClass::Timeout, &format!("it took longer than {limit:?}"))))?;
+        Ok(Box::new(Self { sender, driver, watchdog: Watchdog::new(limit) }))
     }
 
-    /// Whether another request may be sent.
-    pub(super) fn is_open(&self) -> bool {
-        !self.sender.is_closed()
+    /// Whether another request may be sent, as far as the kernel has told.
+    pub(super) fn is_open(&mut self) -> bool {
+        let polled = Pin::new(&mut self.driver).poll(&mut Context::from_waker(Waker::noop()));
+        polled.is_pending() && self.sender.is_ready()
     }
 
-    /// Sends a request and reads its answer to the last byte, marking both.
-    pub(super) async fn send(
+    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte.
+    pub(super) async fn exchange(
         &mut self,
         request: http::Request<Full<Bytes>>,
-        timer: &RequestTimer,
-    ) -> Result<Answer, hyper::Error> {
-        let Self { sender, driver } = self;
-        let mut driver = Pin::new(driver);
-        // After an answer the connection is ready again only once it was polled.
-        together(&mut driver, sender.ready()).await?;
-        timer.sent();
-        let result = together(&mut driver, async {
-            let (head, mut body) = sender.send_request(request).await?.into_parts();
-            let mut first = Bytes::new();
-            let mut rest = BytesMut::new();
-            while let Some(frame) = body.frame().await {
-                if let Ok(data) = frame?.into_data() {
-                    if first.is_empty() {
-                        first = data;
-                    } else {
-                        if rest.is_empty() {
-                            rest.extend_from_slice(&first);
-                        }
-                        rest.extend_from_slice(&data);
-                    }
-                }
-            }
-            let body = if rest.is_empty() { first } else { rest.freeze() };
-            Ok(Answer { head, body })
-        })
-        .await;
-        timer.received();
-        result
+        sent: u64,
+        limit: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        let Self { sender, driver, watchdog } = self;
+        let exchange = together(Pin::new(driver), async {
+            let (mut head, body) = sender.send_request(request).await?.into_parts();
+            let status = head.status.as_u16();
+            let encoding = head.headers.remove(header::CONTENT_ENCODING);
+            let error = (status > 299).then(|| Box::new(head.headers));
+            Ok(Answer { status, encoding, error, body: read(body).await? })
+        });
+        watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))
     }
+}
+
+/// Connects to the first address that answers.
+async fn connect(host: &Host, number: usize) -> io::Result<TcpStream> {
+    let mut addresses: Vec<SocketAddr> = lookup_host((host.name.as_str(), host.port)).await?.collect();
+    let first = number.checked_rem(addresses.len()).unwrap_or(0);
+    addresses.rotate_left(first);
+    TcpStream::connect(&addresses[..]).await
+}
+
+/// Reads a body to its last byte. One that comes in one piece is not copied.
+async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
+    let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        if first.is_empty() {
+            first = data;
+            continue;
+        }
+        if rest.is_empty() {
+            let expected = body.size_hint().lower().min(READ_AHEAD) as usize;
+            rest.reserve(first.len() + data.len() + expected);
+            rest.extend_from_slice(&first);
+        }
+        rest.extend_from_slice(&data);
+        if rest.len() as u64 > LARGEST_BODY {
+            let cause = format!("the answer is larger than {LARGEST_BODY} bytes");
+            return Err(NoAnswer::Broken { class: ErrorClass::Response, cause });
+        }
+    }
+    Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 /// Polls a future and the connection that it waits for. If the connection ends first, the future knows.
 async fn together<T>(
-    driver: &mut Pin<&mut http1::Connection<Io, Full<Bytes>>>,
-    work: impl Future<Output = Result<T, hyper::Error>>,
-) -> Result<T, hyper::Error> {
+    mut driver: Pin<&mut http1::Connection<Io, Full<Bytes>>>,
+    work: impl Future<Output = Result<T, NoAnswer>>,
+) -> Result<T, NoAnswer> {
     let mut work = pin!(work);
     let mut ended = false;
     poll_fn(|context| {
@@ -121,7 +168,7 @@ async fn together<T>(
             }
             match driver.as_mut().poll(context) {
                 Poll::Ready(Ok(())) => ended = true,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 // What the connection read may have woken the future; polling it again costs less than a wake-up.
                 Poll::Pending => return work.as_mut().poll(context),
             }
@@ -130,14 +177,66 @@ async fn together<T>(
     .await
 }
 
-/// What went wrong on a connection, for people.
-pub(super) fn explain(error: &hyper::Error) -> String {
-    let mut source = std::error::Error::source(error);
-    while let Some(inner) = source {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            return error.to_string();
+impl From<hyper::Error> for NoAnswer {
+    fn from(error: hyper::Error) -> Self {
+        let mut source = error.source();
+        while let Some(inner) = source {
+            if let Some(error) = inner.downcast_ref::<io::Error>() {
+                // rustls wraps its own errors into those of I/O.
+                let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
+                let class = if is_tls { ErrorClass::Tls } else { ErrorClass::Connect };
+                return Self::Broken { class, cause: error.to_string() };
+            }
+            source = inner.source();
         }
-        source = inner.source();
+        Self::Broken { class: ErrorClass::Connect, cause: error.to_string() }
     }
-    error.to_string()
+}
+
+/// Wakes a request that takes too long.
+///
+/// A timer of tokio is costly to set, so it is set only once it has rung, or if it would ring too late.
+#[derive(Debug)]
+struct Watchdog {
+    sleep: Pin<Box<Sleep>>,
+    /// In nanoseconds of [`RequestTimer::now`].
+    rings_at: u64,
+}
+
+impl Watchdog {
+    fn new(limit: Duration) -> Self {
+        Self { sleep: Box::pin(sleep(limit)), rings_at: RequestTimer::now().saturating_add(nanos(limit)) }
+    }
+
+    /// Waits for something that was begun at a time of [`RequestTimer::now`]; none if it takes longer than the limit.
+    async fn guard<T>(&mut self, begin: u64, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        let deadline = begin.saturating_add(nanos(limit));
+        if self.rings_at > deadline {
+            self.set(deadline, begin);
+        }
+        let mut work = pin!(work);
+        poll_fn(|context| {
+            if let Poll::Ready(result) = work.as_mut().poll(context) {
+                return Poll::Ready(Some(result));
+            }
+            while self.sleep.as_mut().poll(context).is_ready() {
+                let now = RequestTimer::now();
+                if now >= deadline {
+                    return Poll::Ready(None);
+                }
+                self.set(deadline, now);
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    fn set(&mut self, deadline: u64, now: u64) {
+        self.sleep.as_mut().reset(Instant::now() + Duration::from_nanos(deadline.saturating_sub(now)));
+        self.rings_at = deadline;
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 /// How long a host is put aside after its first failure; the time doubles with each further one.
 const FIRST_BREAK: Duration = Duration::from_secs(1);
 
@@ -13,13 +15,15 @@ const LONGEST_BREAK: Duration = Duration::from_secs(30);
 const DEFAULT_PORT: u16 = 9200;
 
 /// Where one node of the cluster answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Host {
     pub(super) name: String,
     pub(super) port: u16,
     pub(super) tls: bool,
     /// A path that all requests begin with, such as that of a proxy. Without a slash at its end.
     pub(super) prefix: String,
+    /// The value of the header `host`.
+    pub(super) authority: HeaderValue,
     failures: Cell<u32>,
     aside_until: Cell<Option<Instant>>,
 }
@@ -37,9 +41,12 @@ impl Host {
         let authority: http::uri::Authority = authority.parse().ok()?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let prefix = path.trim_end_matches('/');
+        let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
+        let address = if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
         Some(Self {
+            authority: address.parse().ok()?,
             name: (!name.is_empty()).then_some(name)?,
-            port: authority.port_u16().unwrap_or(DEFAULT_PORT),
+            port,
             tls,
             prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
             failures: Cell::new(0),
@@ -65,17 +72,11 @@ impl Host {
     pub(super) fn aside_until(&self) -> Option<Instant> {
         self.aside_until.get()
     }
-
-    /// The value of the header `host`.
-    pub(super) fn authority(&self) -> String {
-        let Self { name, port, .. } = self;
-        if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") }
-    }
 }
 
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.authority())
+        f.write_str(&String::from_utf8_lossy(self.authority.as_bytes()))
     }
 }
 

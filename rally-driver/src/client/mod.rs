@@ -3,6 +3,7 @@
 //! Each simulated client has connections of its own: one for each host, and more only while a composite operation sends
 //! several requests at once.
 
+mod api_keys;
 mod connection;
 mod host;
 mod options;
@@ -13,53 +14,67 @@ mod tls;
 use std::cell::{Cell, RefCell};
 use std::io::{Read, Write};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
+use futures_util::future::join_all;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 use http_body_util::Full;
 use indexmap::IndexMap;
 use rally_core::RacePlan;
 use serde_json::Value;
-use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+pub(crate) use api_keys::{ApiKeys, SetupError};
 pub use options::{Authorization, ClientOptions, InvalidClientOptions};
+use request::Head;
 pub use request::{Body, PreparedRequest, Request, Response};
 
 use crate::{ErrorClass, RequestTimer, RunnerError};
-use connection::{Answer, Connection};
+use connection::{Answer, Connection, NoAnswer};
 use host::Host;
 use static_responses::StaticResponses;
 
-/// Statuses that say that the same request may well succeed if it is sent again.
-const WORTH_A_RETRY: [u16; 4] = [429, 502, 503, 504];
+/// The largest answer in bytes, as it comes and unpacked.
+const LARGEST_BODY: u64 = 1 << 30;
 
-/// The largest answer that is unpacked, in bytes.
-const LARGEST_UNPACKED: u64 = 1 << 30;
+/// The most that is made ready for an answer that is unpacked, in bytes.
+const UNPACKED_AT_FIRST: usize = 16 << 20;
+
+/// The cluster that ordinary operations use.
+const DEFAULT_CLUSTER: &str = "default";
+
+/// How long a connection may take to be opened before it is needed.
+const WARM_UP: Duration = Duration::from_secs(5);
 
 /// The longest part of an answer that stands in an error, in characters.
 const LONGEST_DESCRIPTION: usize = 2_000;
 
 /// The connections of one simulated client to one cluster under test.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
-    hosts: Vec<Host>,
-    /// Connections that are not in use, by host.
-    idle: Vec<RefCell<Vec<Connection>>>,
-    next: Cell<usize>,
+    hosts: Rc<[Host]>,
+    /// Connections that are not in use, by host. They are large, and taken for every request.
+    #[expect(clippy::vec_box, reason = "moving one costs more than a box")]
+    idle: Rc<[RefCell<Vec<Box<Connection>>>]>,
+    next: Rc<Cell<usize>>,
+    /// Of the simulated client.
+    number: usize,
     options: Rc<ClientOptions>,
     shared: Rc<Shared>,
     timer: Rc<RequestTimer>,
-    reconnects: Cell<u64>,
-    retries: Cell<u64>,
+    reconnects: Rc<Cell<u64>>,
+    retries: Rc<Cell<u64>>,
+    /// The body of the last answer that was an error.
+    error_body: Rc<RefCell<Bytes>>,
 }
 
 /// What is the same for all requests of a client.
+#[derive(Clone)]
 struct Shared {
     tls: Option<TlsConnector>,
     headers: HeaderMap,
@@ -104,7 +119,7 @@ impl Client {
             return Err(wrong("target-hosts", "there is no host".to_owned()));
         }
         let tls = parsed.iter().any(|host| host.tls).then(|| tls::connector(&options)).transpose()?;
-        let compatible = if major == Some(9) { 9 } else { 8 };
+        let compatible = compatible_with(major);
         let media_type = |kind: &str| {
             HeaderValue::try_from(format!("application/vnd.elasticsearch+{kind}; compatible-with={compatible}"))
                 .expect("visible characters only")
@@ -128,31 +143,74 @@ impl Client {
             Shared { tls, headers, json: media_type("json"), ndjson: media_type("x-ndjson"), static_responses };
         Ok(Self {
             idle: parsed.iter().map(|_| RefCell::default()).collect(),
-            next: Cell::new(number % parsed.len()),
-            hosts: parsed,
+            next: Rc::new(Cell::new(number % parsed.len())),
+            number,
+            hosts: parsed.into(),
             options: Rc::new(options),
             shared: Rc::new(shared),
             timer,
-            reconnects: Cell::new(0),
-            retries: Cell::new(0),
+            reconnects: Rc::default(),
+            retries: Rc::default(),
+            error_body: Rc::default(),
         })
     }
 
-    /// Opens a connection to every host, so that no request has to wait for it. A host that cannot be reached will be
-    /// tried again by the requests.
+    /// The same client with the same connections, whose requests are marked in another timer. Operations that run at the
+    /// same time are measured apart in this way.
+    #[must_use]
+    pub fn timed_by(&self, timer: &Rc<RequestTimer>) -> Self {
+        Self { timer: Rc::clone(timer), ..self.clone() }
+    }
+
+    /// A client of the same cluster for another simulated client, which may authenticate in its own way.
+    fn sibling(&self, number: usize, timer: &Rc<RequestTimer>, key: Option<&Authorization>) -> Self {
+        let key = key.and_then(|key| HeaderValue::try_from(key.header()).ok());
+        let shared = match key {
+            None => Rc::clone(&self.shared),
+            Some(mut key) => {
+                key.set_sensitive(true);
+                let mut shared = (*self.shared).clone();
+                shared.headers.insert(header::AUTHORIZATION, key);
+                Rc::new(shared)
+            }
+        };
+        Self {
+            hosts: self.hosts.iter().cloned().collect(),
+            idle: self.hosts.iter().map(|_| RefCell::default()).collect(),
+            next: Rc::new(Cell::new(number % self.hosts.len())),
+            number,
+            options: Rc::clone(&self.options),
+            shared,
+            timer: Rc::clone(timer),
+            reconnects: Rc::default(),
+            retries: Rc::default(),
+            error_body: Rc::default(),
+        }
+    }
+
+    /// Opens a connection to every host that has none, so that no request has to wait for it. A host that cannot be
+    /// reached will be tried again by the requests.
     pub async fn warm_up(&self) {
         if self.shared.static_responses.is_some() {
             return;
         }
-        for (index, host) in self.hosts.iter().enumerate() {
-            let open = timeout(self.options.timeout, Connection::open(host, self.shared.tls.as_ref())).await;
-            match open {
-                Ok(Ok(connection)) => {
-                    self.idle[index].borrow_mut().push(connection);
+        let hosts = self.hosts.iter().zip(self.idle.iter());
+        join_all(hosts.map(async |(host, idle)| {
+            let mut broken = 0;
+            idle.borrow_mut().retain_mut(|connection| {
+                let is_open = connection.is_open();
+                broken += u64::from(!is_open);
+                is_open
+            });
+            self.reconnects.set(self.reconnects.get() + broken);
+            if idle.borrow().is_empty() {
+                let limit = self.options.timeout.min(WARM_UP);
+                if let Ok(connection) = Connection::open(host, self.shared.tls.as_ref(), self.number, limit).await {
+                    idle.borrow_mut().push(connection);
                 }
-                Ok(Err(_)) | Err(_) => host.failed(),
             }
-        }
+        }))
+        .await;
     }
 
     /// Connections that had to be opened again because the one before broke.
@@ -165,6 +223,11 @@ impl Client {
     #[must_use]
     pub fn retries(&self) -> u64 {
         self.retries.get()
+    }
+
+    /// The body of the last answer that was an error, once.
+    fn take_error_body(&self) -> Bytes {
+        self.error_body.take()
     }
 
     /// Makes a request ready to be sent, before the clock starts: headers, and a compressed body if the options want it.
@@ -197,10 +260,18 @@ impl Client {
             let (name, value) = header_of(name, value).ok_or_else(|| unusable(&format!("header `{name}`")))?;
             headers.insert(name, value);
         }
+        let heads = self.hosts.iter().map(|host| {
+            let uri = match host.prefix.as_str() {
+                "" => uri.clone(),
+                prefix => Uri::try_from(format!("{prefix}{uri}")).map_err(|_| unusable("this path"))?,
+            };
+            let mut headers = headers.clone();
+            headers.entry(header::HOST).or_insert_with(|| host.authority.clone());
+            Ok(Head { uri, headers })
+        });
         Ok(PreparedRequest {
             method,
-            uri,
-            headers,
+            heads: heads.collect::<Result<_, RunnerError>>()?,
             body,
             timeout: request.timeout.unwrap_or(self.options.timeout),
             ignore: request.ignore.as_slice().into(),
@@ -242,20 +313,11 @@ impl Client {
         let mut attempt = 0;
         loop {
             let host = self.pick_host();
-            let result = match timeout(request.timeout, self.send_to(host, request)).await {
-                Ok(result) => result,
-                Err(_) => {
-                    self.timer.received();
-                    let description = format!(
-                        "network connection timed out: {} did not answer within {:?}",
-                        self.hosts[host], request.timeout
-                    );
-                    Err(RunnerError::Transport { class: ErrorClass::Timeout, description })
-                }
-            };
+            let result = self.send_to(host, request).await;
             let again = match &result {
-                Ok(answer) => WORTH_A_RETRY.contains(&answer.head.status.as_u16()),
+                Ok(answer) => self.options.retry_on_status.contains(&answer.status),
                 Err(RunnerError::Transport { class: ErrorClass::Timeout, .. }) => self.options.retry_on_timeout,
+                Err(RunnerError::Transport { class: ErrorClass::Response, .. }) => false,
                 Err(_) => true,
             };
             match &result {
@@ -271,43 +333,53 @@ impl Client {
     }
 
     async fn send_to(&self, index: usize, request: &PreparedRequest) -> Result<Answer, RunnerError> {
-        let host = &self.hosts[index];
-        let idle = self.idle[index].borrow_mut().pop();
-        let broke = idle.as_ref().is_some_and(|connection| !connection.is_open());
-        let mut connection = match idle.filter(Connection::is_open) {
+        let mut connection = match self.take_idle(index) {
             Some(connection) => connection,
             None => {
                 // Time to connect counts: the user of the cluster would wait for it, too.
                 self.timer.sent();
-                if broke {
-                    self.reconnects.set(self.reconnects.get() + 1);
-                }
-                let connection = Connection::open(host, self.shared.tls.as_ref()).await;
+                let (host, tls) = (&self.hosts[index], self.shared.tls.as_ref());
+                let connection = Connection::open(host, tls, self.number, request.timeout).await;
                 self.timer.received();
                 connection?
             }
         };
         let mut message = http::Request::new(Full::new(request.body.clone()));
+        let head = &request.heads[index];
         *message.method_mut() = request.method.clone();
-        *message.uri_mut() = match host.prefix.as_str() {
-            "" => request.uri.clone(),
-            prefix => format!("{prefix}{}", request.uri)
-                .parse()
-                .map_err(|_| RunnerError::Other(format!("{prefix}{} is no path", request.uri)))?,
-        };
-        *message.headers_mut() = request.headers.clone();
-        let authority = HeaderValue::try_from(host.authority()).expect("a host name that was parsed");
-        message.headers_mut().insert(header::HOST, authority);
-        match connection.send(message, &self.timer).await {
+        *message.uri_mut() = head.uri.clone();
+        *message.headers_mut() = head.headers.clone();
+        let sent = self.timer.sent();
+        let result = connection.exchange(message, sent, request.timeout).await;
+        self.timer.received();
+        let no_answer = match result {
             Ok(answer) => {
                 self.idle[index].borrow_mut().push(connection);
-                Ok(answer)
+                return Ok(answer);
             }
-            Err(error) => {
-                self.reconnects.set(self.reconnects.get() + 1);
-                let description = format!("lost the connection to {host}: {}", connection::explain(&error));
-                Err(RunnerError::Transport { class: ErrorClass::Connect, description })
+            Err(no_answer) => no_answer,
+        };
+        self.reconnects.set(self.reconnects.get() + 1);
+        let host = &self.hosts[index];
+        let (class, description) = match no_answer {
+            NoAnswer::Late => {
+                let limit = request.timeout;
+                let description = format!("network connection timed out: {host} did not answer within {limit:?}");
+                (ErrorClass::Timeout, description)
             }
+            NoAnswer::Broken { class, cause } => (class, format!("lost the connection to {host}: {cause}")),
+        };
+        Err(RunnerError::Transport { class, description })
+    }
+
+    /// An idle connection to a host that may still be used.
+    fn take_idle(&self, index: usize) -> Option<Box<Connection>> {
+        loop {
+            let mut connection = self.idle[index].borrow_mut().pop()?;
+            if connection.is_open() {
+                return Some(connection);
+            }
+            self.reconnects.set(self.reconnects.get() + 1);
         }
     }
 
@@ -330,12 +402,14 @@ impl Client {
     }
 
     fn finish(&self, answer: Answer, request: &PreparedRequest) -> Result<Response, RunnerError> {
-        let status = answer.head.status.as_u16();
-        let is_packed = answer.head.headers.get(header::CONTENT_ENCODING).is_some_and(|value| value == "gzip");
-        let body = if is_packed {
-            unpack(&answer.body).map_err(|error| RunnerError::Other(format!("cannot unpack an answer: {error}")))?
-        } else {
-            answer.body
+        let status = answer.status;
+        let body = match answer.encoding.as_ref().map(HeaderValue::as_bytes) {
+            Some(b"gzip" | b"x-gzip") => unpack(&answer.body)?,
+            None | Some(b"identity") => answer.body,
+            Some(other) => {
+                let other = String::from_utf8_lossy(other);
+                return Err(unreadable(format!("an answer is packed with `{other}`, which nobody asked for")));
+            }
         };
         if status <= 299 || request.ignore.contains(&status) {
             return Ok(Response { status, body });
@@ -347,8 +421,11 @@ impl Client {
         ];
         let meta = meta
             .into_iter()
-            .filter_map(|(name, header)| Some((name, answer.head.headers.get(header)?.to_str().ok()?.to_owned())));
-        Err(RunnerError::Api { status, description: describe(&body), meta: meta.collect() })
+            .filter_map(|(name, header)| Some((name, answer.error.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
+        let meta = meta.collect();
+        let description = describe(&body);
+        self.error_body.replace(body);
+        Err(RunnerError::Api { status, description, meta })
     }
 }
 
@@ -370,6 +447,16 @@ fn describe(body: &[u8]) -> String {
     text.chars().take(LONGEST_DESCRIPTION).collect()
 }
 
+/// The version of the API that is asked for, given the major version of the cluster as far as it is known.
+fn compatible_with(major: Option<u64>) -> u64 {
+    if major == Some(9) { 9 } else { 8 }
+}
+
+/// The major version of the clusters of a race, as far as it is known.
+fn major_version(plan: &RacePlan) -> Option<u64> {
+    plan.distribution_version.as_deref()?.split('.').next()?.parse().ok()
+}
+
 fn header_of(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((HeaderName::try_from(name).ok()?, HeaderValue::try_from(value).ok()?))
 }
@@ -380,16 +467,29 @@ fn compress(body: &[u8]) -> std::io::Result<Bytes> {
     encoder.finish().map(Bytes::from)
 }
 
-fn unpack(body: &[u8]) -> std::io::Result<Bytes> {
-    let mut unpacked = Vec::with_capacity(body.len() * 4);
-    GzDecoder::new(body).take(LARGEST_UNPACKED).read_to_end(&mut unpacked)?;
+/// An answer that came, but cannot be used.
+fn unreadable(description: String) -> RunnerError {
+    RunnerError::Transport { class: ErrorClass::Response, description }
+}
+
+fn unpack(body: &[u8]) -> Result<Bytes, RunnerError> {
+    let mut unpacked = Vec::with_capacity(body.len().saturating_mul(4).min(UNPACKED_AT_FIRST));
+    GzDecoder::new(body)
+        .take(LARGEST_BODY + 1)
+        .read_to_end(&mut unpacked)
+        .map_err(|error| unreadable(format!("cannot unpack an answer: {error}")))?;
+    if unpacked.len() as u64 > LARGEST_BODY {
+        return Err(unreadable(format!("an answer is larger than {LARGEST_BODY} bytes once it is unpacked")));
+    }
     Ok(unpacked.into())
 }
 
 /// The clients of one simulated client, by the name of the cluster.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Clients {
     by_cluster: IndexMap<String, Rc<Client>>,
+    /// The cluster that ordinary operations use.
+    default: String,
 }
 
 impl Clients {
@@ -399,32 +499,60 @@ impl Clients {
     ///
     /// [`InvalidClientOptions`] if hosts or options make no sense.
     pub fn new(plan: &RacePlan, number: u32, timer: &Rc<RequestTimer>) -> Result<Self, InvalidClientOptions> {
-        let major = plan.distribution_version.as_deref().and_then(|version| version.split('.').next()?.parse().ok());
         // A program that benchmarks something else names no hosts.
         let clusters = plan.target_hosts.iter().filter(|(_, hosts)| !hosts.is_empty());
         let by_cluster = clusters.map(|(cluster, hosts)| {
-            let options =
-                plan.client_options.get(cluster).map(ClientOptions::try_from).transpose()?.unwrap_or_default();
-            let client = Client::new(hosts, options, major, number as usize, Rc::clone(timer))?;
+            let options = options_of(plan, cluster)?;
+            let client = Client::new(hosts, options, major_version(plan), number as usize, Rc::clone(timer))?;
             Ok((cluster.clone(), Rc::new(client)))
         });
-        Ok(Self { by_cluster: by_cluster.collect::<Result<_, InvalidClientOptions>>()? })
+        let by_cluster = by_cluster.collect::<Result<_, InvalidClientOptions>>()?;
+        Ok(Self { by_cluster, default: DEFAULT_CLUSTER.to_owned() })
     }
 
-    /// Opens the connections of all clients.
+    /// The same clients, whose requests are marked in another timer; see [`Client::timed_by`].
+    #[must_use]
+    pub fn timed_by(&self, timer: &Rc<RequestTimer>) -> Self {
+        let by_cluster = self.by_cluster.iter();
+        let by_cluster = by_cluster.map(|(cluster, client)| (cluster.clone(), Rc::new(client.timed_by(timer))));
+        Self { by_cluster: by_cluster.collect(), default: self.default.clone() }
+    }
+
+    /// Clients of the same clusters for another simulated client, with an API key of its own for the cluster that ordinary
+    /// operations use, if it has one.
+    pub(crate) fn sibling(&self, number: u32, timer: &Rc<RequestTimer>, key: Option<&Authorization>) -> Self {
+        let by_cluster = self.by_cluster.iter().map(|(cluster, client)| {
+            let key = key.filter(|_| cluster == DEFAULT_CLUSTER);
+            (cluster.clone(), Rc::new(client.sibling(number as usize, timer, key)))
+        });
+        Self { by_cluster: by_cluster.collect(), default: self.default.clone() }
+    }
+
+    /// The same clients, seen by operations that are run against this cluster only.
+    pub(crate) fn only(&self, cluster: &str) -> Self {
+        let by_cluster = self.by_cluster.iter().filter(|(name, _)| *name == cluster);
+        let by_cluster = by_cluster.map(|(name, client)| (name.clone(), Rc::clone(client))).collect();
+        Self { by_cluster, default: cluster.to_owned() }
+    }
+
+    /// The clusters by name.
+    pub(crate) fn clusters(&self) -> impl Iterator<Item = &str> {
+        self.by_cluster.keys().map(String::as_str)
+    }
+
+    /// Opens the connections of all clients that have none.
     pub async fn warm_up(&self) {
-        for client in self.by_cluster.values() {
-            client.warm_up().await;
-        }
+        join_all(self.by_cluster.values().map(|client| client.warm_up())).await;
     }
 
-    /// The client of the cluster `default`.
+    /// The client of the cluster that ordinary operations use: the one named `default`, or with several clusters at the
+    /// same time the one that the operation is run against.
     ///
     /// # Errors
     ///
     /// [`RunnerError::Other`] if `--target-hosts` names no such cluster.
     pub fn default_cluster(&self) -> Result<&Rc<Client>, RunnerError> {
-        self.by_cluster.get("default").ok_or_else(|| {
+        self.by_cluster.get(&self.default).ok_or_else(|| {
             RunnerError::Other("no cluster is named `default`; name one so in `--target-hosts`".to_owned())
         })
     }
@@ -443,4 +571,37 @@ impl Clients {
             (reconnects + client.reconnects(), retries + client.retries())
         })
     }
+
+    /// The body of the last answer that was an error, once; nothing if there was none.
+    pub(crate) fn take_error_body(&self) -> Bytes {
+        let bodies = self.by_cluster.values().map(|client| client.take_error_body());
+        bodies.fold(Bytes::new(), |last, body| if body.is_empty() { last } else { body })
+    }
+}
+
+/// The options of a cluster of a race.
+fn options_of(plan: &RacePlan, cluster: &str) -> Result<ClientOptions, InvalidClientOptions> {
+    Ok(plan.client_options.get(cluster).map(ClientOptions::try_from).transpose()?.unwrap_or_default())
+}
+
+/// What the user should know of the client options of a race: those without effect, and those that are dangerous.
+///
+/// # Errors
+///
+/// [`InvalidClientOptions`] if one makes no sense.
+pub(crate) fn warnings(plan: &RacePlan) -> Result<Vec<String>, InvalidClientOptions> {
+    let mut warnings = Vec::new();
+    for (cluster, hosts) in &plan.target_hosts {
+        let options = options_of(plan, cluster)?;
+        let has_tls = options.use_ssl || hosts.iter().any(|host| host.starts_with("https://"));
+        let of_cluster = options.warnings(has_tls).into_iter().map(|warning| format!("cluster `{cluster}`: {warning}"));
+        warnings.extend(of_cluster);
+    }
+    if let Some(major) = major_version(plan).filter(|major| compatible_with(Some(*major)) != *major) {
+        warnings.push(format!(
+            "Elasticsearch {major} is neither 8 nor 9; requests ask for the API of version {}",
+            compatible_with(Some(major))
+        ));
+    }
+    Ok(warnings)
 }

@@ -12,8 +12,31 @@ use serde_json::Value;
 /// How long a request may take unless options or the operation say otherwise.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Options that clients of Elasticsearch have in other languages and that change nothing here.
-const WITHOUT_EFFECT: [&str; 3] = ["compressed", "enable_cleanup_closed", "max_connections"];
+/// Statuses that say that the same request may well succeed if it is sent again.
+const WORTH_A_RETRY: [u16; 4] = [429, 502, 503, 504];
+
+/// Options of Rally and of the Python client that have nothing to do here, because connections work in another way: each
+/// client has as many as it needs, and takes the hosts in turn.
+const WITHOUT_EFFECT: [&str; 7] = [
+    "enable_cleanup_closed",
+    "max_connections",
+    "connections_per_node",
+    "maxsize",
+    "meta_header",
+    "randomize_nodes_in_pool",
+    "ssl_show_warn",
+];
+
+/// Options of the Python client that would change what is measured or who is trusted, so that they are not passed over.
+const REFUSED: [(&str, &str); 7] = [
+    ("ssl_assert_fingerprint", "name the certificate's authority in `ca_certs`"),
+    ("ssl_version", "TLS 1.2 and 1.3 are spoken"),
+    ("ssl_context", "use `ca_certs`, `client_cert`, `client_key` and `verify_certs`"),
+    ("cloud_id", "name the hosts in `--target-hosts`"),
+    ("node_class", "there is only one kind of connection"),
+    ("node_selector_class", "hosts take turns"),
+    ("serializer", "bodies are sent as they are"),
+];
 
 /// Options of the clients of one cluster.
 #[derive(Clone, Debug)]
@@ -28,19 +51,27 @@ pub struct ClientOptions {
     pub ca_certs: Option<PathBuf>,
     /// `client_cert` and `client_key`: PEM files with our own certificate and its key.
     pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// `ssl_assert_hostname`: whether the name of a host is checked against its certificate. True by default.
+    pub verify_hostname: bool,
     /// How to authenticate.
     pub authorization: Option<Authorization>,
+    /// `create_api_key_per_client`: whether every simulated client gets an API key of its own, for which basic
+    /// authentication is needed. False by default.
+    pub create_api_key_per_client: bool,
     /// `http_compress`: whether bodies are sent and wanted compressed with gzip. False by default.
     pub http_compress: bool,
     /// `headers`: sent with every request.
     pub headers: Vec<(String, String)>,
-    /// `max_retries`: how often a request is sent again after a status 429, 502, 503 or 504 or a broken connection. 3 by
-    /// default.
+    /// `max_retries`: how often a request is sent again after one of these statuses or a broken connection. 3 by default.
     pub max_retries: u32,
+    /// `retry_on_status`: 429, 502, 503 and 504 by default.
+    pub retry_on_status: Vec<u16>,
     /// `retry_on_timeout`: whether a request is also sent again after a timeout. False by default.
     pub retry_on_timeout: bool,
     /// `static_responses`: a JSON file with answers that are given without any network.
     pub static_responses: Option<PathBuf>,
+    /// `compressed`: the name that `http_compress` had once; the user should be told.
+    pub compressed: bool,
     /// Options that nobody knows; the user should be told.
     pub unknown: Vec<String>,
 }
@@ -53,12 +84,16 @@ impl Default for ClientOptions {
             verify_certs: true,
             ca_certs: None,
             client_certificate: None,
+            verify_hostname: true,
             authorization: None,
+            create_api_key_per_client: false,
             http_compress: false,
             headers: Vec::new(),
             max_retries: 3,
+            retry_on_status: WORTH_A_RETRY.to_vec(),
             retry_on_timeout: false,
             static_responses: None,
+            compressed: false,
             unknown: Vec::new(),
         }
     }
@@ -119,8 +154,21 @@ impl TryFrom<&JsonObject> for ClientOptions {
                 "verify_certs" => {
                     options.verify_certs = truth(value).ok_or_else(|| wrong("`true` or `false` is expected"))?
                 }
-                "http_compress" => {
-                    options.http_compress = truth(value).ok_or_else(|| wrong("`true` or `false` is expected"))?
+                "http_compress" | "compressed" => {
+                    options.http_compress = truth(value).ok_or_else(|| wrong("`true` or `false` is expected"))?;
+                    options.compressed |= name == "compressed";
+                }
+                "ssl_assert_hostname" => {
+                    options.verify_hostname = truth(value).ok_or_else(|| wrong("`true` or `false` is expected"))?
+                }
+                "create_api_key_per_client" => {
+                    options.create_api_key_per_client =
+                        truth(value).ok_or_else(|| wrong("`true` or `false` is expected"))?
+                }
+                "retry_on_status" => {
+                    let statuses = value.as_array().and_then(|statuses| statuses.iter().map(status).collect());
+                    options.retry_on_status =
+                        statuses.ok_or_else(|| wrong("a list of HTTP statuses is expected, such as `[429, 503]`"))?;
                 }
                 "retry_on_timeout" => {
                     options.retry_on_timeout = truth(value).ok_or_else(|| wrong("`true` or `false` is expected"))?
@@ -135,7 +183,7 @@ impl TryFrom<&JsonObject> for ClientOptions {
                 "client_key" => key = Some(text(value).ok_or_else(|| wrong("a path is expected"))?),
                 "basic_auth_user" => user = Some(text(value).ok_or_else(|| wrong("a text is expected"))?),
                 "basic_auth_password" => password = Some(text(value).ok_or_else(|| wrong("a text is expected"))?),
-                "basic_auth" => {
+                "basic_auth" | "http_auth" => {
                     let pair = pair(value).ok_or_else(|| wrong("a list of user and password is expected"))?;
                     options.authorization = Some(Authorization::basic(&pair.0, &pair.1));
                 }
@@ -169,6 +217,15 @@ impl TryFrom<&JsonObject> for ClientOptions {
                     options.static_responses = Some(text(value).ok_or_else(|| wrong("a path is expected"))?.into())
                 }
                 known if WITHOUT_EFFECT.contains(&known) => {}
+                // The Python client would ask the cluster for its nodes; only the hosts that were named are used here.
+                sniff if sniff.starts_with("sniff_") => {
+                    if truth(value) != Some(false) {
+                        return Err(wrong("hosts are not looked up in the cluster; name all in `--target-hosts`"));
+                    }
+                }
+                _ if let Some((_, instead)) = REFUSED.iter().find(|(refused, _)| refused == name) => {
+                    return Err(wrong(&format!("it is not supported; {instead}")));
+                }
                 _ => options.unknown.push(name.clone()),
             }
         }
@@ -188,8 +245,36 @@ impl TryFrom<&JsonObject> for ClientOptions {
             (None, Some(_)) => return Err(incomplete("client_key", "client_cert")),
             (None, None) => {}
         }
+        if options.create_api_key_per_client && !given.contains_key("basic_auth_user") {
+            return Err(incomplete("create_api_key_per_client", "basic_auth_user` and `basic_auth_password"));
+        }
         Ok(options)
     }
+}
+
+impl ClientOptions {
+    /// What the user should know of these options, given whether any host is spoken to over TLS.
+    pub(super) fn warnings(&self, has_tls: bool) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if has_tls && !self.verify_certs {
+            warnings.push("certificates are not checked, so anybody could answer in place of the cluster".to_owned());
+        }
+        let trust = [("ca_certs", self.ca_certs.is_some()), ("client_cert", self.client_certificate.is_some())];
+        for (option, _) in trust.iter().filter(|(_, is_given)| *is_given && !has_tls) {
+            warnings.push(format!("client option `{option}` has no effect without `use_ssl`"));
+        }
+        if self.compressed {
+            warnings.push("client option `compressed` is called `http_compress` now".to_owned());
+        }
+        for option in &self.unknown {
+            warnings.push(format!("client option `{option}` is unknown and has no effect"));
+        }
+        warnings
+    }
+}
+
+fn status(value: &Value) -> Option<u16> {
+    value.as_u64().and_then(|status| u16::try_from(status).ok()).filter(|status| (100..600).contains(status))
 }
 
 fn seconds(value: &Value) -> Option<Duration> {
@@ -234,14 +319,17 @@ mod tests {
     fn options_come_as_numbers_or_as_texts() {
         let options = parse(json!({
             "timeout": "2.5", "use_ssl": "true", "verify_certs": false, "basic_auth_user": "rally",
-            "basic_auth_password": "secret", "headers": { "x-found": 1 }, "sniff_on_start": true,
+            "basic_auth_password": "secret", "headers": { "x-found": 1 }, "sniff_on_start": false, "magic": true, "retry_on_status": [503],
         }))
         .unwrap();
         assert_eq!(options.timeout, Duration::from_millis(2500));
         assert!(options.use_ssl && !options.verify_certs);
         assert_eq!(options.authorization.as_ref().unwrap().header(), "Basic cmFsbHk6c2VjcmV0");
         assert_eq!(options.headers, [("x-found".to_owned(), "1".to_owned())]);
-        assert_eq!(options.unknown, ["sniff_on_start"]);
+        assert_eq!(
+            (options.unknown.as_slice(), options.retry_on_status.as_slice()),
+            (&["magic".to_owned()][..], &[503][..])
+        );
         assert!(!format!("{options:?}").contains("cmFsbHk6c2VjcmV0"), "secrets are not shown");
         assert_eq!(parse(json!({})).unwrap().timeout, TIMEOUT);
         let key = parse(json!({ "api_key": ["id", "key"] })).unwrap().authorization.unwrap();
@@ -251,6 +339,18 @@ mod tests {
     #[test]
     fn options_that_make_no_sense_are_named() {
         for (options, expected) in [
+            (
+                json!({ "sniff_on_start": true }),
+                "client option `sniff_on_start`: hosts are not looked up in the cluster; name all in `--target-hosts`",
+            ),
+            (
+                json!({ "ssl_version": "x" }),
+                "client option `ssl_version`: it is not supported; TLS 1.2 and 1.3 are spoken",
+            ),
+            (
+                json!({ "create_api_key_per_client": true, "api_key": "x" }),
+                "client option `create_api_key_per_client`: it needs `basic_auth_user` and `basic_auth_password` beside it",
+            ),
             (json!({ "timeout": 0 }), "client option `timeout`: a number of seconds above 0 is expected"),
             (json!({ "use_ssl": "maybe" }), "client option `use_ssl`: `true` or `false` is expected"),
             (json!({ "client_cert": "c.pem" }), "client option `client_cert`: it needs `client_key` beside it"),
@@ -261,5 +361,19 @@ mod tests {
         ] {
             assert_eq!(parse(options).unwrap_err().to_string(), expected);
         }
+    }
+
+    #[test]
+    fn the_user_is_told_of_what_is_dangerous_or_has_no_effect() {
+        for (options, has_tls, expected) in [
+            (json!({ "verify_certs": false }), true, "certificates are not checked"),
+            (json!({ "ca_certs": "ca.pem" }), false, "client option `ca_certs` has no effect without `use_ssl`"),
+            (json!({ "compressed": true }), false, "`compressed` is called `http_compress` now"),
+            (json!({ "magic": 1 }), false, "client option `magic` is unknown"),
+        ] {
+            let warnings = parse(options).unwrap().warnings(has_tls);
+            assert!(matches!(&warnings[..], [warning] if warning.contains(expected)), "{warnings:?}");
+        }
+        assert_eq!(parse(json!({ "verify_certs": false, "max_connections": 1 })).unwrap().warnings(false), [""; 0]);
     }
 }

@@ -54,13 +54,20 @@ impl Request {
 #[derive(Clone, Debug)]
 pub struct PreparedRequest {
     pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
+    /// What differs between hosts, in their order.
+    pub(super) heads: Rc<[Head]>,
     pub(super) body: Bytes,
     pub(super) timeout: Duration,
     pub(super) ignore: Rc<[u16]>,
     /// The answer, if it is given without any network.
     pub(super) answer: Option<Bytes>,
+}
+
+/// The part of a request that depends on the host.
+#[derive(Clone, Debug)]
+pub(super) struct Head {
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
 }
 
 /// An answer, read to its end and decompressed.

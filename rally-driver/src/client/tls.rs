@@ -25,7 +25,9 @@ pub(super) fn connector(options: &ClientOptions) -> Result<TlsConnector, Invalid
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots(options)?), provider)
             .build()
             .map_err(|error| wrong("ca_certs", error))?;
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(VerifyChain { inner }))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(VerifyChain { inner, names: options.verify_hostname }))
     } else {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(VerifyNothing { provider }))
     };
@@ -75,6 +77,8 @@ fn wrong(option: &str, problem: impl Display) -> InvalidClientOptions {
 #[derive(Debug)]
 struct VerifyChain {
     inner: Arc<WebPkiServerVerifier>,
+    /// Whether names are checked at all.
+    names: bool,
 }
 
 impl ServerCertVerifier for VerifyChain {
@@ -89,7 +93,7 @@ impl ServerCertVerifier for VerifyChain {
         match self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if matches!(server_name, ServerName::IpAddress(_)) => Ok(ServerCertVerified::assertion()),
+            )) if !self.names || matches!(server_name, ServerName::IpAddress(_)) => Ok(ServerCertVerified::assertion()),
             result => result,
         }
     }

@@ -228,7 +228,9 @@ mod tests {
     use std::cell::RefCell;
     use std::time::Duration;
 
-    use futures_util::future::{join, join_all};
+    use futures_util::StreamExt;
+    use futures_util::future::join;
+    use futures_util::stream::FuturesUnordered;
 
     use super::*;
 
@@ -246,17 +248,21 @@ mod tests {
     #[test]
     fn sleepers_wake_in_the_order_of_their_deadlines_and_never_early() {
         block_on(async |alarm| {
-            let (start, order) = (RequestTimer::now(), RefCell::new(Vec::new()));
-            join_all([3_u64, 1, 2, 1, 0].map(|milliseconds| {
-                let order = &order;
-                async move {
-                    let deadline = start + milliseconds * 1_000_000;
-                    alarm.sleep_until(deadline).await.unwrap();
-                    assert!(RequestTimer::now() >= deadline);
-                    order.borrow_mut().push(milliseconds);
-                }
-            }))
-            .await;
+            // Far enough away for all to be asleep by then; whoever is woken first is polled first.
+            let (start, order) = (RequestTimer::now() + 50_000_000, RefCell::new(Vec::new()));
+            let sleepers: FuturesUnordered<_> = [3_u64, 1, 2, 1, 0]
+                .into_iter()
+                .map(|milliseconds| {
+                    let order = &order;
+                    async move {
+                        let deadline = start + milliseconds * 1_000_000;
+                        alarm.sleep_until(deadline).await.unwrap();
+                        assert!(RequestTimer::now() >= deadline);
+                        order.borrow_mut().push(milliseconds);
+                    }
+                })
+                .collect();
+            sleepers.collect::<()>().await;
             assert_eq!(order.into_inner(), [0, 1, 1, 2, 3]);
         });
     }

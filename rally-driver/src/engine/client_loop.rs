@@ -1,11 +1,13 @@
 //! What one simulated client does in one step.
 
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::try_join_all;
 use rally_core::metrics::{RequestTimes, SampleType};
 use rally_core::track::Task;
 use rally_core::{ClientTask, OnError};
@@ -14,53 +16,72 @@ use serde_json::Value;
 use super::error::{ClientError, TaskError};
 use super::length::Length;
 use super::pace::Pace;
-use super::step::WorkerStep;
+use super::roster::Lane;
+use super::step::{RaceContext, WorkerStep};
 use crate::client::Clients;
-use crate::recorder::Sample;
+use crate::recorder::{RequestError, Sample};
 use crate::{
     ErrorClass, Outcome, ParamSource, ParamSourceSetup, Params, Partition, RequestTimer, Runner, RunnerError,
     RunnerSetup, SchedulerSetup, Span,
 };
 
-/// Runs the tasks of one client, one after the other.
-///
-/// # Errors
-///
-/// [`TaskError`] ends the race.
-pub(crate) async fn run_client(step: Rc<WorkerStep>, client: u32, tasks: Vec<ClientTask>) -> Result<(), TaskError> {
-    let timer = Rc::new(RequestTimer::default());
-    let clients = match Clients::new(&step.race.plan, client, &timer) {
-        Ok(clients) => Rc::new(clients),
-        Err(error) => {
-            let Some(allocated) = tasks.first() else { return Ok(()) };
-            return Err(TaskError::failed(step.race.task(allocated.task), client, error.into()));
-        }
-    };
-    clients.warm_up().await;
-    for (column, allocated) in tasks.into_iter().enumerate() {
-        let task = step.race.task(allocated.task);
-        if !step.ends(allocated.task) {
-            let result = async {
-                let mut client_task = ClientTaskLoop::new(&step, client, allocated, &clients, &timer)?;
-                let start = if column == 0 { step.start.monotonic } else { RequestTimer::now() };
-                let run = AssertUnwindSafe(client_task.run(start)).catch_unwind();
-                run.await.unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
-            };
-            result.await.map_err(|source| TaskError::failed(task, client, source))?;
-        }
-        step.client_done(client, allocated.task).await;
-    }
-    Ok(())
+/// What one simulated client does in a step, with its first task made ready before the step begins.
+pub(crate) struct ClientSteps {
+    race: Arc<RaceContext>,
+    client: u32,
+    lanes: Rc<[Lane]>,
+    tasks: Vec<ClientTask>,
+    /// A fault shows when the step is run: nobody has asked for it yet.
+    first: Result<Vec<ClientTaskLoop>, ClientError>,
 }
 
-/// One client running one task.
-struct ClientTaskLoop<'a> {
-    step: &'a WorkerStep,
+impl ClientSteps {
+    /// Makes the first of a client's tasks ready, of which there is at least one.
+    pub(crate) fn prepare(race: &Arc<RaceContext>, client: u32, lanes: Rc<[Lane]>, tasks: Vec<ClientTask>) -> Self {
+        let first = tasks.first().map(|task| ClientTaskLoop::of_lanes(race, client, task, &lanes));
+        Self { race: Arc::clone(race), client, lanes, tasks, first: first.unwrap_or_else(|| Ok(Vec::new())) }
+    }
+
+    /// Runs the tasks, one after the other.
+    ///
+    /// # Errors
+    ///
+    /// [`TaskError`] ends the race.
+    pub(crate) async fn run(self, step: Rc<WorkerStep>) -> Result<(), TaskError> {
+        let Self { race, client, lanes, tasks, first } = self;
+        let mut first = Some(first);
+        for allocated in tasks {
+            let ready = first.take();
+            let start = if ready.is_some() { step.start.monotonic } else { RequestTimer::now() };
+            if !step.ends(allocated.task) {
+                let result = async {
+                    let mut loops =
+                        ready.unwrap_or_else(|| ClientTaskLoop::of_lanes(&race, client, &allocated, &lanes))?;
+                    let run = async {
+                        match &mut loops[..] {
+                            // The usual case does without the bookkeeping of the other.
+                            [one] => one.run(&step, start).await,
+                            all => try_join_all(all.iter_mut().map(|one| one.run(&step, start))).await.map(drop),
+                        }
+                    };
+                    let run = AssertUnwindSafe(run).catch_unwind();
+                    run.await.unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
+                };
+                result.await.map_err(|source| TaskError::failed(race.task(allocated.task), client, source))?;
+            }
+            step.client_done(client, allocated.task).await;
+        }
+        Ok(())
+    }
+}
+
+/// One client running one task against one cluster, or against whatever its runner chooses.
+struct ClientTaskLoop {
+    race: Arc<RaceContext>,
     client: u32,
     allocated: ClientTask,
-    task: &'a Task,
-    timer: Rc<RequestTimer>,
-    clients: Rc<Clients>,
+    task: Arc<Task>,
+    lane: Lane,
     /// Reconnects and retries of the clients that were recorded.
     repairs: (u64, u64),
     runner: Box<dyn Runner>,
@@ -69,6 +90,8 @@ struct ClientTaskLoop<'a> {
     prepared: Option<Params>,
     pace: Pace,
     length: Length,
+    /// What is done first; none if there is nothing to do.
+    first: Option<NextRequest>,
 }
 
 /// What is to be done next.
@@ -81,15 +104,19 @@ struct NextRequest {
     was_prepared: bool,
 }
 
-impl<'a> ClientTaskLoop<'a> {
-    fn new(
-        step: &'a WorkerStep,
+impl ClientTaskLoop {
+    /// Makes a task ready for each lane of a client.
+    fn of_lanes(
+        race: &Arc<RaceContext>,
         client: u32,
-        allocated: ClientTask,
-        clients: &Rc<Clients>,
-        timer: &Rc<RequestTimer>,
-    ) -> Result<Self, ClientError> {
-        let race = &step.race;
+        allocated: &ClientTask,
+        lanes: &[Lane],
+    ) -> Result<Vec<Self>, ClientError> {
+        let make = || lanes.iter().map(|lane| Self::new(race, client, *allocated, lane.clone())).collect();
+        catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
+    }
+
+    fn new(race: &Arc<RaceContext>, client: u32, allocated: ClientTask, lane: Lane) -> Result<Self, ClientError> {
         let task = race.task(allocated.task);
         let partition = Partition { index: allocated.client_in_task, total: task.clients };
         let seed = race.seed(&task.name, allocated.client_in_task);
@@ -97,8 +124,10 @@ impl<'a> ClientTaskLoop<'a> {
             plan: Arc::clone(&race.plan),
             task: Arc::clone(task),
             partition,
-            clients: Rc::clone(clients),
-            timer: Rc::clone(timer),
+            clients: Rc::clone(&lane.clients),
+            timer: Rc::clone(&lane.timer),
+            registry: Arc::clone(&race.registry),
+            composite: None,
         })?;
         let source = race.registry.param_source(&ParamSourceSetup {
             plan: Arc::clone(&race.plan),
@@ -106,57 +135,64 @@ impl<'a> ClientTaskLoop<'a> {
             partition,
             data_dir: Arc::clone(&race.data_dir),
             seed,
+            corpora: Arc::clone(&race.corpora),
         })?;
         let scheduler = race.registry.scheduler(&SchedulerSetup { task, seed })?;
-        Ok(Self {
-            step,
+        let mut one = Self {
+            race: Arc::clone(race),
             client,
             allocated,
-            task,
-            timer: Rc::clone(timer),
-            clients: Rc::clone(clients),
-            repairs: clients.reconnects_and_retries(),
+            task: Arc::clone(task),
+            repairs: lane.clients.reconnects_and_retries(),
             pace: Pace::new(task, scheduler),
             length: Length::of(task, source.is_infinite(), runner.is_self_terminating())?,
+            lane,
             runner,
             source,
             prepared: None,
-        })
+            first: None,
+        };
+        one.first = one.next_request(0, one.ramp_up())?;
+        Ok(one)
     }
 
     /// Sends requests until the task is over for this client.
     ///
     /// Parameters of the next request are drawn and prepared right after the last one is done, before it is waited for.
-    async fn run(&mut self, start: u64) -> Result<(), ClientError> {
-        let begin = start + self.ramp_up();
+    async fn run(&mut self, step: &WorkerStep, start: u64) -> Result<(), ClientError> {
+        let begin = start.saturating_add(nanos(self.ramp_up()));
         let mut free = begin;
         let mut number = 0;
-        while let Some(request) = self.next_request(number, elapsed(start, free))? {
+        let mut next = self.first.take();
+        while let Some(request) = next {
             let intended = request.due.map(|due| start + nanos(due));
             let due = intended.unwrap_or(0).max(begin);
             if number == 0 || due > free {
-                self.wait_until(due).await?;
+                self.wait_until(step, due).await?;
             } else {
                 // Runners that never wait would starve everybody else on this worker.
                 tokio::task::coop::consume_budget().await;
             }
-            if self.step.ends(self.allocated.task) {
+            if step.ends(self.allocated.task) {
                 break;
             }
             // The clock is only read again if time has passed since the last request.
             let called = if number == 0 || due > free || request.was_prepared { RequestTimer::now() } else { free };
-            free = self.execute(start, intended, due.max(free), called, &request).await?;
+            let moments = Moments { start, intended, free, called };
+            free = self.execute(step, moments, &request).await?;
             number += 1;
             if self.runner.is_self_terminating() && self.runner.progress().is_some_and(|progress| progress >= 1.0) {
                 break;
             }
+            next = self.next_request(number, elapsed(start, free))?;
         }
         Ok(())
     }
 
-    fn ramp_up(&self) -> u64 {
+    /// How long this client waits before its first request.
+    fn ramp_up(&self) -> Duration {
         let share = f64::from(self.allocated.client_in_element) / f64::from(self.allocated.clients_of_element.max(1));
-        self.task.ramp_up_time_period.map_or(0, |period| nanos(period.mul_f64(share)))
+        self.task.ramp_up_time_period.map_or(Duration::ZERO, |period| period.mul_f64(share))
     }
 
     /// Draws and prepares what is to be done next; none if the task is over.
@@ -174,9 +210,9 @@ impl<'a> ClientTaskLoop<'a> {
     }
 
     /// Waits, unless the task ends in the meantime.
-    async fn wait_until(&self, due: u64) -> Result<(), ClientError> {
-        while RequestTimer::now() < due && !self.step.ends(self.allocated.task) {
-            self.step.alarm.sleep_until(due).await.map_err(ClientError::Wait)?;
+    async fn wait_until(&self, step: &WorkerStep, due: u64) -> Result<(), ClientError> {
+        while RequestTimer::now() < due && !step.ends(self.allocated.task) {
+            step.alarm.sleep_until(due).await.map_err(ClientError::Wait)?;
         }
         Ok(())
     }
@@ -184,19 +220,17 @@ impl<'a> ClientTaskLoop<'a> {
     /// Executes the operation once and records it. Returns when it was done.
     async fn execute(
         &mut self,
-        start: u64,
-        intended: Option<u64>,
-        free: u64,
-        called: u64,
+        step: &WorkerStep,
+        moments: Moments,
         request: &NextRequest,
     ) -> Result<u64, ClientError> {
+        let Moments { start, intended, free, called } = moments;
         self.pace.before_request(elapsed(start, called));
-        let in_flight = &self.step.in_flight;
-        in_flight.set(in_flight.get() + 1);
+        step.in_flight.set(step.in_flight.get() + 1);
         let result = self.runner.run().await;
-        in_flight.set(in_flight.get() - 1);
+        step.in_flight.set(step.in_flight.get() - 1);
         let returned = RequestTimer::now();
-        let span = self.timer.take();
+        let span = self.lane.timer.take();
 
         let (outcome, error, span) = match result {
             Ok(outcome) => {
@@ -208,41 +242,78 @@ impl<'a> ClientTaskLoop<'a> {
                 (outcome, Some(error), span.unwrap_or(Span { sent: called, received: returned }))
             }
         };
-        let elapsed = elapsed(start, returned);
-        if self.pace.after_request(elapsed, outcome.weight, &outcome.unit)?.is_some() {
-            self.step.notice_other_unit(self.allocated.task, &outcome.unit);
+        if self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit)?.is_some() {
+            step.notice_other_unit(self.allocated.task, &outcome.unit);
         }
-        let aborts = error.as_ref().filter(|(class, _)| self.aborts_on(*class)).cloned();
-        self.step.set_progress(self.client, self.allocated.task, self.runner.progress().or(request.progress));
-        let times = RequestTimes { intended, called, sent: span.sent, received: span.received, returned };
-        self.step.recorder.borrow_mut().record(Sample {
+        step.set_progress(self.client, self.allocated.task, self.runner.progress().or(request.progress));
+        let ends = error.as_ref().and_then(|failure| self.ends_race(failure));
+        let repairs = self.lane.clients.reconnects_and_retries();
+        let mut recorder = step.recorder.borrow_mut();
+        recorder.record(Sample {
             task: self.allocated.task,
+            cluster: self.lane.cluster.as_ref(),
             client: self.client,
             sample_type: request.sample_type,
-            times,
-            dispatch_lag: intended.map(|_| span.sent.saturating_sub(free)),
+            times: RequestTimes { intended, called, sent: span.sent, received: span.received, returned },
+            dispatch_lag: intended.map(|intended| span.sent.saturating_sub(intended.max(free))),
+            is_behind: intended.is_some_and(|intended| intended < free),
             task_start: start,
             outcome,
-            error,
+            error: error.map(|failure| failure.recorded(&self.lane.clients)),
         });
-        let (reconnects, retries) = self.clients.reconnects_and_retries();
-        if (reconnects, retries) != self.repairs {
-            let (reconnects_before, retries_before) = std::mem::replace(&mut self.repairs, (reconnects, retries));
-            let mut recorder = self.step.recorder.borrow_mut();
-            recorder.count_repairs(reconnects - reconnects_before, retries - retries_before);
+        if repairs != self.repairs {
+            let (reconnects, retries) = std::mem::replace(&mut self.repairs, repairs);
+            recorder.count_repairs(repairs.0 - reconnects, repairs.1 - retries);
         }
-        match aborts {
-            Some((class, description)) => Err(ClientError::Aborted { class, description }),
+        match ends {
+            Some(error) => Err(error),
             None => Ok(returned),
         }
     }
 
-    /// Whether a failed request ends the race.
-    fn aborts_on(&self, class: ErrorClass) -> bool {
-        match self.step.race.plan.on_error {
-            OnError::ContinueOnNetwork => false,
-            OnError::Abort if !self.task.ignores_non_fatal_errors => true,
-            OnError::Abort | OnError::Continue => class == ErrorClass::Connect,
+    /// What ends the race after a failed request, if anything does.
+    fn ends_race(&self, failure: &Failure) -> Option<ClientError> {
+        let Failure { class, description, .. } = failure;
+        let ends = match (self.race.plan.on_error, class) {
+            (_, ErrorClass::Assertion) => {
+                return Some(ClientError::Runner(RunnerError::Assertion(description.clone())));
+            }
+            (OnError::ContinueOnNetwork, _) => false,
+            (OnError::Abort, _) if !self.task.ignores_non_fatal_errors => true,
+            (OnError::Abort | OnError::Continue, class) => *class == ErrorClass::Connect,
+        };
+        ends.then(|| ClientError::Aborted { class: *class, description: description.clone() })
+    }
+}
+
+/// The instants that are known before a request is sent, in nanoseconds of the driver's clock.
+#[derive(Clone, Copy)]
+struct Moments {
+    /// The client's loop of the task began.
+    start: u64,
+    /// The schedule wants the request to start; none if it is not throttled.
+    intended: Option<u64>,
+    /// The client had done the request before, or its ramp-up was over.
+    free: u64,
+    /// The runner is called.
+    called: u64,
+}
+
+/// What went wrong with a request.
+struct Failure {
+    class: ErrorClass,
+    description: String,
+    /// Whether an answer told so.
+    is_answer: bool,
+}
+
+impl Failure {
+    fn recorded(self, clients: &Clients) -> RequestError {
+        let body = clients.take_error_body();
+        RequestError {
+            class: self.class,
+            description: self.description,
+            body: if self.is_answer { body } else { Bytes::new() },
         }
     }
 }
@@ -253,10 +324,11 @@ fn is_same(prepared: &Params, params: &Params) -> bool {
 }
 
 /// Class and description of what a runner says was no success.
-fn describe(outcome: &Outcome) -> (ErrorClass, String) {
+fn describe(outcome: &Outcome) -> Failure {
     let text = |key| outcome.meta.get(key).and_then(Value::as_str);
     let class = if text("error-type") == Some("bulk") { ErrorClass::Bulk } else { ErrorClass::Response };
-    (class, text("error-description").unwrap_or("the runner reported no success").to_owned())
+    let description = text("error-description").unwrap_or("the runner reported no success").to_owned();
+    Failure { class, description, is_answer: false }
 }
 
 /// The sample that a failure leaves behind.
@@ -264,7 +336,7 @@ fn describe(outcome: &Outcome) -> (ErrorClass, String) {
 /// # Errors
 ///
 /// The failure itself if it is none that leaves a sample.
-fn failed(failure: RunnerError) -> Result<(Outcome, (ErrorClass, String)), RunnerError> {
+fn failed(failure: RunnerError) -> Result<(Outcome, Failure), RunnerError> {
     let mut outcome = Outcome { weight: 0, success: false, ..Outcome::default() };
     let (error_type, class, description) = match failure {
         RunnerError::Transport { class, description } => ("transport", class, description),
@@ -273,11 +345,12 @@ fn failed(failure: RunnerError) -> Result<(Outcome, (ErrorClass, String)), Runne
             outcome.meta.extend(meta.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
             ("api", ErrorClass::Http(status), description)
         }
+        RunnerError::Assertion(description) => ("assertion", ErrorClass::Assertion, description),
         other => return Err(other),
     };
     outcome.meta.insert("error-type".to_owned(), error_type.into());
     outcome.meta.insert("error-description".to_owned(), description.as_str().into());
-    Ok((outcome, (class, description)))
+    Ok((outcome, Failure { class, description, is_answer: error_type == "api" }))
 }
 
 fn elapsed(start: u64, now: u64) -> Duration {

@@ -5,7 +5,6 @@ use std::io;
 
 use rally_core::track::Task;
 
-use crate::client::InvalidClientOptions;
 use crate::{ErrorClass, RunnerError};
 
 /// A client could not go on with its task.
@@ -13,8 +12,6 @@ use crate::{ErrorClass, RunnerError};
 pub(crate) enum ClientError {
     #[error(transparent)]
     Runner(#[from] RunnerError),
-    #[error(transparent)]
-    Options(#[from] InvalidClientOptions),
     #[error("a request failed ({class}): {description}")]
     Aborted { class: ErrorClass, description: String },
     #[error("the runner marked no request; call `RequestTimer::sent` and `RequestTimer::received` around each one")]

@@ -60,9 +60,35 @@ pub(crate) fn saturation(host: &str, effort: &Effort<'_>) -> Option<String> {
     })
 }
 
+/// More requests than this share, due while their client was busy, mean that there are too few clients.
+const BEHIND_SHARE: f64 = 0.5;
+
+/// Why the schedule of an interval could not be kept although the driver had time left, as a sentence: the clients were
+/// waiting for answers.
+pub(crate) fn starvation(host: &str, interval: Duration, throttled: u64, behind: u64) -> Option<String> {
+    let share = behind as f64 / throttled.max(1) as f64;
+    (interval >= LONG_ENOUGH && share > BEHIND_SHARE).then(|| {
+        format!(
+            "{:.0} % of the requests from {host} were due while their client still waited for the answer before: the \
+             target throughput is more than the cluster under test gives to so few clients",
+            share * 100.0
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_that_always_wait_are_too_few() {
+        let second = Duration::from_secs(1);
+        assert_eq!(starvation("here", second, 100, 50), None);
+        assert_eq!(starvation("here", Duration::from_millis(10), 100, 100), None);
+        assert_eq!(starvation("here", second, 0, 0), None);
+        let sentence = starvation("here", second, 100, 51).unwrap();
+        assert!(sentence.starts_with("51 % of the requests from here were due"), "{sentence}");
+    }
 
     #[test]
     fn a_driver_says_why_it_was_the_bottleneck() {

@@ -7,6 +7,7 @@ mod health;
 mod length;
 mod pace;
 mod race;
+mod roster;
 mod step;
 mod worker;
 

@@ -16,14 +16,18 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use super::error::TaskError;
-use super::health::{Effort, saturation};
+use super::health::{Effort, saturation, starvation};
 use super::step::{ProgressSum, RaceContext, StepShare};
 use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
+use crate::client::{InvalidClientOptions, SetupError};
+use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
-use crate::{Registry, RequestTimer};
+use crate::source::wanted_documents;
+use crate::telemetry::{Found, Telemetry};
+use crate::{CorpusError, Registry, RequestTimer, RunnerError};
 
 /// What was measured is told this often.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -75,6 +79,16 @@ enum RaceError {
     #[error("failed to start a worker")]
     Worker(#[source] io::Error),
     #[error(transparent)]
+    Options(#[from] InvalidClientOptions),
+    #[error(transparent)]
+    Setup(#[from] SetupError),
+    #[error("{0}")]
+    Telemetry(String),
+    #[error(transparent)]
+    Operation(#[from] RunnerError),
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    #[error(transparent)]
     Segments(#[from] WriteSegmentError),
     #[error(transparent)]
     Task(#[from] TaskError),
@@ -103,14 +117,28 @@ pub(crate) struct Race {
     workers: Vec<Worker>,
     reports: mpsc::Receiver<WorkerReport>,
     segments: Option<SegmentWriter>,
+    /// The devices that ask the cluster under test, if this driver runs them.
+    telemetry: Option<Telemetry>,
+    /// The last join point is reached, and devices look at the cluster once more before anybody hears of it.
+    is_detaching: bool,
     /// No more raw samples are written.
     segments_are_full: bool,
     /// The last join point that was reached.
     at: JoinPoint,
+    upcoming: Option<Upcoming>,
     driving: Option<Driving>,
     pending: Pending,
     intervals: u64,
     ledger: Ledger,
+}
+
+/// The step that is made ready.
+struct Upcoming {
+    completion: Completion,
+    /// Workers that are not ready.
+    awaiting: BTreeSet<usize>,
+    /// For each task, how many clients it has here.
+    clients: BTreeMap<TaskIndex, u32>,
 }
 
 /// The step that runs.
@@ -123,6 +151,8 @@ struct Driving {
     awaiting: BTreeSet<usize>,
     /// For each task, how many clients it has here, and how many of them are not done.
     clients: BTreeMap<TaskIndex, (u32, u32)>,
+    /// The user was told that clients are too busy.
+    is_behind: bool,
 }
 
 /// What becomes the next interval.
@@ -206,6 +236,20 @@ impl Race {
             return Err(RaceError::Clients { clients: allocation.clients, end: clients.end });
         }
         let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+        let corpora = {
+            let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
+            // Whoever could be told that nobody listens does not listen.
+            let notice: Notice =
+                Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
+            let preparation = Preparation {
+                plan: &plan,
+                data_dir: &setup.data_dir,
+                cores: setup.cores.get(),
+                content: &setup.content,
+                notice: &notice,
+            };
+            preparation.run(&wanted_documents(&plan.track, &tasks, &allocation, clients.clone())?).await?
+        };
         let segments = match plan.sample_bytes {
             0 => None,
             cap => {
@@ -219,28 +263,83 @@ impl Race {
             tasks,
             registry: Arc::clone(&setup.registry),
             data_dir: setup.data_dir.clone().into(),
+            corpora: Arc::new(corpora),
         });
         let (sender, reports) = mpsc::channel(REPORTS);
-        let workers = (0..setup.cores.get().min(clients.len()))
-            .map(|number| Worker::start(number, Arc::clone(&context), sender.clone()).map_err(RaceError::Worker))
+        let count = setup.cores.get().min(clients.len());
+        let workers = (0..count)
+            .map(|number| {
+                let own = clients.clone().filter(|client| worker_of(*client, count) == number).collect();
+                Worker::start(number, own, Arc::clone(&context), sender.clone()).map_err(RaceError::Worker)
+            })
             .collect::<Result<_, _>>()?;
-        let race = Self {
+        let mut race = Self {
             setup,
             context,
             allocation,
             workers,
             reports,
             segments,
+            telemetry: None,
+            is_detaching: false,
             segments_are_full: false,
             at: JoinPoint(0),
+            upcoming: None,
             driving: None,
             pending: Pending::new(),
             intervals: 0,
             ledger: Ledger::default(),
         };
         race.check_clock()?;
-        race.say(DriverEventKind::Prepared)?;
+        race.attach_telemetry().await?;
+        race.warn_of_options()?;
+        race.prepare_step()?;
+        while race.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
+            && let Some(report) = race.reports.recv().await
+        {
+            race.handle(report)?;
+        }
         Ok(race)
+    }
+
+    /// Tells what the user should know of the client options; one driver does.
+    fn warn_of_options(&self) -> Result<(), RaceError> {
+        let warnings = crate::client::warnings(&self.context.plan)?;
+        if self.setup.assignment.clients.start == 0 {
+            warnings.into_iter().try_for_each(|message| self.say(DriverEventKind::Noticed { message }))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the telemetry devices, and lets them look at the cluster before the race.
+    async fn attach_telemetry(&mut self) -> Result<(), RaceError> {
+        if !self.setup.assignment.telemetry {
+            return Ok(());
+        }
+        self.telemetry = Telemetry::start(&self.context.plan, &self.setup.clock).map_err(RaceError::Telemetry)?;
+        while let Some(telemetry) = &mut self.telemetry {
+            match telemetry.next().await {
+                Some(Found::Attached) => break,
+                found => self.hear(found)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells what telemetry devices found.
+    fn hear(&mut self, found: Option<Found>) -> Result<(), NobodyListens> {
+        match found {
+            Some(Found::Records(json)) => self.say(DriverEventKind::Telemetry { json }),
+            Some(Found::Notice(message)) => self.say(DriverEventKind::Noticed { message }),
+            Some(Found::Attached) => Ok(()),
+            Some(Found::Detached) | None => {
+                self.telemetry = None;
+                if std::mem::take(&mut self.is_detaching) {
+                    self.say(DriverEventKind::Reached { at: self.at })?;
+                }
+                Ok(())
+            }
+        }
     }
 
     /// Warns if reading the clock takes so long that it would show in what is measured.
@@ -254,9 +353,9 @@ impl Race {
         }
         self.say(DriverEventKind::Noticed {
             message: format!(
-                "reading the clock of {} takes {cost} ns, which shows in short times; a clock source such as `tsc` is \
-                 faster",
-                self.setup.host
+                "reading the clock of {} takes {cost} ns, which shows in short times{}; `tsc` is the fastest",
+                self.setup.host,
+                clock_source().map(|source| format!("; its clock source is `{source}`")).unwrap_or_default()
             ),
         })
     }
@@ -289,7 +388,12 @@ impl Race {
                 },
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
-                _ = ticks.tick(), if self.driving.is_some() => self.measure()?,
+                found = next_found(&mut self.telemetry) => self.hear(found)?,
+                _ = ticks.tick(), if self.driving.is_some() || self.is_detaching => match self.driving {
+                    Some(_) => self.measure()?,
+                    // Whoever waits for the end sees that this driver is alive.
+                    None => self.tell_interval()?,
+                },
             }
         }
     }
@@ -306,43 +410,66 @@ impl Race {
         if is_driving || step.until.0 != self.at.0 + 1 {
             return Err(InvalidStep::OutOfOrder { at: self.at, is_driving });
         }
+        if self.upcoming.as_ref().is_none_or(|upcoming| !upcoming.awaiting.is_empty()) {
+            return Err(InvalidStep::NotPrepared);
+        }
         Ok(true)
     }
 
-    /// Deals the clients that have something to do out to the workers, and begins.
+    /// Lets the workers make the next step ready, if there is one.
+    fn prepare_step(&mut self) -> Result<(), RaceError> {
+        let Some(allocated) = self.allocation.step(JoinPoint(self.at.0 + 1)) else { return Ok(()) };
+        let completion = allocated.completion.clone();
+        let mut shares = vec![StepShare { completion: completion.clone(), clients: Vec::new() }; self.workers.len()];
+        let mut clients: BTreeMap<TaskIndex, u32> = BTreeMap::new();
+        let rows = self.setup.assignment.clients.clone().map(|client| (client, &allocated.rows[client as usize]));
+        for (client, row) in rows.filter(|(_, row)| !row.is_empty()) {
+            row.iter().for_each(|allocated| *clients.entry(allocated.task).or_default() += 1);
+            shares[worker_of(client, self.workers.len())].clients.push((client, row.clone()));
+        }
+        self.upcoming = Some(Upcoming { completion, awaiting: (0..self.workers.len()).collect(), clients });
+        for (worker, share) in shares.into_iter().enumerate() {
+            self.ask(worker, WorkerRequest::Prepare(share));
+        }
+        self.arrive_if_ready()
+    }
+
+    /// Tells that the driver is prepared, or has reached a join point, once the step after it is ready.
+    fn arrive_if_ready(&mut self) -> Result<(), RaceError> {
+        if self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty()) {
+            return Ok(());
+        }
+        let is_last = self.allocation.step(JoinPoint(self.at.0 + 1)).is_none();
+        if let Some(telemetry) = self.telemetry.as_ref().filter(|_| is_last) {
+            telemetry.detach();
+            self.is_detaching = true;
+            return Ok(());
+        }
+        let kind =
+            if self.at == JoinPoint(0) { DriverEventKind::Prepared } else { DriverEventKind::Reached { at: self.at } };
+        Ok(self.say(kind)?)
+    }
+
     fn drive(&mut self, step: Step) -> Result<(), RaceError> {
-        let Some(allocated) = self.allocation.step(step.until) else { return Ok(()) };
+        let Some(Upcoming { completion, clients, .. }) = self.upcoming.take() else { return Ok(()) };
         let now = (self.setup.clock)();
         let start = StepStart {
             monotonic: RequestTimer::now() + nanos(step.start.saturating_since(now)),
             cluster: step.start.max(now),
         };
         let keeps_raw = self.segments.is_some() && !self.segments_are_full;
-        let completion = allocated.completion.clone();
-        let empty = StepShare { start, completion, clients: Vec::new(), keeps_raw };
-        let mut shares = vec![empty; self.workers.len()];
-        let mut clients: BTreeMap<TaskIndex, (u32, u32)> = BTreeMap::new();
-        let rows = self.setup.assignment.clients.clone().map(|client| (client, &allocated.rows[client as usize]));
-        for (position, (client, row)) in rows.filter(|(_, row)| !row.is_empty()).enumerate() {
-            for allocated in row {
-                let (all, waiting) = clients.entry(allocated.task).or_default();
-                *all += 1;
-                *waiting += 1;
-            }
-            let worker = position % shares.len();
-            shares[worker].clients.push((client, row.clone()));
-        }
         self.driving = Some(Driving {
             until: step.until,
             start,
             keeps_raw,
-            completion: allocated.completion.clone(),
+            completion,
             awaiting: (0..self.workers.len()).collect(),
-            clients,
+            clients: clients.into_iter().map(|(task, clients)| (task, (clients, clients))).collect(),
+            is_behind: false,
         });
         self.pending = Pending::new();
-        for (worker, share) in shares.into_iter().enumerate() {
-            self.ask(worker, WorkerRequest::Drive(share));
+        for worker in 0..self.workers.len() {
+            self.ask(worker, WorkerRequest::Drive { start, keeps_raw });
         }
         self.reach_if_all_have()
     }
@@ -367,6 +494,13 @@ impl Race {
     fn handle(&mut self, report: WorkerReport) -> Result<(), RaceError> {
         let WorkerReport { worker, event } = report;
         match event {
+            WorkerEvent::Ready => {
+                if let Some(upcoming) = &mut self.upcoming {
+                    upcoming.awaiting.remove(&worker);
+                }
+                self.arrive_if_ready()
+            }
+            WorkerEvent::Unready(error) => Err(error.into()),
             WorkerEvent::ClientDone { task } => self.client_done(task),
             WorkerEvent::Measured(measurement) => {
                 self.merge(worker, *measurement);
@@ -418,7 +552,10 @@ impl Race {
         let Some(driving) = self.driving.take_if(|driving| driving.awaiting.is_empty()) else { return Ok(()) };
         self.at = driving.until;
         self.tell_interval()?;
-        Ok(self.say(DriverEventKind::Reached { at: self.at })?)
+        match self.allocation.step(JoinPoint(self.at.0 + 1)) {
+            Some(_) => self.prepare_step(),
+            None => self.arrive_if_ready(),
+        }
     }
 
     fn merge(&mut self, worker: usize, measurement: Measurement) {
@@ -453,6 +590,13 @@ impl Race {
             late: pending.recording.late,
             silent: &silent,
         };
+        let Recording { throttled, behind, .. } = pending.recording;
+        if let Some(driving) = self.driving.as_mut().filter(|driving| !driving.is_behind)
+            && let Some(message) = starvation(&self.setup.host, effort.interval, throttled, behind)
+        {
+            driving.is_behind = true;
+            self.say(DriverEventKind::Noticed { message })?;
+        }
         let health = DriverHealth {
             saturated: saturation(&self.setup.host, &effort),
             dispatch_lag: pending.recording.dispatch_lag,
@@ -520,7 +664,10 @@ impl Race {
                     self.merge(report.worker, *measurement);
                 }
                 // The race has ended, for whatever reason came first.
-                WorkerEvent::ClientDone { .. } | WorkerEvent::Noticed(_) | WorkerEvent::Failed(_) => (),
+                WorkerEvent::Unready(_) => drop(ending.remove(&report.worker)),
+                // Nobody may listen any more.
+                WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
+                WorkerEvent::Ready | WorkerEvent::ClientDone { .. } | WorkerEvent::Failed(_) => (),
             }
         }
         for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
@@ -558,8 +705,27 @@ impl Race {
     }
 }
 
+/// The worker of a client. A client keeps its worker, because its connections live there.
+fn worker_of(client: u32, workers: usize) -> usize {
+    client as usize % workers.max(1)
+}
+
+/// What the kernel takes the time from, where it says so.
+fn clock_source() -> Option<String> {
+    let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
+    Some(source.trim().to_owned())
+}
+
 async fn next_announcement(segments: &mut Option<SegmentWriter>) -> Option<Announcement> {
     segments.as_mut()?.announcement().await
+}
+
+/// What telemetry devices find next; it waits for ever if there are none.
+async fn next_found(telemetry: &mut Option<Telemetry>) -> Option<Found> {
+    match telemetry {
+        Some(telemetry) => telemetry.next().await,
+        None => std::future::pending().await,
+    }
 }
 
 fn nanos(duration: Duration) -> u64 {

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::alarm::Alarm;
 use super::worker::{WorkerEvent, WorkerReport};
 use crate::Registry;
+use crate::corpus::Corpora;
 use crate::recorder::{Recorder, StepStart};
 
 /// What all workers of a race share. It does not change.
@@ -24,6 +25,7 @@ pub(crate) struct RaceContext {
     pub(crate) tasks: Vec<Arc<Task>>,
     pub(crate) registry: Arc<Registry>,
     pub(crate) data_dir: Arc<Path>,
+    pub(crate) corpora: Arc<Corpora>,
 }
 
 impl RaceContext {
@@ -45,11 +47,9 @@ impl RaceContext {
 /// One worker's part of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct StepShare {
-    pub(crate) start: StepStart,
     pub(crate) completion: Completion,
-    /// Clients and the tasks that each runs one after the other.
+    /// Clients and the tasks that each runs one after the other; at least one.
     pub(crate) clients: Vec<(u32, Vec<ClientTask>)>,
-    pub(crate) keeps_raw: bool,
 }
 
 /// A step as the clients of one worker see it.
@@ -77,6 +77,8 @@ impl WorkerStep {
         race: &Arc<RaceContext>,
         alarm: &Rc<Alarm>,
         share: &StepShare,
+        start: StepStart,
+        keeps_raw: bool,
         worker: usize,
         events: &mpsc::Sender<WorkerReport>,
     ) -> Self {
@@ -85,9 +87,9 @@ impl WorkerStep {
             clients.flat_map(|(client, tasks)| tasks.iter().map(|allocated| (*client, allocated.task, Some(0.0))));
         Self {
             race: Arc::clone(race),
-            start: share.start,
+            start,
             alarm: Rc::clone(alarm),
-            recorder: RefCell::new(Recorder::new(race.tasks.len(), share.start, share.keeps_raw)),
+            recorder: RefCell::new(Recorder::new(race.tasks.len(), start, keeps_raw)),
             in_flight: Cell::new(0),
             completion: share.completion.clone(),
             completed: Cell::new(false),

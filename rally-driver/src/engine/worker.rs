@@ -7,17 +7,19 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rally_core::{StopMode, TaskIndex};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::{JoinSet, LocalSet};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::alarm::Alarm;
-use super::client_loop::run_client;
+use super::client_loop::ClientSteps;
 use super::error::TaskError;
+use super::roster::Roster;
 use super::step::{ProgressSum, RaceContext, StepShare, WorkerStep};
 use crate::RequestTimer;
-use crate::recorder::Recording;
+use crate::client::SetupError;
+use crate::recorder::{Recording, StepStart};
 
 /// Requests to one worker that may wait. The race sends a new one of each kind only once the last is answered.
 const REQUESTS: usize = 8;
@@ -28,8 +30,14 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What the race asks of a worker.
 #[derive(Debug)]
 pub(crate) enum WorkerRequest {
-    /// Run a step; answered by [`WorkerEvent::Reached`].
-    Drive(StepShare),
+    /// Make ready for a step; answered by [`WorkerEvent::Ready`].
+    Prepare(StepShare),
+    /// Run the step that was prepared; answered by [`WorkerEvent::Reached`].
+    Drive {
+        start: StepStart,
+        /// Whether raw samples are wanted.
+        keeps_raw: bool,
+    },
     /// End the current step early.
     CompleteStep,
     /// Say what was measured; answered by [`WorkerEvent::Measured`].
@@ -47,6 +55,10 @@ pub(crate) struct WorkerReport {
 
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
+    /// Connections are open, and the first task of each client is made ready.
+    Ready,
+    /// The clients cannot be made.
+    Unready(SetupError),
     /// One client has done its part of a task.
     ClientDone { task: TaskIndex },
     /// What was measured since the last time.
@@ -81,17 +93,21 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker.
+    /// Starts a worker for the clients of these numbers.
     ///
     /// # Errors
     ///
     /// What the operating system says if there is no thread left.
-    pub(crate) fn start(number: usize, race: Arc<RaceContext>, events: mpsc::Sender<WorkerReport>) -> io::Result<Self> {
+    pub(crate) fn start(
+        number: usize,
+        clients: Vec<u32>,
+        race: Arc<RaceContext>,
+        events: mpsc::Sender<WorkerReport>,
+    ) -> io::Result<Self> {
         let (sender, requests) = mpsc::channel(REQUESTS);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {
-            let worker = WorkerThread { number, race, events, requests, step: None, clients: JoinSet::new() };
-            worker.run(&runtime);
+            let (step, running) = (None, JoinSet::new());
+            WorkerThread { number, race, events, requests, prepared: None, step, running }.run(&clients);
         })?;
         Ok(Self { requests: sender, thread })
     }
@@ -103,20 +119,35 @@ struct WorkerThread {
     race: Arc<RaceContext>,
     events: mpsc::Sender<WorkerReport>,
     requests: mpsc::Receiver<WorkerRequest>,
+    prepared: Option<Prepared>,
     step: Option<Rc<WorkerStep>>,
-    clients: JoinSet<Result<(), TaskError>>,
+    running: JoinSet<Result<(), TaskError>>,
+}
+
+/// The step that comes next.
+struct Prepared {
+    share: StepShare,
+    clients: Vec<ClientSteps>,
 }
 
 impl WorkerThread {
-    fn run(mut self, runtime: &Runtime) {
-        let local = LocalSet::new();
-        local.block_on(runtime, async {
+    fn run(mut self, clients: &[u32]) {
+        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => {
+                let event = WorkerEvent::Broken(error);
+                // Without a receiver the race is over.
+                let _ = self.events.blocking_send(WorkerReport { worker: self.number, event });
+                return;
+            }
+        };
+        runtime.block_on(async {
             let result = match Alarm::new() {
                 Ok(alarm) => {
                     let alarm = Rc::new(alarm);
                     tokio::select! {
                         result = alarm.run() => result,
-                        () = self.serve(&alarm) => Ok(()),
+                        () = self.serve(clients, &alarm) => Ok(()),
                     }
                 }
                 Err(error) => Err(error),
@@ -124,17 +155,25 @@ impl WorkerThread {
             if let Err(error) = result {
                 self.send(WorkerEvent::Broken(error)).await;
             }
-            self.clients.shutdown().await;
+            self.running.shutdown().await;
         });
     }
 
-    async fn serve(&mut self, alarm: &Rc<Alarm>) {
+    async fn serve(&mut self, clients: &[u32], alarm: &Rc<Alarm>) {
+        let roster = match Roster::gather(&self.race.plan, clients).await {
+            Ok(roster) => roster,
+            Err(error) => return self.send(WorkerEvent::Unready(error)).await,
+        };
         let mut usage = CpuUsage::start();
-        loop {
+        let mode = loop {
             tokio::select! {
                 biased;
                 request = self.requests.recv() => match request {
-                    Some(WorkerRequest::Drive(share)) => self.drive(share, alarm).await,
+                    Some(WorkerRequest::Prepare(share)) => self.prepare(share, &roster).await,
+                    Some(WorkerRequest::Drive { start, keeps_raw }) => {
+                        usage.take();
+                        self.drive(start, keeps_raw, alarm).await;
+                    }
                     Some(WorkerRequest::CompleteStep) => {
                         if let Some(step) = &self.step {
                             step.complete();
@@ -144,34 +183,50 @@ impl WorkerThread {
                         let measurement = self.measure(usage.take());
                         self.send(WorkerEvent::Measured(measurement)).await;
                     }
-                    Some(WorkerRequest::Stop(mode)) => {
-                        self.stop(mode).await;
-                        let measurement = self.measure(usage.take());
-                        self.send(WorkerEvent::Ended(measurement)).await;
-                        break;
-                    }
+                    Some(WorkerRequest::Stop(mode)) => break Some(mode),
                     // Nobody holds the race any more.
-                    None => break,
+                    None => break None,
                 },
-                Some(ended) = self.clients.join_next() => {
+                Some(ended) = self.running.join_next() => {
                     if let Ok(Err(error)) = ended {
                         // The race decides what becomes of the other clients.
                         self.send(WorkerEvent::Failed(error)).await;
-                    } else if self.clients.is_empty() {
+                    } else if self.running.is_empty() {
                         self.reach(usage.take()).await;
                     }
                 }
             }
+        };
+        self.stop(mode.unwrap_or(StopMode::Now)).await;
+        if let Some(problem) = roster.disband().await {
+            self.send(WorkerEvent::Noticed(problem)).await;
+        }
+        if mode.is_some() {
+            let measurement = self.measure(usage.take());
+            self.send(WorkerEvent::Ended(measurement)).await;
         }
     }
 
-    async fn drive(&mut self, share: StepShare, alarm: &Rc<Alarm>) {
-        let step = Rc::new(WorkerStep::new(&self.race, alarm, &share, self.number, &self.events));
-        for (client, tasks) in share.clients {
-            self.clients.spawn_local(run_client(Rc::clone(&step), client, tasks));
+    /// Makes ready whatever can be made ready before the step begins.
+    async fn prepare(&mut self, share: StepShare, roster: &Roster) {
+        let clients = share
+            .clients
+            .iter()
+            .map(|(client, tasks)| ClientSteps::prepare(&self.race, *client, roster.lanes(*client), tasks.clone()));
+        self.prepared = Some(Prepared { clients: clients.collect(), share });
+        roster.warm_up().await;
+        self.send(WorkerEvent::Ready).await;
+    }
+
+    async fn drive(&mut self, start: StepStart, keeps_raw: bool, alarm: &Rc<Alarm>) {
+        let Some(Prepared { share, clients }) = self.prepared.take() else { return };
+        let step = WorkerStep::new(&self.race, alarm, &share, start, keeps_raw, self.number, &self.events);
+        let step = Rc::new(step);
+        for client in clients {
+            self.running.spawn_local(client.run(Rc::clone(&step)));
         }
         self.step = Some(step);
-        if self.clients.is_empty() {
+        if self.running.is_empty() {
             self.reach(0.0).await;
         }
     }
@@ -187,11 +242,11 @@ impl WorkerThread {
             && let Some(step) = &self.step
         {
             step.cancel();
-            let drained = async { while self.clients.join_next().await.is_some() {} };
+            let drained = async { while self.running.join_next().await.is_some() {} };
             // Whoever is not done by now is dropped below.
             let _ = timeout(DRAIN, drained).await;
         }
-        self.clients.shutdown().await;
+        self.running.shutdown().await;
     }
 
     fn measure(&self, busy: f64) -> Box<Measurement> {

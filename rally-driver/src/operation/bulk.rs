@@ -1,175 +1,206 @@
 //! `bulk`: documents that the parameter source has made ready.
 
-use std::collections::BTreeSet;
+mod answer;
+mod lines;
+mod summary;
+mod tally;
+
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use rally_core::track::JsonObject;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
+use self::answer::Answer;
+use self::summary::Summary;
+use self::tally::Tally;
 use super::{invalid, missing, request};
-use crate::client::{Body, Client, PreparedRequest, Response};
+use crate::client::{Body, Client, PreparedRequest, Request};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
-/// Causes that an error describes; more are only counted.
-const DESCRIBED: usize = 5;
+/// What `refresh` may be.
+const REFRESH: [&str; 3] = ["wait_for", "true", "false"];
 
-/// Properties that are not there yet.
-const UNSUPPORTED: [&str; 1] = ["retries_on_429"];
-
+/// Sends bulks and looks at what became of their documents.
 #[derive(Debug)]
 pub(super) struct Bulk {
     setup: RunnerSetup,
     client: Rc<Client>,
-    request: Option<PreparedRequest>,
+    bulk: Option<PreparedBulk>,
+}
+
+/// A bulk that is ready to be sent.
+#[derive(Debug)]
+struct PreparedBulk {
+    /// For what is sent again.
+    template: Request,
+    request: PreparedRequest,
+    body: Bytes,
     documents: u64,
+    unit: Cow<'static, str>,
     index: Value,
+    has_action_lines: bool,
+    is_detailed: bool,
+    /// How often documents are sent again that the cluster had no room for.
+    retries: u64,
 }
 
 impl Bulk {
     pub(super) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
         let client = Rc::clone(setup.clients.default_cluster()?);
-        Ok(Self { setup: setup.clone(), client, request: None, documents: 0, index: Value::Null })
+        Ok(Self { setup: setup.clone(), client, bulk: None })
     }
 
-    fn outcome(&self, response: &Response) -> Result<Outcome, RunnerError> {
-        let strange = |error| RunnerError::Other(format!("the answer to a bulk request makes no sense: {error}"));
-        let summary: Summary = serde_json::from_slice(&response.body).map_err(strange)?;
-        let mut meta = JsonObject::new();
-        meta.insert("index".to_owned(), self.index.clone());
-        meta.insert("took".to_owned(), summary.took.unwrap_or_default());
-        meta.insert("request-status".to_owned(), response.status.into());
-        let failures = if summary.errors {
-            let answer: Answer = serde_json::from_slice(&response.body).map_err(strange)?;
-            Failures::of(&answer, response.status)
-        } else {
-            Failures { max_status: response.status, ..Failures::default() }
-        };
-        meta.insert("success-count".to_owned(), self.documents.saturating_sub(failures.count).into());
-        meta.insert("error-count".to_owned(), failures.count.into());
-        meta.insert("max-doc-status".to_owned(), failures.max_status.into());
-        let success = failures.count == 0;
-        if !success {
-            meta.insert("error-type".to_owned(), json!("bulk"));
-            meta.insert("error-description".to_owned(), failures.describe().into());
+    /// The body as the source made it, or of a text or a list of lines.
+    fn body(&self, params: &Params) -> Result<Bytes, RunnerError> {
+        if let Some(body) = &params.body {
+            return Ok(body.clone());
         }
-        Ok(Outcome { weight: self.documents, unit: "docs".into(), success, meta, ..Outcome::default() })
+        let mut text = match params.get("body") {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Array(lines)) => lines.iter().map(|line| format!("{}\n", line_text(line).trim_end())).collect(),
+            _ => return Err(missing(&self.setup, "body")),
+        };
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+        Ok(text.into())
+    }
+
+    fn prepared(&self, params: &Params) -> Result<PreparedBulk, RunnerError> {
+        let setup = &self.setup;
+        if params.contains_key("request-params") {
+            let problem =
+                "`request-params` cannot be used with bulks; `timeout`, `pipeline` and `refresh` are parameters";
+            return Err(invalid(setup, problem));
+        }
+        if let Some(refresh) = params.get("refresh")
+            && !refresh.as_str().is_some_and(|refresh| REFRESH.contains(&refresh))
+        {
+            let problem = format!("`refresh` must be `wait_for`, `true` or `false`, as text, not {refresh}");
+            return Err(invalid(setup, problem));
+        }
+        let has_action_lines = params.get("action-metadata-present").and_then(Value::as_bool);
+        let has_action_lines = has_action_lines.ok_or_else(|| missing(setup, "action-metadata-present"))?;
+        let unit = match params.get("unit").and_then(Value::as_str) {
+            Some("docs") => Cow::Borrowed("docs"),
+            Some(unit) => Cow::Owned(unit.to_owned()),
+            None => return Err(missing(setup, "unit")),
+        };
+        let documents = match (params.documents, params.get("bulk-size").and_then(Value::as_u64)) {
+            (0, None) => return Err(missing(setup, "bulk-size")),
+            (0, Some(documents)) | (documents, _) => documents,
+        };
+        let index = params.get("index").cloned().unwrap_or_default();
+        let path = match (has_action_lines, index.as_str()) {
+            (true, _) => "/_bulk".to_owned(),
+            (false, Some(index)) => format!("/{}/_bulk", request::encode(index)),
+            (false, None) => return Err(missing(setup, "index")),
+        };
+        let query =
+            ["timeout", "pipeline", "refresh"].map(|name| (name, params.get(name).cloned().unwrap_or_default()));
+        let mut template = request::request("PUT", &path, &query, params);
+        let body = self.body(params)?;
+        template.body = Body::Ndjson(body.clone());
+        Ok(PreparedBulk {
+            request: self.client.prepare(&template)?,
+            template,
+            body,
+            documents,
+            unit,
+            index,
+            has_action_lines,
+            is_detailed: params.get("detailed-results").and_then(Value::as_bool).unwrap_or(false),
+            retries: params.get("retries_on_429").and_then(Value::as_u64).unwrap_or(0),
+        })
+    }
+
+    /// Sends those documents again that the cluster had no room for, and adds up what becomes of them. Returns whether
+    /// there are none of them left.
+    async fn retry(&self, bulk: &PreparedBulk, tally: &mut Tally, first: &Answer) -> Result<bool, RunnerError> {
+        let (mut body, mut busy) = (bulk.body.clone(), first.busy());
+        while !busy.is_empty() && tally.retries < bulk.retries {
+            body = lines::pick(&body, bulk.has_action_lines, &busy)
+                .ok_or_else(|| strange("it is about more documents than were sent"))?;
+            tally.retries += 1;
+            let request = Request { body: Body::Ndjson(body.clone()), ..bulk.template.clone() };
+            let response = match self.client.request(&request).await {
+                Ok(response) => response,
+                // Only the first request can fail as a whole; these documents just remain what they are.
+                Err(RunnerError::Api { status, .. }) => {
+                    tally.status = status;
+                    return Ok(false);
+                }
+                Err(error) => return Err(error),
+            };
+            let answer = Answer::parse(&response.body)?;
+            tally.add(Tally::of(&answer, response.status, lines::sizes(&body, bulk.has_action_lines)));
+            busy = answer.busy();
+        }
+        Ok(busy.is_empty())
+    }
+}
+
+impl PreparedBulk {
+    fn outcome(&self, success: bool, mut meta: JsonObject) -> Outcome {
+        meta.insert("index".to_owned(), self.index.clone());
+        Outcome { weight: self.documents, unit: self.unit.clone(), success, meta, ..Outcome::default() }
+    }
+
+    /// What is said of a bulk without a look at its items.
+    fn all_well(&self, took: Option<u64>, status: u16) -> Outcome {
+        let mut meta = JsonObject::new();
+        meta.insert("took".to_owned(), json!(took));
+        meta.insert("success-count".to_owned(), json!((self.unit == "docs").then_some(self.documents)));
+        meta.insert("error-count".to_owned(), json!(0));
+        meta.insert("request-status".to_owned(), status.into());
+        meta.insert("max-doc-status".to_owned(), status.into());
+        self.outcome(true, meta)
     }
 }
 
 #[async_trait(?Send)]
 impl Runner for Bulk {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        if let Some(unsupported) = UNSUPPORTED.iter().find(|key| params.contains_key(**key)) {
-            return Err(invalid(&self.setup, format!("`{unsupported}` is not supported yet")));
-        }
-        let body = params.body.clone().ok_or_else(|| missing(&self.setup, "body"))?;
-        let query =
-            ["timeout", "pipeline", "refresh"].map(|name| (name, params.get(name).cloned().unwrap_or_default()));
-        let mut request = request::request("PUT", "/_bulk", &query, params);
-        request.body = Body::Ndjson(body);
-        self.request = Some(self.client.prepare(&request)?);
-        self.documents = params.documents;
-        self.index = params.get("index").cloned().unwrap_or_default();
+        // The memory of the last body can be used again before the next one needs any.
+        self.bulk = None;
+        self.bulk = Some(self.prepared(params)?);
         Ok(())
     }
 
     async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        let Some(request) = &self.request else {
+        let Some(bulk) = &self.bulk else {
             return Err(RunnerError::Other("the runner was not prepared".to_owned()));
         };
-        self.outcome(&self.client.send(request).await?)
-    }
-}
-
-/// The part of the answer that is always read. Items are skipped.
-#[derive(Deserialize)]
-struct Summary {
-    #[serde(default)]
-    errors: bool,
-    took: Option<Value>,
-}
-
-/// The whole answer, read only if items failed.
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(default)]
-    items: Vec<std::collections::HashMap<String, Item>>,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    status: u16,
-    error: Option<Value>,
-    #[serde(rename = "_shards")]
-    shards: Option<Shards>,
-}
-
-#[derive(Deserialize)]
-struct Shards {
-    #[serde(default)]
-    failed: u64,
-}
-
-/// What went wrong with the items of a bulk.
-#[derive(Debug, Default)]
-struct Failures {
-    count: u64,
-    max_status: u16,
-    causes: BTreeSet<(u16, String)>,
-}
-
-impl Failures {
-    fn of(answer: &Answer, status: u16) -> Self {
-        let mut failures = Self { max_status: status, ..Self::default() };
-        let failed = |item: &&Item| item.status > 299 || item.shards.as_ref().is_some_and(|shards| shards.failed > 0);
-        for item in answer.items.iter().flat_map(|item| item.values()).filter(failed) {
-            failures.count += 1;
-            failures.max_status = failures.max_status.max(item.status);
-            let reason = match &item.error {
-                Some(Value::String(text)) => text.clone(),
-                Some(error) => error.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned(),
-                None => String::new(),
-            };
-            failures.causes.insert((item.status, reason));
+        let response = self.client.send(&bulk.request).await?;
+        if !bulk.is_detailed {
+            let summary = Summary::scan(&response.body)?;
+            if !summary.errors {
+                return Ok(bulk.all_well(summary.took, response.status));
+            }
         }
-        failures
-    }
-
-    fn describe(&self) -> String {
-        let cause = |(status, reason): &(u16, String)| match reason.as_str() {
-            "" => format!("HTTP status: {status}"),
-            reason => format!("HTTP status: {status}, message: {reason}"),
-        };
-        let mut text = self.causes.iter().take(DESCRIBED).map(cause).collect::<Vec<_>>().join(" | ");
-        if self.causes.len() > DESCRIBED {
-            let statuses: BTreeSet<u16> = self.causes.iter().map(|(status, _)| *status).collect();
-            let count = |status: &u16| self.causes.iter().filter(|(other, _)| other == status).count();
-            let summary: Vec<String> = statuses.iter().map(|status| format!("{}x{status}", count(status))).collect();
-            text = format!("{text} | TRUNCATED {}", summary.join(", "));
+        let answer = Answer::parse(&response.body)?;
+        let mut tally = Tally::of(&answer, response.status, lines::sizes(&bulk.body, bulk.has_action_lines));
+        let mut success = tally.errors == 0;
+        if bulk.retries > 0 && !success {
+            let is_done = self.retry(bulk, &mut tally, &answer).await?;
+            // Whatever else failed at first is forgotten, as in the original.
+            success |= tally.retries > 0 && is_done;
         }
-        text
+        Ok(bulk.outcome(success, tally.meta(success, bulk.is_detailed)))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// An answer that is none of the bulk API.
+fn strange(problem: impl std::fmt::Display) -> RunnerError {
+    RunnerError::Other(format!("the answer to a bulk request makes no sense: {problem}"))
+}
 
-    #[test]
-    fn failed_items_are_counted_and_described_once_for_each_cause() {
-        let item = |status: u16, reason: &str| json!({ "index": { "status": status, "error": { "reason": reason } } });
-        let mut items = vec![json!({ "index": { "status": 201 } }), item(429, "full"), item(429, "full")];
-        items.push(json!({ "create": { "status": 200, "_shards": { "failed": 1 } } }));
-        let of = |items: &[Value]| {
-            Failures::of(&serde_json::from_value(json!({ "errors": true, "items": items })).unwrap(), 200)
-        };
-        let failures = of(&items);
-        assert_eq!((failures.count, failures.max_status), (3, 429));
-        assert_eq!(failures.describe(), "HTTP status: 200 | HTTP status: 429, message: full");
-        items.extend(["a", "b", "c", "d"].map(|reason| item(400, reason)));
-        let text = of(&items).describe();
-        assert!(text.ends_with("HTTP status: 400, message: d | TRUNCATED 1x200, 4x400, 1x429"), "{text}");
+fn line_text(line: &Value) -> Cow<'_, str> {
+    match line {
+        Value::String(text) => text.into(),
+        other => other.to_string().into(),
     }
 }

@@ -2,25 +2,62 @@
 
 mod admin;
 mod assertion;
+mod async_search;
 mod bulk;
+mod composite;
+mod composite_agg;
+mod esql;
+mod esql_profile;
+mod field_caps;
 mod given;
+mod json;
+mod pages;
+mod paginated;
+mod point_in_time;
+mod raw_request;
 mod request;
 mod retry;
+mod run_until;
+mod scroll;
+mod search;
+mod search_answer;
 mod sleep;
-mod stored;
+mod sql;
+
+use std::rc::Rc;
+
+pub use composite::CompositeContext;
 
 pub(crate) use assertion::Asserting;
 
 use crate::{Registry, RunnerError, RunnerSetup};
+use retry::Retry;
 
 /// Registers all of them.
 pub(crate) fn register(registry: &mut Registry) {
     registry.register_runner("bulk", bulk::Bulk::new);
     registry.register_runner("sleep", |setup| Ok(sleep::Sleep::new(setup)));
-    for name in ["search", "raw-request"] {
-        registry.register_runner(name, stored::StoredRequest::new);
+    registry.register_runner("raw-request", raw_request::RawRequest::new);
+    registry.register_runner("search", search::Search::new);
+    registry.register_runner("scroll-search", scroll::Scroll::new);
+    for name in ["paginated-search", "composite-agg"] {
+        registry.register_runner(name, paginated::Paginated::new);
     }
     admin::register(registry);
+    registry.register_runner("submit-async-search", async_search::SubmitAsyncSearch::new);
+    registry.register_runner("get-async-search", |setup| {
+        Ok(Retry::until_success(setup, async_search::GetAsyncSearch::new(setup)?))
+    });
+    registry.register_runner("delete-async-search", async_search::DeleteAsyncSearch::new);
+    registry.register_runner("open-point-in-time", point_in_time::OpenPointInTime::new);
+    registry.register_runner("close-point-in-time", point_in_time::ClosePointInTime::new);
+    registry.register_runner("sql", sql::Sql::new);
+    for name in ["esql", "esql-profile"] {
+        registry.register_runner(name, esql::Esql::new);
+    }
+    registry.register_runner("field-caps", field_caps::FieldCaps::new);
+    registry.register_runner("run-until", |setup| Ok(Retry::new(setup, run_until::RunUntil::new(setup)?)));
+    registry.register_runner("composite", |setup| Ok(composite::Composite::new(setup)));
 }
 
 /// A parameter that must be there.
@@ -31,4 +68,24 @@ fn missing(setup: &RunnerSetup, parameter: &str) -> RunnerError {
 /// A parameter that makes no sense.
 fn invalid(setup: &RunnerSetup, problem: impl Into<String>) -> RunnerError {
     RunnerError::InvalidParameter { operation: setup.task.operation.name.clone(), problem: problem.into() }
+}
+
+/// What operations inside a composite one share, for those that make no sense elsewhere.
+fn in_composite(setup: &RunnerSetup) -> Result<&Rc<CompositeContext>, RunnerError> {
+    setup.composite.as_ref().ok_or_else(|| {
+        let operation = &setup.task.operation;
+        RunnerError::Assertion(format!(
+            "operation `{}`: what `{}` refers to by name is only known inside of a `composite` operation",
+            operation.name, operation.operation_type
+        ))
+    })
+}
+
+fn unprepared() -> RunnerError {
+    RunnerError::Other("the runner was not prepared".to_owned())
+}
+
+/// What is said of an answer that cannot be read.
+fn senseless(what: &str) -> impl Fn(json::Malformed) -> RunnerError + use<'_> {
+    move |error| RunnerError::Other(format!("the answer to {what} makes no sense: {error}"))
 }

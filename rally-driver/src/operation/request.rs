@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::client::{Body, Request};
 
 /// A request with the parameters that most operations understand: `request-params`, `headers`, `opaque-id`,
-/// `request-timeout` and `ignore`.
+/// `request-timeout` and `ignore`. What is in `request-params` takes the place of what the operation itself asks for.
 pub(super) fn request(method: &'static str, path: &str, query: &[(&str, Value)], params: &JsonObject) -> Request {
     make(method, path, query, params, params.get("request-params").and_then(Value::as_object))
 }
@@ -28,7 +28,9 @@ fn make(
 ) -> Request {
     let mut request = Request::new(method, path);
     let mut ignore = params.get("ignore");
-    let mut pairs: Vec<(&str, &Value)> = query.iter().map(|(name, value)| (*name, value)).collect();
+    let is_given = |name: &str| given.is_some_and(|given| given.contains_key(name));
+    let own = query.iter().filter(|(name, _)| !is_given(name));
+    let mut pairs: Vec<(&str, &Value)> = own.map(|(name, value)| (*name, value)).collect();
     for (name, value) in given.into_iter().flatten() {
         if name == "ignore" {
             ignore = Some(value);
@@ -107,11 +109,12 @@ mod tests {
     #[test]
     fn what_most_operations_understand_is_in_the_request() {
         let params = json!({
-            "request-params": { "ignore": "404", "preference": "a b/c", "expand": ["open", "closed"], "q": true, "none": null },
+            "request-params": { "ignore": "404", "preference": "a b/c", "expand": ["open", "closed"], "q": true, "none": null, "from": 3 },
             "headers": { "x-a": 1 }, "opaque-id": "me", "request-timeout": 1.5,
         });
-        let request = request("GET", "/logs-*/_search", &[("size", json!(5))], params.as_object().unwrap());
-        assert_eq!(request.path, "/logs-*/_search?size=5&preference=a%20b%2Fc&expand=open,closed&q=true");
+        let request =
+            request("GET", "/logs-*/_search", &[("size", json!(5)), ("from", json!(0))], params.as_object().unwrap());
+        assert_eq!(request.path, "/logs-*/_search?size=5&preference=a%20b%2Fc&expand=open,closed&q=true&from=3");
         assert_eq!(request.headers, [("x-a".to_owned(), "1".to_owned()), ("x-opaque-id".to_owned(), "me".to_owned())]);
         assert_eq!((request.timeout, request.ignore), (Some(Duration::from_millis(1500)), vec![404]));
     }

@@ -15,6 +15,8 @@ const WAIT: Duration = Duration::from_millis(500);
 pub(super) struct Retry<R> {
     setup: RunnerSetup,
     inner: R,
+    /// What `retry-until-success` is unless the operation says so.
+    until_success: bool,
     policy: Policy,
 }
 
@@ -33,13 +35,18 @@ struct Policy {
 impl<R: Runner> Retry<R> {
     pub(super) fn new(setup: &RunnerSetup, inner: R) -> Self {
         let policy = Policy { retries: Some(0), wait: WAIT, on_timeout: true, on_error: false };
-        Self { setup: setup.clone(), inner, policy }
+        Self { setup: setup.clone(), inner, until_success: false, policy }
+    }
+
+    /// Goes on until success unless the operation says otherwise.
+    pub(super) fn until_success(setup: &RunnerSetup, inner: R) -> Self {
+        Self { until_success: true, ..Self::new(setup, inner) }
     }
 }
 
 impl Policy {
-    fn of(given: &Given<'_>) -> Result<Self, RunnerError> {
-        let until_success = given.flag("retry-until-success", false)?;
+    fn of(given: &Given<'_>, until_success: bool) -> Result<Self, RunnerError> {
+        let until_success = given.flag("retry-until-success", until_success)?;
         let retries = given.count("retries", 0)?;
         Ok(Self {
             retries: (!until_success).then_some(retries),
@@ -63,7 +70,7 @@ impl Policy {
 #[async_trait(?Send)]
 impl<R: Runner> Runner for Retry<R> {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        self.policy = Policy::of(&Given::new(&self.setup, params))?;
+        self.policy = Policy::of(&Given::new(&self.setup, params), self.until_success)?;
         self.inner.prepare(params)
     }
 

@@ -20,6 +20,35 @@ pub struct SchedulerSetup<'a> {
 }
 
 /// Says when each request of one client is due.
+///
+/// A scheduler is made for every client of a task that names it as its `schedule`. A request that is due is sent as soon as
+/// its client is done with the one before, and its latency counts from when it was due: a schedule is never thinned out
+/// because the cluster under test is slow.
+///
+/// # Examples
+///
+/// A schedule with a burst of ten requests once a second:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use rally_driver::{Registry, Scheduler};
+///
+/// #[derive(Default)]
+/// struct Bursts {
+///     number: u32,
+/// }
+///
+/// impl Scheduler for Bursts {
+///     fn next(&mut self, _last: Duration, _rate: Option<f64>) -> Duration {
+///         self.number += 1;
+///         Duration::from_secs(u64::from(self.number / 10))
+///     }
+/// }
+///
+/// let mut registry = Registry::rally();
+/// registry.register_scheduler("bursts", |_| Ok(Bursts::default()));
+/// ```
 pub trait Scheduler {
     /// When the next request is due, measured from the start of the client's task, given when the last one was; zero
     /// means at once, without an intended start.

@@ -5,16 +5,14 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
-use rally_core::track::{Corpus, Documents, JsonObject, Task};
+use rally_core::track::{Corpus, Documents, JsonObject, Task, Track};
 use serde_json::{Value, json};
 
 use super::{invalid, missing, names};
-use crate::corpus::{ActionLine, BulkReader, Slice, document_file};
+use crate::corpus::{ActionLines, BulkReader, Conflicts, IdOrder, Ids, Slice};
 use crate::{CorpusError, ParamSource, ParamSourceSetup, Params, Partition, RunnerError};
-
-/// Properties that are not there yet.
-const UNSUPPORTED: [&str; 2] = ["conflicts", "ingest-doc-count"];
 
 /// Gives the bulks of one client.
 #[derive(Debug)]
@@ -33,40 +31,21 @@ pub(super) struct BulkSource {
 #[derive(Debug)]
 struct Part {
     slice: Slice,
-    action: ActionLine,
+    actions: ActionLines,
     /// The parameters of every bulk of this part.
     values: Rc<JsonObject>,
 }
 
 impl BulkSource {
     pub(super) fn new(setup: &ParamSourceSetup) -> Result<Self, RunnerError> {
-        let (task, params) = (setup.task.as_ref(), &setup.task.operation.params);
-        if let Some(unsupported) = UNSUPPORTED.iter().find(|key| params.contains_key(**key)) {
-            return Err(invalid(task, format!("`{unsupported}` is not supported yet")));
-        }
-        let bulk_size = whole_number(task, params, "bulk-size")?.ok_or_else(|| missing(task, "bulk-size"))?;
-        if let Some(batch) = whole_number(task, params, "batch-size")?
-            && !batch.is_multiple_of(bulk_size)
-        {
-            return Err(invalid(task, "`batch-size` must be a multiple of `bulk-size`"));
-        }
-        let percentage = match params.get("ingest-percentage") {
-            None => 100.0,
-            Some(value) => number(value)
-                .filter(|percentage| 0.0 < *percentage && *percentage <= 100.0)
-                .ok_or_else(|| invalid(task, "`ingest-percentage` must be above 0 and at most 100"))?,
-        };
-        let selected = select(setup)?;
-        let mut parts = Vec::new();
-        for (corpus, documents) in staggered(&selected, setup.partition.index as usize) {
-            let (first, count) = share(documents.number_of_documents, setup.partition);
-            if count > 0 {
-                parts.push(part(setup, corpus, documents, first, count)?);
-            }
-        }
-        let all: u64 = parts.iter().map(|part| part.slice.documents.div_ceil(bulk_size)).sum();
-        let bulks = (all as f64 * percentage / 100.0).ceil() as u64;
-        let looped = params.get("looped").and_then(Value::as_bool).unwrap_or(false);
+        let options = BulkOptions::of(&setup.task)?;
+        let selected = select(&setup.plan.track, &setup.task)?;
+        let shares = shares(&selected, setup.partition, options.documents, &setup.task)?;
+        let parts = shares.into_iter().enumerate().map(|(number, share)| options.part(setup, number as u64, share));
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let all: u64 = parts.iter().map(|part| part.slice.documents.div_ceil(options.bulk_size)).sum();
+        let bulks = (all as f64 * options.percentage / 100.0).ceil() as u64;
+        let BulkOptions { bulk_size, looped, .. } = options;
         Ok(Self { parts, current: None, next: 0, bulk_size, bulks, issued: 0, looped })
     }
 
@@ -79,7 +58,7 @@ impl BulkSource {
             }
             let Some(part) = self.parts.get(self.next) else { return Ok(None) };
             self.next += 1;
-            let reader = BulkReader::open(part.slice.clone(), part.action.clone())?;
+            let reader = BulkReader::open(part.slice.clone(), part.actions.clone())?;
             self.current = Some((reader, Rc::clone(&part.values)));
         }
     }
@@ -106,10 +85,172 @@ impl ParamSource for BulkSource {
     }
 }
 
+/// What an operation says of its bulks.
+#[derive(Debug)]
+struct BulkOptions {
+    bulk_size: u64,
+    percentage: f64,
+    /// How many documents all clients send together, if not all.
+    documents: Option<u64>,
+    conflicts: Option<Conflicts>,
+    /// Whether documents whose id was used before update the document that has it.
+    updates: bool,
+    looped: bool,
+}
+
+impl BulkOptions {
+    fn of(task: &Task) -> Result<Self, RunnerError> {
+        let params = &task.operation.params;
+        let bulk_size = whole_number(task, "bulk-size")?.ok_or_else(|| missing(task, "bulk-size"))?;
+        let multiple = |key: &str| match whole_number(task, key)? {
+            Some(number) if !number.is_multiple_of(bulk_size) => {
+                let problem =
+                    format!("`{key}` must be a multiple of `bulk-size`, which {number} of {bulk_size} is not");
+                Err(invalid(task, problem))
+            }
+            number => Ok(number),
+        };
+        // It only says how much the original reads at once.
+        multiple("batch-size")?;
+        let documents = multiple("ingest-doc-count")?;
+        if documents.is_some() && params.contains_key("ingest-percentage") {
+            return Err(invalid(task, "`ingest-doc-count` and `ingest-percentage` exclude each other; remove one"));
+        }
+        let order = match params.get("conflicts").map(Value::as_str) {
+            None => None,
+            Some(Some("sequential")) => Some(IdOrder::Sequential),
+            Some(Some("random")) => Some(IdOrder::Random),
+            Some(_) => return Err(invalid(task, "`conflicts` must be `sequential` or `random`")),
+        };
+        if order.is_some() && params.contains_key("data-streams") {
+            return Err(invalid(task, "`conflicts` make no sense in data streams; remove one of the two"));
+        }
+        let updates = match params.get("on-conflict").map(Value::as_str) {
+            None | Some(Some("index")) => false,
+            Some(Some("update")) => true,
+            Some(_) => return Err(invalid(task, "`on-conflict` must be `index` or `update`")),
+        };
+        let probability = number(task, "conflict-probability", 25.0, "at least 0 and at most 100", 0.0, 100.0)? / 100.0;
+        let recency = number(task, "recency", 0.0, "at least 0 and at most 1", 0.0, 1.0)?;
+        Ok(Self {
+            bulk_size,
+            percentage: number(task, "ingest-percentage", 100.0, "above 0 and at most 100", f64::MIN_POSITIVE, 100.0)?,
+            documents,
+            conflicts: order.map(|order| Conflicts { order, probability, recency }),
+            updates,
+            looped: params.get("looped").and_then(Value::as_bool).unwrap_or(false),
+        })
+    }
+
+    /// What a client reads of a document set, and what it makes of it.
+    fn part(&self, setup: &ParamSourceSetup, number: u64, share: Share<'_>) -> Result<Part, RunnerError> {
+        let Share { corpus, documents, first, count } = share;
+        let task = &setup.task;
+        let file = setup.corpora.document_file(corpus, documents)?;
+        let lines_per_document = if documents.includes_action_and_meta_data { 2 } else { 1 };
+        let target = documents.target_data_stream.as_ref().or(documents.target_index.as_ref());
+        let is_stream = documents.target_data_stream.is_some();
+        let actions = match (documents.includes_action_and_meta_data, target, self.conflicts) {
+            (true, _, None) => ActionLines::InFile,
+            (true, _, Some(_)) => {
+                let problem =
+                    format!("`conflicts` need documents without action lines; {} has them", file.path.display());
+                return Err(invalid(task, problem));
+            }
+            (false, Some(target), None) => ActionLines::same(if is_stream { "create" } else { "index" }, target),
+            (false, Some(target), Some(_)) if is_stream => {
+                return Err(invalid(task, format!("`conflicts` make no sense in the data stream `{target}`")));
+            }
+            (false, Some(target), Some(conflicts)) => {
+                let ids = Ids::new(conflicts, first, count, setup.seed.wrapping_add(number));
+                ActionLines::with_id(target, ids, self.updates)
+            }
+            (false, None, _) => {
+                let problem = format!("documents `{}` have no target index or data stream", documents.document_file);
+                return Err(invalid(task, problem));
+            }
+        };
+        let mut values = task.operation.params.clone();
+        values.retain(|key, value| key != "pipeline" || is_true(value));
+        values.insert("operation-type".to_owned(), json!(task.operation.operation_type.as_str()));
+        values.insert("index".to_owned(), json!(target));
+        values.insert("action-metadata-present".to_owned(), json!(true));
+        values.insert("unit".to_owned(), json!("docs"));
+        let slice = Slice { file: Arc::clone(file), first, documents: count, lines_per_document };
+        Ok(Part { slice, actions, values: Rc::new(values) })
+    }
+}
+
+/// Whether the original would take a value for true.
+fn is_true(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::String(text) => !text.is_empty(),
+        _ => true,
+    }
+}
+
+/// The part of a document set that one client sends.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Share<'a> {
+    pub(crate) corpus: &'a Corpus,
+    pub(crate) documents: &'a Documents,
+    /// The first document, counted from 0.
+    pub(crate) first: u64,
+    pub(crate) count: u64,
+}
+
+/// What one client of a bulk task reads, in this order.
+///
+/// # Errors
+///
+/// [`RunnerError`] if the operation makes no sense, or nothing matches it.
+pub(crate) fn shares_of<'a>(
+    track: &'a Track,
+    task: &Task,
+    partition: Partition,
+) -> Result<Vec<Share<'a>>, RunnerError> {
+    shares(&select(track, task)?, partition, BulkOptions::of(task)?.documents, task)
+}
+
+/// Every document set's share of a client, cut off where the client has its part of a number of `documents`.
+fn shares<'a>(
+    selected: &[(&'a Corpus, Vec<&'a Documents>)],
+    partition: Partition,
+    documents: Option<u64>,
+    task: &Task,
+) -> Result<Vec<Share<'a>>, RunnerError> {
+    let sets = || selected.iter().flat_map(|(_, documents)| documents);
+    let total: u64 = sets().map(|documents| documents.number_of_documents).sum();
+    let mut budget = u64::MAX;
+    if let Some(wanted) = documents {
+        if wanted > total {
+            let problem = format!("`ingest-doc-count` is {wanted}, but there are only {total} documents");
+            return Err(invalid(task, problem));
+        }
+        // In proportion to what each client has, so that nobody runs out of documents and the sum is what is wanted.
+        let before = |clients: u32| {
+            let read: u64 = sets().map(|documents| bound(documents.number_of_documents, clients, partition)).sum();
+            (u128::from(wanted) * u128::from(read) / u128::from(total)) as u64
+        };
+        budget = before(partition.index + 1) - before(partition.index);
+    }
+    let mut shares = Vec::new();
+    for (corpus, documents) in staggered(selected, partition.index as usize) {
+        let (first, count) = share(documents.number_of_documents, partition);
+        let count = count.min(budget);
+        budget -= count;
+        if count > 0 {
+            shares.push(Share { corpus, documents, first, count });
+        }
+    }
+    Ok(shares)
+}
+
 /// The document sets that the operation wants, by corpus.
-fn select(setup: &ParamSourceSetup) -> Result<Vec<(&Corpus, Vec<&Documents>)>, RunnerError> {
-    let (task, params) = (&setup.task, &setup.task.operation.params);
-    let corpora = &setup.plan.track.corpora;
+fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a Documents>)>, RunnerError> {
+    let (params, corpora) = (&task.operation.params, &track.corpora);
     if corpora.is_empty() {
         return Err(invalid(task, "the track has no corpus to take documents from"));
     }
@@ -118,7 +259,7 @@ fn select(setup: &ParamSourceSetup) -> Result<Vec<(&Corpus, Vec<&Documents>)>, R
     let fits = |wanted: &Option<Vec<String>>, name: Option<&String>| {
         wanted.as_ref().is_none_or(|wanted| name.is_some_and(|name| wanted.contains(name)))
     };
-    let selected: Vec<(&Corpus, Vec<&Documents>)> = corpora
+    let selected: Vec<(&'a Corpus, Vec<&'a Documents>)> = corpora
         .iter()
         .filter(|corpus| fits(&wanted, Some(&corpus.name)))
         .map(|corpus| {
@@ -154,49 +295,26 @@ fn staggered<'a>(selected: &[(&'a Corpus, Vec<&'a Documents>)], client: usize) -
 
 /// The first document of a client's share and how many they are: differences of shares that are rounded half to even.
 fn share(documents: u64, partition: Partition) -> (u64, u64) {
-    let per_client = documents as f64 / f64::from(partition.total);
-    let bound = |clients: u32| (per_client * f64::from(clients)).round_ties_even() as u64;
-    let (start, end) = (bound(partition.index), bound(partition.index + 1));
-    (start, end - start)
+    let start = bound(documents, partition.index, partition);
+    (start, bound(documents, partition.index + 1, partition) - start)
 }
 
-fn part(
-    setup: &ParamSourceSetup,
-    corpus: &Corpus,
-    documents: &Documents,
-    first: u64,
-    count: u64,
-) -> Result<Part, RunnerError> {
-    let path = document_file(&setup.data_dir, corpus, documents)?;
-    let lines_per_document = if documents.includes_action_and_meta_data { 2 } else { 1 };
-    let target = documents.target_data_stream.as_ref().or(documents.target_index.as_ref());
-    let action = match (documents.includes_action_and_meta_data, target) {
-        (true, _) => ActionLine::InFile,
-        (false, Some(target)) => {
-            let action = if documents.target_data_stream.is_some() { "create" } else { "index" };
-            ActionLine::Same(format!("{}\n", json!({ action: { "_index": target } })))
-        }
-        (false, None) => {
-            let problem = format!("documents `{}` have no target index or data stream", documents.document_file);
-            return Err(invalid(&setup.task, problem));
-        }
-    };
-    let mut values = setup.task.operation.params.clone();
-    values.insert("operation-type".to_owned(), json!(setup.task.operation.operation_type.as_str()));
-    values.insert("index".to_owned(), json!(target));
-    values.insert("action-metadata-present".to_owned(), json!(true));
-    values.insert("unit".to_owned(), json!("docs"));
-    let slice = Slice { path, first, documents: count, lines_per_document };
-    Ok(Part { slice, action, values: Rc::new(values) })
+/// How many documents the first clients have.
+fn bound(documents: u64, clients: u32, partition: Partition) -> u64 {
+    (documents as f64 / f64::from(partition.total) * f64::from(clients)).round_ties_even() as u64
 }
 
-fn number(value: &Value) -> Option<f64> {
-    value.as_f64().or_else(|| value.as_str()?.parse().ok())
+/// A number within bounds.
+fn number(task: &Task, key: &str, default: f64, bounds: &str, min: f64, max: f64) -> Result<f64, RunnerError> {
+    let Some(value) = task.operation.params.get(key) else { return Ok(default) };
+    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+    let number = number.filter(|number| (min..=max).contains(number));
+    number.ok_or_else(|| invalid(task, format!("`{key}` must be a number, {bounds}, not {value}")))
 }
 
 /// A whole number above 0, if it is there.
-fn whole_number(task: &Task, params: &JsonObject, key: &str) -> Result<Option<u64>, RunnerError> {
-    let Some(value) = params.get(key) else { return Ok(None) };
+fn whole_number(task: &Task, key: &str) -> Result<Option<u64>, RunnerError> {
+    let Some(value) = task.operation.params.get(key) else { return Ok(None) };
     let number = value.as_u64().or_else(|| value.as_str()?.parse().ok()).filter(|number| *number > 0);
     number.map(Some).ok_or_else(|| invalid(task, format!("`{key}` must be a whole number above 0, not {value}")))
 }
@@ -204,8 +322,60 @@ fn whole_number(task: &Task, params: &JsonObject, key: &str) -> Result<Option<u6
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use rally_core::track::{Challenge, Operation};
 
     use super::*;
+
+    /// A track with a corpus for each of these numbers of documents.
+    fn track(sets: &[u64]) -> Track {
+        let corpora = sets.iter().enumerate().map(|(number, documents)| {
+            Corpus::builder(&number.to_string()).documents(Documents::builder("d.json", *documents).target_index("i"))
+        });
+        corpora
+            .fold(
+                Track::builder("t").challenge(Challenge::builder("c").task(Task::builder(Operation::builder("sleep")))),
+                |track, corpus| track.corpus(corpus),
+            )
+            .build()
+            .unwrap()
+    }
+
+    fn task(params: Value) -> Task {
+        let Value::Object(params) = params else { panic!("{params}") };
+        let operation = params
+            .into_iter()
+            .fold(Operation::builder("bulk").name("index"), |operation, (key, value)| operation.property(&key, value));
+        let challenge = Challenge::builder("c").task(Task::builder(operation));
+        let track = Track::builder("t").challenge(challenge).build().unwrap();
+        track.challenge("c").unwrap().tasks().next().unwrap().clone()
+    }
+
+    #[test]
+    fn options_that_make_no_sense_are_refused_in_a_sentence() {
+        for (params, expected) in [
+            (json!({}), "operation `index` needs the parameter `bulk-size`"),
+            (json!({"bulk-size": 0}), "`bulk-size` must be a whole number above 0, not 0"),
+            (json!({"bulk-size": 10, "batch-size": 25}), "`batch-size` must be a multiple of `bulk-size`"),
+            (json!({"bulk-size": 10, "ingest-doc-count": 25}), "`ingest-doc-count` must be a multiple"),
+            (json!({"bulk-size": 10, "ingest-doc-count": 20, "ingest-percentage": 5}), "exclude each other"),
+            (json!({"bulk-size": 10, "ingest-percentage": 0}), "must be a number, above 0 and at most 100, not 0"),
+            (json!({"bulk-size": 10, "conflicts": "some"}), "`conflicts` must be `sequential` or `random`"),
+            (json!({"bulk-size": 10, "conflicts": "random", "data-streams": "s"}), "no sense in data streams"),
+            (json!({"bulk-size": 10, "on-conflict": "delete"}), "`on-conflict` must be `index` or `update`"),
+            (json!({"bulk-size": 10, "recency": 1.5}), "`recency` must be a number, at least 0 and at most 1, not 1.5"),
+            (json!({"bulk-size": 10, "conflict-probability": 101}), "at least 0 and at most 100, not 101"),
+        ] {
+            let error = BulkOptions::of(&task(params)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn more_documents_than_there_are_cannot_be_sent() {
+        let task = task(json!({"bulk-size": 5, "ingest-doc-count": 10}));
+        let error = shares_of(&track(&[4, 5]), &task, Partition { index: 0, total: 1 }).unwrap_err().to_string();
+        assert!(error.contains("`ingest-doc-count` is 10, but there are only 9 documents"), "{error}");
+    }
 
     #[test]
     fn shares_are_rounded_half_to_even() {
@@ -226,6 +396,24 @@ mod tests {
                 next = first + count;
             }
             prop_assert_eq!(next, documents);
+        }
+
+        #[test]
+        fn all_clients_together_send_exactly_the_documents_that_are_wanted(
+            sets in prop::collection::vec(1_u64..5_000, 1..5), total in 1_u32..40, wanted in 0.0..=1.0,
+        ) {
+            let track = track(&sets);
+            let wanted = ((sets.iter().sum::<u64>() as f64 * wanted) as u64).max(1);
+            let task = task(json!({"bulk-size": 1, "ingest-doc-count": wanted}));
+            let mut read = std::collections::BTreeSet::new();
+            for index in 0..total {
+                for share in shares_of(&track, &task, Partition { index, total }).unwrap() {
+                    for document in share.first..share.first + share.count {
+                        prop_assert!(read.insert((share.corpus.name.clone(), document)));
+                    }
+                }
+            }
+            prop_assert_eq!(read.len() as u64, wanted);
         }
     }
 }

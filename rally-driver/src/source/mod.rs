@@ -3,6 +3,9 @@
 mod admin;
 mod bulk;
 mod search;
+mod wanted;
+
+pub(crate) use wanted::wanted_documents;
 
 use rally_core::track::{JsonObject, Task};
 use serde_json::Value;
@@ -11,7 +14,7 @@ use crate::{ParamSource, Params, Registry, RunnerError};
 
 /// Registers all of them.
 pub(crate) fn register(registry: &mut Registry) {
-    for name in ["bulk", "file-reader"] {
+    for name in wanted::READERS {
         registry.register_param_source(name, bulk::BulkSource::new);
     }
     for name in ["search", "scroll-search", "paginated-search", "composite-agg"] {

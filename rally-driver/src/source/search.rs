@@ -1,6 +1,6 @@
 //! Parameters of searches.
 
-use rally_core::track::{JsonObject, Track};
+use rally_core::track::{JsonObject, OperationType, Track};
 use serde_json::{Value, json};
 
 use super::{Fixed, invalid, missing};
@@ -34,7 +34,7 @@ pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let mut values = JsonObject::new();
     values.insert("index".to_owned(), index);
     for key in KEYS {
-        if let Some(value) = given.get(key) {
+        if let Some(value) = given.get(key).filter(|value| !value.is_null()) {
             values.insert(key.to_owned(), value.clone());
         }
     }
@@ -49,6 +49,12 @@ pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let is_true = |key: &str| values.get(key).and_then(Value::as_bool) == Some(true);
     if values.contains_key("assertions") && !is_true("detailed-results") && !values.contains_key("pages") {
         return Err(invalid(task, "`assertions` need `\"detailed-results\": true`"));
+    }
+    if task.operation.operation_type == OperationType::Search
+        && values.contains_key("pages")
+        && setup.partition.index == 0
+    {
+        tracing::warn!(operation = %task.operation.name, "`search` with `pages` is deprecated: use `scroll-search`");
     }
     values.insert("operation-type".to_owned(), json!(task.operation.operation_type.as_str()));
     Ok(Fixed::new(values))

@@ -1,104 +1,20 @@
 //! The HTTP client against a target that does as it is told.
 
 use std::cell::Cell;
-use std::io;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use rally_core::track::JsonObject;
 use rally_driver::client::{Client, ClientOptions, Request};
 use rally_driver::{ErrorClass, RequestTimer, RunnerError};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
 
-/// What the target does with a request.
-#[derive(Clone, Copy, Debug)]
-enum Act {
-    /// Answers with this status and body.
-    Answer(u16, &'static str),
-    /// Answers like that after so long.
-    Late(Duration, &'static str),
-    /// Sends the body in two parts, with so long in between.
-    Drip(Duration),
-    /// Closes the connection without an answer.
-    HangUp,
-}
+use crate::target::{Act, Target};
 
-/// A target that acts by a script, one act a request, and keeps what it was asked.
-struct Target {
-    address: String,
-    requests: Arc<Mutex<Vec<String>>>,
-    _server: JoinSet<()>,
-}
-
-async fn target(script: &[Act]) -> Target {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let script = Arc::new(Mutex::new(script.iter().rev().copied().collect::<Vec<_>>()));
-    let requests = Arc::new(Mutex::new(Vec::new()));
-    let (acts, seen) = (script, Arc::clone(&requests));
-    let mut server = JoinSet::new();
-    server.spawn(async move {
-        let mut connections = JoinSet::new();
-        while let Ok((stream, _)) = listener.accept().await {
-            let (acts, seen) = (Arc::clone(&acts), Arc::clone(&seen));
-            connections.spawn(async move {
-                let _ = serve(stream, &acts, &seen).await;
-            });
-        }
-    });
-    Target { address, requests, _server: server }
-}
-
-async fn serve(mut stream: TcpStream, acts: &Mutex<Vec<Act>>, seen: &Mutex<Vec<String>>) -> io::Result<()> {
-    let mut buffer = Vec::new();
-    while let Some(request) = read_request(&mut stream, &mut buffer).await? {
-        seen.lock().unwrap().push(request);
-        let act = acts.lock().unwrap().pop().expect("the script has an act for every request");
-        let answer =
-            |status: u16, body: &str| format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
-        match act {
-            Act::Answer(status, body) => stream.write_all(answer(status, body).as_bytes()).await?,
-            Act::Late(delay, body) => {
-                sleep(delay).await;
-                stream.write_all(answer(200, body).as_bytes()).await?;
-            }
-            Act::Drip(delay) => {
-                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await?;
-                sleep(delay).await;
-                stream.write_all(b"cd").await?;
-            }
-            Act::HangUp => return Ok(()),
-        }
-    }
-    Ok(())
-}
-
-/// The next request of a connection as it came; none if the other side is done. What was read too much stays in the buffer.
-pub(crate) async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
-    let end = loop {
-        if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-            break end + 4;
-        }
-        if stream.read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    };
-    let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-    let length = head.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-    let whole = end + length.unwrap_or(0);
-    while buffer.len() < whole {
-        if stream.read_buf(buffer).await? == 0 {
-            return Ok(None);
-        }
-    }
-    let request = String::from_utf8_lossy(&buffer[..whole]).into_owned();
-    buffer.drain(..whole);
-    Ok(Some(request))
+fn answer(status: u16, body: &str) -> Act {
+    Act::Answer(status, body.to_owned())
 }
 
 fn client(hosts: &[&Target], options: Value) -> (Client, Rc<RequestTimer>) {
@@ -111,32 +27,32 @@ fn client(hosts: &[&Target], options: Value) -> (Client, Rc<RequestTimer>) {
 
 #[tokio::test]
 async fn requests_carry_what_elasticsearch_wants() {
-    let target = target(&[Act::Answer(200, "{}"), Act::Answer(200, "{}")]).await;
+    let target = Target::acting(&[answer(200, "{}"), answer(200, "{}")]).await;
     let (client, _) = client(&[&target], json!({ "basic_auth_user": "u", "basic_auth_password": "p" }));
     client.warm_up().await;
     let mut request = Request::new("GET", "/logs/_search?request_cache=true").json("{\"query\":{}}");
     request.headers.push(("x-opaque-id".to_owned(), "race".to_owned()));
     assert_eq!(client.request(&request).await.unwrap().body, "{}");
     client.request(&Request::new("GET", "/logs")).await.unwrap();
-    let seen = target.requests.lock().unwrap().clone();
-    for line in [
-        "GET /logs/_search?request_cache=true HTTP/1.1",
-        "content-type: application/vnd.elasticsearch+json; compatible-with=8",
-        "accept: application/vnd.elasticsearch+json; compatible-with=8",
-        "authorization: Basic dTpw",
-        "x-opaque-id: race",
-        "accept-encoding: identity",
-        "{\"query\":{}}",
+    let seen = target.seen();
+    assert_eq!((seen[0].line(), seen[0].body()), ("GET /logs/_search?request_cache=true", "{\"query\":{}}"));
+    for (name, value) in [
+        ("host", target.address.as_str()),
+        ("content-type", "application/vnd.elasticsearch+json; compatible-with=8"),
+        ("accept", "application/vnd.elasticsearch+json; compatible-with=8"),
+        ("authorization", "Basic dTpw"),
+        ("x-opaque-id", "race"),
+        ("accept-encoding", "identity"),
     ] {
-        assert!(seen[0].contains(line), "{line} is missing in\n{}", seen[0]);
+        assert_eq!(seen[0].header(name), Some(value), "{name}");
     }
-    assert!(!seen[1].contains("content-type"), "{}", seen[1]);
+    assert_eq!(seen[1].header("content-type"), None);
 }
 
 #[tokio::test]
 async fn service_time_ends_with_the_last_byte_of_the_body() {
     let (pause, delay) = (Duration::from_millis(60), Duration::from_millis(40));
-    let target = target(&[Act::Drip(pause), Act::Late(delay, "late")]).await;
+    let target = Target::acting(&[Act::Drip(pause), Act::Late(delay, "late")]).await;
     let (client, timer) = client(&[&target], json!({}));
     for (least, body) in [(pause, "abcd"), (delay, "late")] {
         assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, body);
@@ -147,7 +63,7 @@ async fn service_time_ends_with_the_last_byte_of_the_body() {
 
 #[tokio::test]
 async fn a_request_is_sent_again_when_the_cluster_is_busy_or_hangs_up() {
-    let target = target(&[Act::Answer(429, "busy"), Act::HangUp, Act::Answer(503, ""), Act::Answer(200, "done")]).await;
+    let target = Target::acting(&[answer(429, "busy"), Act::HangUp, answer(503, ""), answer(200, "done")]).await;
     let (client, _) = client(&[&target], json!({}));
     assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "done");
     assert_eq!((client.retries(), client.reconnects()), (3, 1));
@@ -156,9 +72,7 @@ async fn a_request_is_sent_again_when_the_cluster_is_busy_or_hangs_up() {
 #[tokio::test]
 async fn retries_end_and_errors_say_what_the_cluster_said() {
     let error = r#"{"error":{"type":"index_not_found_exception","reason":"no such index [x]"},"status":404}"#;
-    let target =
-        target(&[Act::Answer(404, error), Act::Answer(404, error), Act::Answer(429, ""), Act::Answer(429, "full")])
-            .await;
+    let target = Target::acting(&[answer(404, error), answer(404, error), answer(429, ""), answer(429, "full")]).await;
     let (client, _) = client(&[&target], json!({ "max_retries": 1 }));
     let missing = client.request(&Request::new("DELETE", "/x")).await.unwrap_err();
     assert_eq!(missing.to_string(), "HTTP status 404: index_not_found_exception (no such index [x])");
@@ -170,7 +84,7 @@ async fn retries_end_and_errors_say_what_the_cluster_said() {
 
 #[tokio::test]
 async fn a_timeout_is_not_sent_again_and_says_how_long_it_waited() {
-    let target = target(&[Act::Late(Duration::from_secs(60), ""), Act::Answer(200, "next")]).await;
+    let target = Target::acting(&[Act::Late(Duration::from_secs(60), ""), answer(200, "next")]).await;
     let (client, timer) = client(&[&target], json!({}));
     let request = Request { timeout: Some(Duration::from_millis(50)), ..Request::new("GET", "/") };
     let error = client.request(&request).await.unwrap_err();
@@ -182,15 +96,15 @@ async fn a_timeout_is_not_sent_again_and_says_how_long_it_waited() {
 
 #[tokio::test]
 async fn hosts_take_turns_and_one_that_fails_is_put_aside() {
-    let good = target(&[Act::Answer(200, "good"); 5]).await;
-    let bad = target(&[Act::HangUp]).await;
+    let good = Target::acting(&vec![answer(200, "good"); 5]).await;
+    let bad = Target::acting(&[Act::HangUp]).await;
     let (client, _) = client(&[&good, &bad], json!({}));
     let bodies = Cell::new(0);
     for _ in 0..5 {
         assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "good");
         bodies.set(bodies.get() + 1);
     }
-    assert_eq!((bodies.get(), bad.requests.lock().unwrap().len(), client.retries()), (5, 1, 1));
+    assert_eq!((bodies.get(), bad.seen().len(), client.retries()), (5, 1, 1));
 }
 
 #[tokio::test]
@@ -203,4 +117,70 @@ async fn nobody_there_is_a_connection_error_with_the_address() {
     let error = client.request(&Request::new("GET", "/")).await.unwrap_err();
     assert!(matches!(&error, RunnerError::Transport { class: ErrorClass::Connect, .. }), "{error}");
     assert!(error.to_string().starts_with(&format!("cannot connect to {address}: ")), "{error}");
+}
+
+#[tokio::test]
+async fn bodies_come_in_chunks_and_packed_and_what_cannot_be_read_is_an_error() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packed, b"unpacked").unwrap();
+    let packed = packed.finish().unwrap();
+    let acts = [
+        Act::Chunks,
+        Act::Packed("gzip", packed.clone()),
+        Act::Packed("gzip", packed[..packed.len() / 2].to_vec()),
+        Act::Packed("br", packed),
+    ];
+    let target = Target::acting(&acts).await;
+    let (client, _) = client(&[&target], json!({ "http_compress": true }));
+    for body in ["abcdef", "unpacked"] {
+        assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, body);
+    }
+    for problem in ["cannot unpack an answer", "an answer is packed with `br`"] {
+        let error = client.request(&Request::new("GET", "/")).await.unwrap_err();
+        assert!(matches!(&error, RunnerError::Transport { class: ErrorClass::Response, .. }), "{error}");
+        assert!(error.to_string().contains(problem), "{error}");
+    }
+    assert_eq!(client.retries(), 0, "an answer that came is not asked for again");
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_meanwhile_is_opened_again_without_an_error() {
+    let target = Target::start(|seen| if seen.number == 0 { Act::AnswerAndClose } else { Act::ok() }).await;
+    let (client, _) = client(&[&target], json!({}));
+    client.request(&Request::new("GET", "/")).await.unwrap();
+    while client.reconnects() == 0 {
+        client.warm_up().await;
+        tokio::task::yield_now().await;
+    }
+    client.request(&Request::new("GET", "/")).await.unwrap();
+    assert_eq!((client.retries(), client.reconnects(), target.connections()), (0, 1, 2));
+}
+
+#[tokio::test]
+async fn the_timeout_of_one_request_is_not_that_of_the_next() {
+    let late = Act::Late(Duration::from_millis(150), "late");
+    let target = Target::acting(&[answer(200, "a"), late.clone(), late]).await;
+    let (client, _) = client(&[&target], json!({ "timeout": 30 }));
+    let quick = Request { timeout: Some(Duration::from_millis(40)), ..Request::new("GET", "/") };
+    client.request(&quick).await.unwrap();
+    assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "late");
+    let error = client.request(&quick).await.unwrap_err();
+    assert!(matches!(&error, RunnerError::Transport { class: ErrorClass::Timeout, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_that_speaks_no_tls_is_a_failure_of_tls() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let options = json!({ "use_ssl": true, "verify_certs": false, "max_retries": 0 });
+    let options = ClientOptions::try_from(options.as_object().unwrap()).unwrap();
+    let hosts = [listener.local_addr().unwrap().to_string()];
+    let client = Client::new(&hosts, options, None, 0, Rc::default()).unwrap();
+    let request = Request::new("GET", "/");
+    let (answer, _) = tokio::join!(client.request(&request), async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        stream
+    });
+    let error = answer.unwrap_err();
+    assert!(matches!(&error, RunnerError::Transport { class: ErrorClass::Tls, .. }), "{error}");
 }

@@ -194,7 +194,9 @@ async fn a_failure_names_task_operation_and_client_and_keeps_what_was_measured()
         "load driver on here could not drive race 4711 up to join point 1: task `find` with operation `scripted` \
          failed on client 0: expected 1 hit, not 2"
     );
-    assert_eq!(told.samples(0, SampleType::Normal), 3);
+    assert_eq!(told.samples(0, SampleType::Normal), 4);
+    let errors: Vec<_> = told.tasks(0, SampleType::Normal).flat_map(|interval| &interval.errors).collect();
+    assert!(matches!(errors[..], [error] if error.class == "assertion" && error.count == 1), "{errors:?}");
     assert_eq!(told.others.last(), Some(&DriverEventKind::Ended));
 }
 

@@ -10,14 +10,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use indexmap::IndexMap;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use rally_core::metrics::{Interval, SampleType, TaskInterval};
-use rally_core::track::{Challenge, ChallengeBuilder, JsonObject, Task, TaskBuilder, Track};
+use rally_core::track::{Challenge, ChallengeBuilder, Task, TaskBuilder, Track};
 use rally_core::{
     Allocation, ContentHash, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts, JoinPoint,
-    LoadDriver, OnError, RaceId, RacePlan, Sequence, Step, StopMode,
+    LoadDriver, RaceId, RacePlan, Sequence, Step, StopMode,
 };
 use rally_driver::{
     ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner,
@@ -127,24 +126,8 @@ pub(crate) fn challenge() -> ChallengeBuilder {
 
 /// A race of one challenge.
 pub(crate) fn plan(challenge: ChallengeBuilder) -> RacePlan {
-    RacePlan {
-        track: Track::builder("tests").challenge(challenge).build().unwrap(),
-        challenge: "only".to_owned(),
-        target_hosts: IndexMap::new(),
-        client_options: IndexMap::new(),
-        on_error: OnError::Continue,
-        enable_assertions: false,
-        test_mode: true,
-        multi_cluster: false,
-        offline: true,
-        distribution_version: None,
-        distribution_flavor: None,
-        serverless_operator: false,
-        telemetry: Vec::new(),
-        telemetry_params: JsonObject::new(),
-        sample_bytes: 0,
-        description: Default::default(),
-    }
+    let track = Track::builder("tests").challenge(challenge).build().unwrap();
+    RacePlan { test_mode: true, offline: true, ..RacePlan::new(track, "only") }
 }
 
 struct Plan(Bytes);
@@ -202,17 +185,30 @@ impl Race {
 
     /// Prepares a race on a driver that has some of the clients.
     pub(crate) async fn prepare_share(registry: Registry, plan: &RacePlan, cores: u32, clients: Range<u32>) -> Self {
+        Self::prepare_with(registry, plan, cores, clients, |_| ()).await
+    }
+
+    /// The same on a driver whose options are adjusted.
+    pub(crate) async fn prepare_with(
+        registry: Registry,
+        plan: &RacePlan,
+        cores: u32,
+        clients: Range<u32>,
+        adjust: impl FnOnce(&mut DriverOptions),
+    ) -> Self {
         let json = Bytes::from(serde_json::to_vec(plan).unwrap());
         let directory = tempfile::tempdir().unwrap();
         let clock = local_clock();
-        let driver = LocalLoadDriver::new(DriverOptions {
+        let mut options = DriverOptions {
             facts: HostFacts { name: "here".to_owned(), cores, ..HostFacts::default() },
             registry: Arc::new(registry),
             content: Arc::new(Plan(json)),
             clock: Arc::clone(&clock),
             data_dir: directory.path().join("data"),
             segment_dir: directory.path().join("segments"),
-        });
+        };
+        adjust(&mut options);
+        let driver = LocalLoadDriver::new(options);
         let id: RaceId = "4711".parse().unwrap();
         let plan = ContentHash::from_bytes([7; 32]);
         let assignment = DriverAssignment { race: id.clone(), plan, clients, telemetry: false };
@@ -228,7 +224,7 @@ impl Race {
     pub(crate) async fn prepared(&mut self) {
         loop {
             match self.next().await {
-                // A busy machine has a slow clock, and is told so.
+                // A busy machine has a slow clock, and is told so; as is what happens to corpora.
                 Some(DriverEventKind::Noticed { .. }) => {}
                 other => return assert_eq!(other, Some(DriverEventKind::Prepared)),
             }

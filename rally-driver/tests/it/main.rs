@@ -3,10 +3,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+mod bulk;
 mod client;
+mod cluster;
+mod composite;
+mod corpora;
 mod driver;
 mod engine;
+mod execution;
 mod fixture;
 mod operation;
 mod partition;
+mod pressure;
+mod search;
+mod search_server;
 mod server;
+mod target;

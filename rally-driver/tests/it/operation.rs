@@ -20,8 +20,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::client::read_request;
 use crate::fixture;
+use crate::target::read_request;
 
 /// What a cluster got: method, path and query, the body if there was one, and all headers as text.
 #[derive(Clone, Debug)]
@@ -115,20 +115,24 @@ pub(crate) struct Client {
 impl Client {
     /// Makes everything up to the request of the first execution.
     pub(crate) async fn prepare(plan: &RacePlan) -> Result<Self, RunnerError> {
-        let registry = Registry::rally();
+        let registry = Arc::new(Registry::rally());
         let timer = Rc::new(RequestTimer::default());
         let clients = Rc::new(Clients::new(plan, 0, &timer).unwrap());
         clients.warm_up().await;
         let task = Arc::new(plan.challenge().unwrap().tasks().next().unwrap().clone());
         let (plan, partition) = (Arc::new(plan.clone()), Partition { index: 0, total: 1 });
-        let mut source = registry.param_source(&ParamSourceSetup {
-            plan: Arc::clone(&plan),
-            task: Arc::clone(&task),
+        let here = Arc::from(std::path::Path::new("."));
+        let source = ParamSourceSetup::new(Arc::clone(&plan), Arc::clone(&task), partition, here, 1);
+        let mut source = registry.param_source(&source)?;
+        let setup = RunnerSetup {
+            plan,
+            task,
             partition,
-            data_dir: Arc::from(std::path::Path::new(".")),
-            seed: 1,
-        })?;
-        let setup = RunnerSetup { plan, task, partition, clients, timer: Rc::clone(&timer) };
+            clients,
+            timer: Rc::clone(&timer),
+            registry: Arc::clone(&registry),
+            composite: None,
+        };
         let mut runner = registry.runner(&setup)?;
         runner.prepare(&source.next()?.unwrap())?;
         Ok(Self { runner, timer })

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 use super::dial::{identity_of, negotiated};
 use super::member::send;
 use super::shared::{Shared, Side, display_name, lock};
+use super::socket;
 use crate::close::{CloseCode, is_goodbye};
 use crate::frame;
 use crate::identity::{PeerIdentity, check_clock};
@@ -241,6 +242,7 @@ async fn host_connection(
         connection.close(CloseCode::Refused.into(), b"");
         return;
     }
+    socket::trust(&connection);
     answer(stream, &welcome).await;
     let cause = if registered {
         tokio::select! {

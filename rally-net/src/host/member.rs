@@ -300,7 +300,9 @@ async fn dial(shared: &Shared) -> Result<Peer, DialFailure> {
         }
         (None, None) => {
             return Err(DialFailure::Unreachable(
-                "the coordinator on this machine has not been started yet, so there is no token to join with"
+                "this user's coordinator on this machine has not been started yet, so there is no token to join with; if \
+                 the coordinator is another user's, hand its token over by `--token`, RALLY_TOKEN, or `join.token` in the \
+                 section [cluster] of rally.ini"
                     .to_owned(),
             ));
         }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use quinn::crypto::rustls::{NoInitialCipherSuite, QuicClientConfig, QuicServerConfig};
-use quinn::{ClientConfig, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig, VarInt};
+use quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, ServerConfig, TokioRuntime, TransportConfig,
+    VarInt,
+};
 use tracing::debug;
 
 use crate::rpc::MAX_CONCURRENT_REQUESTS;
@@ -19,6 +22,10 @@ const SOCKET_BUFFER: usize = 4 << 20;
 /// How much unread data, in bytes, a peer may have under way on one stream and on one connection.
 const STREAM_WINDOW: u32 = 8 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
+
+/// How much unread data, in bytes, whoever has called may have under way before it is known who that is; a greeting or a
+/// request to join has less than a few thousand. Without this, strangers could make a host hold gigabytes for them.
+pub(crate) const STRANGER_WINDOW: u32 = 64 << 10;
 
 /// Heartbeats are the only datagrams; a few of them fit.
 const DATAGRAM_BUFFER: usize = 16 << 10;
@@ -67,15 +74,23 @@ pub fn endpoint(socket: UdpSocket, seed: &[u8; 32]) -> io::Result<Endpoint> {
     Endpoint::new(config, None, socket, Arc::new(TokioRuntime))
 }
 
-/// How a host accepts connections.
+/// How a host accepts connections: with room for one greeting and no more, until it calls [`trust`].
 ///
 /// # Errors
 ///
 /// `tls` cannot be used for QUIC; that of [`server_config`](crate::server_config) can.
 pub fn server(tls: rustls::ServerConfig) -> Result<ServerConfig, NoInitialCipherSuite> {
     let mut config = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-    config.transport_config(Arc::new(transport())).max_incoming(MAX_INCOMING);
+    let mut transport = transport();
+    transport.max_concurrent_bidi_streams(VarInt::from_u32(1)).receive_window(VarInt::from_u32(STRANGER_WINDOW));
+    config.transport_config(Arc::new(transport)).max_incoming(MAX_INCOMING);
     Ok(config)
+}
+
+/// Gives a connection that was accepted the room that a host of the cluster has.
+pub fn trust(connection: &Connection) {
+    connection.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW));
+    connection.set_max_concurrent_bi_streams(VarInt::from_u32(MAX_CONCURRENT_REQUESTS));
 }
 
 /// How a host dials.

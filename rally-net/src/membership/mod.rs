@@ -29,6 +29,7 @@
 //! each other out while both are well, and the one outside always knows why.
 
 mod registry;
+mod silence;
 mod uplink;
 
 use std::net::SocketAddr;

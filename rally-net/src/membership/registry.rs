@@ -5,26 +5,31 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rally_core::{Activity, Epoch, HostFacts, HostId};
+use slab::Slab;
 
+use super::silence::Silence;
 use super::{DisconnectReason, RefuseReason, Session, Timing};
 use crate::{ClockEstimate, HostState};
 
 /// Every host that has said hello, and how it stands.
 ///
-/// Each event costs the same whatever the number of hosts, up to the logarithm of an ordered queue; a heartbeat does not
-/// even touch the queue.
+/// Each event costs the same whatever the number of hosts. Only hosts that are suspect or have departed stand in ordered
+/// queues, whose cost grows with the logarithm of their number.
 #[derive(Debug)]
 pub struct Registry {
     timing: Timing,
     capacity: Capacity,
-    hosts: HashMap<HostId, HostRecord>,
-    /// The current session of each connected host; any other session changes nothing.
-    sessions: HashMap<Session, HostId>,
-    /// When to look at each alive or suspect host again: never later than its true deadline, but perhaps earlier,
-    /// because heartbeats do not move it.
-    wakes: BTreeSet<(Instant, HostId)>,
+    /// Every host that is remembered; where it stands here is its place, as long as it is remembered.
+    records: Slab<HostRecord>,
+    places: HashMap<HostId, usize>,
+    /// The place of each connected host by its current session; any other session changes nothing.
+    sessions: HashMap<Session, usize>,
+    /// Alive hosts; the longest silent one is the next to become suspect.
+    alive: Silence,
+    /// When each suspect host is to be given up.
+    suspect: BTreeSet<(Instant, usize)>,
     /// Dead hosts and those that left, the longest gone first.
-    departed: BTreeSet<(Instant, HostId)>,
+    departed: BTreeSet<(Instant, usize)>,
 }
 
 /// How many hosts a [`Registry`] remembers.
@@ -65,7 +70,7 @@ pub struct HostRecord {
     pub last_heard: Instant,
     /// Its connection: always there while it is alive, never once it is dead or has left.
     pub session: Option<Session>,
-    /// Its place in `wakes`, or in `departed`.
+    /// Where it stands in `suspect` or in `departed`; of no meaning while it is alive.
     queued_at: Instant,
 }
 
@@ -185,16 +190,19 @@ impl Registry {
         Self {
             timing,
             capacity,
-            hosts: HashMap::new(),
+            records: Slab::new(),
+            places: HashMap::new(),
             sessions: HashMap::new(),
-            wakes: BTreeSet::new(),
+            alive: Silence::new(),
+            suspect: BTreeSet::new(),
             departed: BTreeSet::new(),
         }
     }
 
     /// Applies one event and returns what has to be done about it, in order; at most three actions.
     ///
-    /// Events of a session that is not its host's current one change nothing.
+    /// Events of a session that is not its host's current one change nothing. Time never goes back: `now` is not before
+    /// that of any earlier call.
     #[must_use]
     pub fn handle(&mut self, now: Instant, event: RegistryEvent) -> Vec<RegistryAction> {
         match event {
@@ -210,45 +218,46 @@ impl Registry {
     #[must_use]
     pub fn handle_timeout(&mut self, now: Instant) -> Vec<RegistryAction> {
         let mut actions = Vec::new();
-        while let Some(&(at, host)) = self.wakes.first()
-            && at <= now
+        while let Some((suspect_at, place)) = self.next_suspicion()
+            && suspect_at <= now
         {
-            self.wakes.pop_first();
-            let Some(record) = self.hosts.get_mut(&host) else { continue };
-            let suspect_at = record.last_heard + self.timing.suspect_after;
-            let dead_at = record.last_heard + self.timing.dead_after;
-            if record.state == HostState::Alive && suspect_at <= now {
-                record.state = HostState::Suspect;
-                actions.push(publish(record, HostChange::Suspected));
+            actions.push(self.suspect(place));
+        }
+        while let Some(&(dead_at, place)) = self.suspect.first()
+            && dead_at <= now
+        {
+            let record = &mut self.records[place];
+            if let Some(session) = record.session.take() {
+                self.sessions.remove(&session);
+                actions.push(RegistryAction::Disconnect { session, reason: DisconnectReason::Silent });
             }
-            if record.state == HostState::Suspect && dead_at <= now {
-                if let Some(session) = record.session.take() {
-                    self.sessions.remove(&session);
-                    actions.push(RegistryAction::Disconnect { session, reason: DisconnectReason::Silent });
-                }
-                actions.push(publish(record, HostChange::Died));
-                self.depart(now, host, HostState::Dead);
-            } else {
-                record.queued_at = if record.state == HostState::Alive { suspect_at } else { dead_at };
-                self.wakes.insert((record.queued_at, host));
-            }
+            actions.push(publish(record, HostChange::Died));
+            self.depart(now, place, HostState::Dead);
         }
         actions
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout), `None` while nobody is connected.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.wakes.first().map(|&(at, _)| at)
+        let suspicion = self.next_suspicion().map(|(at, _)| at);
+        let death = self.suspect.first().map(|&(at, _)| at);
+        suspicion.into_iter().chain(death).min()
     }
 
     /// Every host that is remembered, in no particular order.
     pub fn hosts(&self) -> impl ExactSizeIterator<Item = &HostRecord> {
-        self.hosts.values()
+        self.records.iter().map(|(_, record)| record)
     }
 
     /// One host.
     pub fn host(&self, host: HostId) -> Option<&HostRecord> {
-        self.hosts.get(&host)
+        self.records.get(*self.places.get(&host)?)
+    }
+
+    /// Which alive host becomes suspect next, and when.
+    fn next_suspicion(&self) -> Option<(Instant, usize)> {
+        let place = self.alive.longest()?;
+        Some((self.records[place].last_heard + self.timing.suspect_after, place))
     }
 
     fn hello(
@@ -263,15 +272,14 @@ impl Registry {
         if self.sessions.contains_key(&session) {
             return Vec::new(); // Said already.
         }
-        let is_full = self.hosts.len() - self.departed.len() >= self.capacity.live as usize;
+        let is_full = self.records.len() - self.departed.len() >= self.capacity.live as usize;
         let too_many_hosts = || RefuseReason::TooManyHosts { limit: self.capacity.live };
         let refuse = |reason| vec![RegistryAction::Refuse { session, reason }];
 
-        let Some(record) = self.hosts.get_mut(&host) else {
+        let Some(&place) = self.places.get(&host) else {
             if is_full {
                 return refuse(too_many_hosts());
             }
-            let queued_at = now + self.timing.suspect_after;
             let record = HostRecord {
                 host,
                 epoch,
@@ -283,15 +291,17 @@ impl Registry {
                 state: HostState::Alive,
                 last_heard: now,
                 session: Some(session),
-                queued_at,
+                queued_at: now,
             };
             let joined = publish(&record, HostChange::Joined);
-            self.hosts.insert(host, record);
-            self.sessions.insert(session, host);
-            self.wakes.insert((queued_at, host));
+            let place = self.records.insert(record);
+            self.places.insert(host, place);
+            self.sessions.insert(session, place);
+            self.alive.heard(place);
             return vec![RegistryAction::Welcome { session }, joined];
         };
 
+        let record = &mut self.records[place];
         if epoch < record.epoch {
             return refuse(RefuseReason::OldEpoch { known: record.epoch });
         }
@@ -315,9 +325,10 @@ impl Registry {
             actions
                 .push(RegistryAction::Disconnect { session: old, reason: DisconnectReason::Replaced { by: address } });
         }
-        self.sessions.insert(session, host);
-        let queue = if record.is_departed() { &mut self.departed } else { &mut self.wakes };
-        queue.remove(&(record.queued_at, host));
+        self.sessions.insert(session, place);
+        // It stands in one of them at most.
+        self.suspect.remove(&(record.queued_at, place));
+        self.departed.remove(&(record.queued_at, place));
         let change = if epoch > record.epoch {
             record.activity = Activity::default();
             record.round_trip = None;
@@ -331,8 +342,7 @@ impl Registry {
         record.facts = facts;
         record.state = HostState::Alive;
         record.last_heard = now;
-        record.queued_at = now + self.timing.suspect_after;
-        self.wakes.insert((record.queued_at, host));
+        self.alive.heard(place);
         actions.push(RegistryAction::Welcome { session });
         actions.push(publish(record, change));
         actions
@@ -345,54 +355,57 @@ impl Registry {
         report: Report,
         address: SocketAddr,
     ) -> Vec<RegistryAction> {
-        let Some(record) = self.sessions.get(&session).and_then(|host| self.hosts.get_mut(host)) else {
-            return Vec::new();
-        };
-        record.last_heard = record.last_heard.max(now);
+        let Some(&place) = self.sessions.get(&session) else { return Vec::new() };
+        let record = &mut self.records[place];
+        record.last_heard = now;
         record.address = address;
         record.activity = report.activity;
         record.round_trip = report.round_trip;
         record.clock = report.clock;
+        self.alive.heard(place);
         if record.state != HostState::Suspect {
             return Vec::new();
         }
         record.state = HostState::Alive;
-        self.wakes.remove(&(record.queued_at, record.host));
-        record.queued_at = record.last_heard + self.timing.suspect_after;
-        self.wakes.insert((record.queued_at, record.host));
+        self.suspect.remove(&(record.queued_at, place));
         vec![publish(record, HostChange::Recovered)]
     }
 
     fn closed(&mut self, now: Instant, session: Session, left: bool) -> Vec<RegistryAction> {
-        let Some(host) = self.sessions.remove(&session) else { return Vec::new() };
-        let Some(record) = self.hosts.get_mut(&host) else { return Vec::new() };
+        let Some(place) = self.sessions.remove(&session) else { return Vec::new() };
+        let record = &mut self.records[place];
         record.session = None;
         if left {
             let action = publish(record, HostChange::Left);
-            self.depart(now, host, HostState::Left);
+            self.depart(now, place, HostState::Left);
             return vec![action];
         }
-        // It may come back on a new connection, but must do so before it is given up. Its place in the queue is early
-        // enough, because death comes after suspicion.
-        if record.state == HostState::Suspect {
-            return Vec::new();
-        }
+        // It may come back on a new connection, but must do so before it is given up.
+        if record.state == HostState::Suspect { Vec::new() } else { vec![self.suspect(place)] }
+    }
+
+    /// Makes an alive host suspect.
+    fn suspect(&mut self, place: usize) -> RegistryAction {
+        let record = &mut self.records[place];
         record.state = HostState::Suspect;
-        vec![publish(record, HostChange::Suspected)]
+        record.queued_at = record.last_heard + self.timing.dead_after;
+        self.alive.remove(place);
+        self.suspect.insert((record.queued_at, place));
+        publish(record, HostChange::Suspected)
     }
 
     /// Puts a host without a session among the departed, and forgets the longest gone if there are too many.
-    fn depart(&mut self, now: Instant, host: HostId, state: HostState) {
-        if let Some(record) = self.hosts.get_mut(&host) {
-            self.wakes.remove(&(record.queued_at, host));
-            record.state = state;
-            record.queued_at = now;
-            self.departed.insert((now, host));
-        }
+    fn depart(&mut self, now: Instant, place: usize, state: HostState) {
+        let record = &mut self.records[place];
+        self.alive.remove(place);
+        self.suspect.remove(&(record.queued_at, place));
+        record.state = state;
+        record.queued_at = now;
+        self.departed.insert((now, place));
         if self.departed.len() > self.capacity.departed as usize
             && let Some((_, forgotten)) = self.departed.pop_first()
         {
-            self.hosts.remove(&forgotten);
+            self.places.remove(&self.records.remove(forgotten).host);
         }
     }
 }
@@ -564,6 +577,10 @@ mod tests {
         assert_eq!(registry.handle(now, hello(9, host(5), 2, HERE)).len(), 3, "a restart needs no further place");
     }
 
+    fn records(registry: &Registry) -> HashMap<HostId, HostRecord> {
+        registry.hosts().map(|record| (record.host, record.clone())).collect()
+    }
+
     fn event() -> impl Strategy<Value = Option<RegistryEvent>> {
         let address = || prop_oneof![Just(HERE), Just(ELSEWHERE), Just("10.0.0.1:1901")];
         prop_oneof![
@@ -585,7 +602,7 @@ mod tests {
             let mut now = Instant::now();
             for (millis, event) in events {
                 now += Duration::from_millis(millis);
-                let before = registry.hosts.clone();
+                let before = records(&registry);
                 match event {
                     Some(event) => {
                         let stale = match &event {
@@ -599,7 +616,7 @@ mod tests {
                         let actions = registry.handle(now, event);
                         prop_assert!(actions.len() <= 3);
                         if stale {
-                            prop_assert_eq!(&registry.hosts, &before);
+                            prop_assert_eq!(&records(&registry), &before);
                         }
                     }
                     None => {
@@ -613,18 +630,24 @@ mod tests {
                         }
                     }
                 }
-                for (host, record) in &registry.hosts {
+                for (place, record) in &registry.records {
+                    let host = &record.host;
+                    prop_assert_eq!(registry.places.get(host), Some(&place));
                     prop_assert!(before.get(host).is_none_or(|before| before.epoch <= record.epoch));
                     prop_assert!(record.state != HostState::Alive || record.session.is_some());
                     prop_assert!(!record.is_departed() || record.session.is_none());
-                    prop_assert!(record.session.is_none_or(|session| registry.sessions.get(&session) == Some(host)));
-                    let queue = if record.is_departed() { &registry.departed } else { &registry.wakes };
-                    prop_assert!(queue.contains(&(record.queued_at, *host)));
+                    prop_assert!(record.session.is_none_or(|session| registry.sessions.get(&session) == Some(&place)));
+                    let queued = (record.queued_at, place);
+                    prop_assert_eq!(registry.suspect.contains(&queued), record.state == HostState::Suspect);
+                    prop_assert_eq!(registry.departed.contains(&queued), record.is_departed());
+                    prop_assert_eq!(registry.alive.places().contains(&place), record.state == HostState::Alive);
                 }
-                let connected = registry.hosts.values().filter(|record| record.session.is_some()).count();
+                let heard = registry.alive.places();
+                prop_assert!(heard.is_sorted_by_key(|place| registry.records[*place].last_heard));
+                prop_assert_eq!(registry.places.len(), registry.records.len());
+                let connected = registry.hosts().filter(|record| record.session.is_some()).count();
                 prop_assert_eq!(registry.sessions.len(), connected);
-                prop_assert_eq!(registry.wakes.len() + registry.departed.len(), registry.hosts.len());
-                prop_assert!(registry.wakes.len() <= capacity.live as usize);
+                prop_assert!(heard.len() + registry.suspect.len() <= capacity.live as usize);
                 prop_assert!(registry.departed.len() <= capacity.departed as usize);
             }
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rally_core::metrics::RaceReport;
 use rally_core::{
-    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, StopMode,
+    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence,
+    StopMode,
 };
 
 use super::requests;
@@ -21,7 +22,7 @@ requests! {
     /// [`Coordinator::cancel`].
     "coordinator/cancel" Cancel { race: RaceId, mode: StopMode } => Result<(), RoleError>;
     /// [`Coordinator::current_race`].
-    "coordinator/current-race" CurrentRace {} => Result<Option<RaceId>, RoleError>;
+    "coordinator/current-race" CurrentRace {} => Result<Option<RaceStatus>, RoleError>;
     /// [`Coordinator::report`] as JSON, from a byte on: [`PART`] bytes, or what is left.
     "coordinator/report" Report { race: RaceId, from: u64 } => Result<Vec<u8>, RoleError>;
 }
@@ -61,7 +62,7 @@ impl Coordinator for RemoteCoordinator {
         self.remote.call(&format!("cancel race {race}"), &Cancel { race: race.clone(), mode }).await
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         self.remote.call("name its race", &CurrentRace {}).await
     }
 

@@ -298,7 +298,7 @@ async fn a_source_that_never_stops_sending_is_read_no_further_than_asked() {
     assert!(matches!(fault, SourceFault::WrongBytes { .. }), "{fault}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_source_that_refuses_is_not_asked_again() {
     let content = bytes(2 * GROUP);
     let receiver = Receiver::of(&content);

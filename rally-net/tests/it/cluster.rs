@@ -29,10 +29,16 @@ pub(crate) fn quick() -> Timing {
     }
 }
 
+/// Membership that gives nobody up, however loaded the machine is: for every test that is not about silence.
+pub(crate) fn patient() -> Timing {
+    Timing { suspect_after: Duration::from_secs(20), dead_after: Duration::from_secs(30), ..quick() }
+}
+
+/// A host with [`patient`] timing.
 pub(crate) fn config(directory: &Path, address: SocketAddr, place: Place, name: &str) -> HostConfig {
     HostConfig {
         facts: HostFacts { name: name.to_owned(), version: "1".to_owned(), cores: 2, ..HostFacts::default() },
-        timing: quick(),
+        timing: patient(),
         ..HostConfig::new(directory, address, place)
     }
 }
@@ -50,7 +56,7 @@ pub(crate) async fn start_again(config: HostConfig) -> Host {
     timeout(SOON, start).await.expect("the address in time")
 }
 
-/// A coordinator with its directory.
+/// A coordinator with its directory, as [`config`] has it.
 pub(crate) async fn coordinator() -> (TempDir, Host) {
     coordinator_with(|config| config).await
 }
@@ -226,7 +232,11 @@ async fn a_copy_of_a_live_host_is_refused_and_told_where_the_other_one_is() {
         let entry = entry.unwrap();
         std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    let twin = member_in(copy.path(), coordinator.address(), TokenSource::None).await;
+    let place = Place::Member { coordinator: coordinator.address(), token: TokenSource::None };
+    // It takes its own timing for the coordinator's: once it has tried for longer than a host that is the same would stay
+    // in its way, it gives up.
+    let config = HostConfig { timing: quick(), ..config(copy.path(), FREE_PORT, place, "twin") };
+    let twin = Host::start(config).await.unwrap();
     let refusal = refusal(&twin).await;
     assert!(refusal.contains(&member.address().to_string()), "{refusal}");
     assert!(coordinator.peer(member.id().unwrap()).is_some());
@@ -243,8 +253,37 @@ async fn what_cannot_be_started_says_why() {
     assert!(matches!(taken, StartError::AddressInUse { .. }), "{taken}");
     let nowhere = Host::start(member("192.0.2.1:0".parse().unwrap(), coordinator.address())).await.unwrap_err();
     assert!(matches!(nowhere, StartError::NoSuchAddress { .. }), "{nowhere}");
+    // Packets from the loopback address never leave the machine.
+    let elsewhere = "192.0.2.1:1900".parse().unwrap();
+    let unroutable = Host::start(member(FREE_PORT, elsewhere)).await.unwrap_err();
+    assert!(matches!(unroutable, StartError::NoRoute { coordinator, .. } if coordinator == elsewhere), "{unroutable}");
     let tokenless = Host::start(member(FREE_PORT, coordinator.address())).await.unwrap_err();
     assert!(matches!(tokenless, StartError::NoToken { .. }), "{tokenless}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_coordinator_that_never_answers_is_tried_again_and_the_user_told_what_to_check() {
+    let (_a, coordinator) = coordinator().await;
+    // As a firewall that drops everything, one way or the other.
+    let silence = tokio::net::UdpSocket::bind(FREE_PORT).await.unwrap();
+    let address = silence.local_addr().unwrap();
+    let home = TempDir::new().unwrap();
+    let member = member_in(home.path(), address, token(&coordinator)).await;
+    let advice = format!(
+        "no answer within 2 s from {address}: check that rallyd runs there as the coordinator, and that UDP port {} is \
+         open in both directions",
+        address.port()
+    );
+    let told = async {
+        loop {
+            match member.status().await.coordinator.link {
+                LinkState::Connecting { attempts, last_error: Some(error), .. } if attempts > 1 => return error,
+                LinkState::Connecting { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    assert_eq!(timeout(SOON, told).await.expect("a second attempt in time"), advice);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use rally_core::metrics::{Findings, RaceReport};
 use rally_core::{
     ClusterTime, ContentHash, Coordinator, DriverAssignment, DriverEvent, DriverEventKind, EventStream, HostFacts,
     JoinPoint, LoadDriver, NodePlan, Provisioner, ProvisionerEvent, ProvisionerEventKind, RaceEvent, RaceEventKind,
-    RaceId, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
+    RaceId, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
 };
 use tokio::sync::watch;
 
@@ -179,8 +179,8 @@ impl Coordinator for Fake {
         self.call("cancel", (race.as_str(), mode))
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
-        self.call("current_race", ()).map(|()| Some(race("4711")))
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
+        self.call("current_race", ()).map(|()| Some(race_status()))
     }
 
     async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
@@ -203,6 +203,11 @@ pub(crate) fn report(race: &RaceId) -> RaceReport {
 
 pub(crate) fn race(id: &str) -> RaceId {
     id.parse().unwrap()
+}
+
+pub(crate) fn race_status() -> RaceStatus {
+    let time = ClusterTime::from_nanos(5);
+    RaceStatus { race: race("4711"), since: time, now: time, drivers: Vec::new(), step: None }
 }
 
 pub(crate) fn assignment(id: &str) -> DriverAssignment {

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, ServerConfig};
 use rally_core::{Epoch, HostFacts};
@@ -288,6 +289,30 @@ async fn certificates_are_renewed_while_connections_stand() {
     let (_c, another) = member_of(&coordinator).await;
     another.connect(id, member.address()).await.unwrap();
     member.connect(another.id().unwrap(), another.address()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_can_make_a_host_hold_next_to_nothing_and_a_member_what_its_requests_need() {
+    let (_a, coordinator) = coordinator().await;
+    let token = coordinator.create_token(Duration::from_secs(60), "").unwrap();
+    let credentials = credentials_of(&coordinator).await;
+    let endpoint = endpoint();
+    // What the other end does not take yet is not taken in here either.
+    let large = [&(frame::MAX_FRAME as u32).to_le_bytes()[..], &[0; frame::MAX_FRAME]].concat();
+    let stranger =
+        dial(&endpoint, coordinator.address(), join_client_config(token.fingerprint).unwrap()).await.unwrap();
+    let (mut send, _receive) = stranger.open_bi().await.unwrap();
+    let taken = send.write(&large).await.unwrap();
+    assert!(taken <= 64 << 10, "{taken} bytes");
+    assert!(stranger.open_bi().now_or_never().is_none(), "one stream is enough to join");
+
+    let (member, welcome) = greet(&endpoint, &coordinator, &credentials, &hello(9)).await;
+    welcome.unwrap();
+    let (mut send, _receive) = timeout(SOON, member.open_bi()).await.expect("a stream in time").unwrap();
+    let _others = (timeout(SOON, member.open_bi()).await.expect("in time"), member.open_bi().await);
+    // The room is larger as soon as the news of it has arrived.
+    let begin = async { while send.write(&large).await.unwrap() < 128 << 10 {} };
+    timeout(SOON, begin).await.expect("room for a large request in time");
 }
 
 /// The first packets of that many connections, which nobody has answered.

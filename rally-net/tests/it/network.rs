@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tokio::sync::broadcast::Receiver;
 use tokio::time::{sleep, timeout};
 
-use crate::cluster::{FREE_PORT, SOON, config, coordinator, coordinator_with, quick, token, until};
+use crate::cluster::{FREE_PORT, SOON, config, coordinator, coordinator_with, patient, quick, token, until};
 use crate::relay::{Relay, Weather};
 
 /// A member that reaches its coordinator through a relay.
@@ -52,9 +52,9 @@ async fn member_address(coordinator: &Host) -> SocketAddr {
     coordinator.status().await.hosts[1].address
 }
 
-/// For tests in which nothing may be given up, however loaded the machine is.
-pub(crate) fn patient() -> Timing {
-    Timing { suspect_after: Duration::from_secs(10), dead_after: Duration::from_secs(15), ..quick() }
+/// A coordinator that notices silence soon.
+async fn quick_coordinator() -> (TempDir, Host) {
+    coordinator_with(|config| HostConfig { timing: quick(), ..config }).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +64,7 @@ async fn loss_and_delay_cost_nobody_its_place() {
     let weather = Weather { delay: Duration::from_millis(50), loss: 0.05, repeated: 0.1, ..Weather::default() };
     relay.set(weather);
     // Joining and greeting go through the same weather.
-    let (_b, member) = member_behind(&relay, &coordinator, quick()).await;
+    let (_b, member) = member_behind(&relay, &coordinator, patient()).await;
     let mut events = coordinator.events();
     let carried = relay.carried();
     let wait = async {
@@ -86,7 +86,7 @@ async fn repeated_packets_change_nothing() {
     let (_a, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
     relay.set(Weather { repeated: 1.0, ..Weather::default() });
-    let (_b, member) = member_behind(&relay, &coordinator, quick()).await;
+    let (_b, member) = member_behind(&relay, &coordinator, patient()).await;
     let status = member.status().await;
     assert_eq!(status.hosts.len(), 2);
     assert!(matches!(status.coordinator.link, LinkState::Connected { .. }));
@@ -110,7 +110,7 @@ async fn a_short_cut_is_only_suspected() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_cut_is_a_death_from_which_the_same_host_returns() {
-    let (_a, coordinator) = coordinator().await;
+    let (_a, coordinator) = quick_coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
     let (_b, member) = member_behind(&relay, &coordinator, quick()).await;
     let (mut here, mut there) = (coordinator.events(), member.events());
@@ -129,7 +129,7 @@ async fn a_long_cut_is_a_death_from_which_the_same_host_returns() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_of_one_way_is_noticed_from_both_sides_and_mends() {
     for weather in [Weather { cut_up: true, ..Weather::default() }, Weather { cut_down: true, ..Weather::default() }] {
-        let (_a, coordinator) = coordinator().await;
+        let (_a, coordinator) = quick_coordinator().await;
         let relay = Relay::to(coordinator.address()).await;
         let (_b, member) = member_behind(&relay, &coordinator, quick()).await;
         let (mut here, mut there) = (coordinator.events(), member.events());
@@ -145,7 +145,7 @@ async fn a_cut_of_one_way_is_noticed_from_both_sides_and_mends() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_survives_a_new_address_and_the_registry_follows_it() {
-    let (_a, coordinator) = coordinator_with(|config| HostConfig { timing: patient(), ..config }).await;
+    let (_a, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
     let (_b, member) = member_behind(&relay, &coordinator, patient()).await;
     let (mut here, mut there) = (coordinator.events(), member.events());

@@ -14,9 +14,9 @@ use tempfile::TempDir;
 use tokio::time::timeout;
 
 use crate::cluster::{
-    FREE_PORT, SOON, config, coordinator, coordinator_with, member_of, quick, start_again, token, until,
+    FREE_PORT, SOON, config, coordinator, coordinator_with, member_of, patient, quick, start_again, token, until,
 };
-use crate::fakes::{Fake, assignment, race};
+use crate::fakes::{Fake, assignment, race, race_status};
 use crate::network::uplink;
 use crate::relay::{Relay, Weather};
 
@@ -45,7 +45,7 @@ impl Playing {
     }
 
     async fn of(coordinator: &Host) -> Self {
-        Self::at(coordinator.address(), coordinator, quick()).await
+        Self::at(coordinator.address(), coordinator, patient()).await
     }
 
     fn id(&self) -> rally_core::HostId {
@@ -144,7 +144,7 @@ async fn any_member_may_start_watch_and_cancel_a_race() {
         on_driver_loss: Default::default(),
     };
     remote.start_race(request).await.unwrap();
-    assert_eq!(remote.current_race().await.unwrap(), Some(race.clone()));
+    assert_eq!(remote.current_race().await.unwrap(), Some(race_status()));
     let mut events = remote.events(&race, Sequence::START).await.unwrap();
     fake.happen(1);
     assert_eq!(numbers(&mut events, 1, |event| event.sequence).await, [1]);
@@ -217,8 +217,7 @@ async fn a_second_race_on_a_busy_driver_is_told_who_holds_it() {
 async fn events_go_on_behind_the_last_one_after_the_connection_broke() {
     // The member gives up after a short silence, the coordinator does not: so the member's new connection replaces one
     // that the coordinator still believes in.
-    let patient = Timing { suspect_after: Duration::from_secs(20), dead_after: Duration::from_secs(30), ..quick() };
-    let (_a, coordinator) = coordinator_with(|config| HostConfig { timing: patient, ..config }).await;
+    let (_a, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
     let playing = Playing::at(relay.address(), &coordinator, quick()).await;
     let driver = coordinator.load_driver(playing.id());
@@ -244,8 +243,8 @@ async fn events_go_on_behind_the_last_one_after_the_connection_broke() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_driver_stops_within_the_term_when_its_coordinator_is_gone() {
-    let (_a, coordinator) = coordinator().await;
-    let playing = Playing::of(&coordinator).await;
+    let (_a, coordinator) = coordinator_with(|config| HostConfig { timing: quick(), ..config }).await;
+    let playing = Playing::at(coordinator.address(), &coordinator, quick()).await;
     let driver = coordinator.load_driver(playing.id());
     driver.prepare(assignment("4711")).await.unwrap();
     drop(coordinator);
@@ -297,8 +296,10 @@ async fn a_member_cannot_use_the_roles_of_another_member() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_that_ends_stops_its_roles_and_hands_over_their_last_events_before_it_says_goodbye() {
-    let (_a, coordinator) = coordinator().await;
-    let playing = Playing::of(&coordinator).await;
+    // Longer than a busy machine keeps a heartbeat back.
+    let timing = Timing { suspect_after: Duration::from_secs(2), dead_after: Duration::from_secs(3), ..quick() };
+    let (_a, coordinator) = coordinator_with(|config| HostConfig { timing: timing.clone(), ..config }).await;
+    let playing = Playing::at(coordinator.address(), &coordinator, timing.clone()).await;
     let driver = coordinator.load_driver(playing.id());
     let race = race("4711");
     driver.prepare(assignment("4711")).await.unwrap();
@@ -306,7 +307,7 @@ async fn a_member_that_ends_stops_its_roles_and_hands_over_their_last_events_bef
     let mut membership = coordinator.events();
 
     // It takes longer to stop than a silent host lives.
-    playing.driver.take_to_stop(quick().dead_after * 2);
+    playing.driver.take_to_stop(timing.dead_after + timing.suspect_after);
     let (_, last) = tokio::join!(playing.host.stop(SOON), numbers(&mut events, 1, |event| event.sequence));
     assert_eq!(last, [1]);
     assert!(timeout(SOON, events.next()).await.expect("an end in time").is_none());

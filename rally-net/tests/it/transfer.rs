@@ -4,15 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rally_core::ContentHash;
-use rally_net::{Fetch, FetchError, FetchProgress, Fetched, Host, HostConfig, PeerSource, Place, Source, fetch};
+use rally_net::{Fetch, FetchError, FetchProgress, Fetched, Host, PeerSource, Place, Source, fetch};
 use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::cluster::{FREE_PORT, SOON, config, coordinator, coordinator_with, member_of, token};
-use crate::network::{member_behind, patient};
+use crate::cluster::{FREE_PORT, SOON, config, coordinator, member_of, patient, token};
+use crate::network::member_behind;
 use crate::relay::{Relay, Weather};
 
 /// Several groups, so that there is something to share and to resume.
@@ -110,7 +110,7 @@ async fn a_content_that_nobody_offers_is_an_error_that_names_who_was_asked() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_goes_on_where_it_was_cut_off() {
-    let (here, coordinator) = coordinator_with(|config| HostConfig { timing: patient(), ..config }).await;
+    let (here, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
     let (_b, member) = member_behind(&relay, &coordinator, patient()).await;
     let target = TempDir::new().unwrap();
@@ -137,7 +137,7 @@ async fn a_fetch_goes_on_where_it_was_cut_off() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fetch_bears_a_bad_network() {
-    let (here, coordinator) = coordinator_with(|config| HostConfig { timing: patient(), ..config }).await;
+    let (here, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
     let (_b, member) = member_behind(&relay, &coordinator, patient()).await;
     relay.set(Weather { loss: 0.01, repeated: 0.01, ..Weather::default() });

@@ -53,7 +53,8 @@ pub(crate) enum Command {
     Restart(RestartArguments),
     Status(StatusArguments),
     Token(TokenArguments),
-    Race(Box<RaceArguments>),
+    Race(Box<RaceCommand>),
+    Demo(DemoArguments),
     Attach(AttachArguments),
     #[command(subcommand)]
     List(ListCommand),
@@ -66,6 +67,35 @@ pub(crate) enum Command {
     /// Is the daemon in the background; `start` runs it.
     #[command(name = background::SUBCOMMAND, hide = true)]
     Daemon,
+}
+
+/// A race, and the daemon to which it is given.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct RaceCommand {
+    #[command(flatten)]
+    pub(crate) race: RaceArguments,
+
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+/// Show a race in small: three daemons on this machine, a stand-in for Elasticsearch, and a track that comes along.
+///
+/// Nothing needs to be installed, and nothing is left but the archive of the race. The stand-in is there to be looked at;
+/// its figures say nothing about any search engine.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd demo                                                     takes less than half a minute\n  \
+    rallyd demo --documents=5000 --seconds=1                        even less\n\n\
+    Ctrl-C ends the race and keeps what was measured; a second one ends it at once.")]
+pub(crate) struct DemoArguments {
+    /// Documents to index.
+    #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub(crate) documents: u64,
+
+    /// How many seconds the searches take, after one of warm-up.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    pub(crate) seconds: u32,
 }
 
 /// Show a race that runs, from its beginning to its end.
@@ -122,7 +152,8 @@ pub(crate) struct ClusterArguments {
     #[arg(long)]
     pub(crate) foreground: bool,
 
-    /// How long to wait for the coordinator's answer; without one the daemon stays up and keeps trying.
+    /// How long to wait for the coordinator's answer, such as `30s` or `2m`; without one the daemon stays up and keeps
+    /// trying.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) wait: Duration,
 }
@@ -159,11 +190,11 @@ pub(crate) struct RestartArguments {
 /// Which of several daemons on this machine is meant.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Selection {
-    /// Only the daemon at this address.
+    /// Only the daemon at this address of this machine.
     #[arg(long, value_name = "IP")]
     pub(crate) node_ip: Option<HostPort>,
 
-    /// Only the daemon on this port.
+    /// Only the daemon on this UDP port.
     #[arg(long)]
     pub(crate) port: Option<u16>,
 }
@@ -186,7 +217,7 @@ pub(crate) struct StopArguments {
     #[arg(long, conflicts_with_all = ["node_ip", "port"])]
     pub(crate) all: bool,
 
-    /// How long the daemon may take before its process is terminated.
+    /// How long the daemon may take before its process is terminated, such as `30s` or `2m`.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) within: Duration,
 }
@@ -227,7 +258,7 @@ pub(crate) enum Format {
         rallyd token                                                    good for 24 hours\n  \
         rallyd token --lifetime=1h --note='rack 7'                      good for one\n  \
         rallyd token list                                               which are there\n  \
-        rallyd token revoke 3f2a                                        makes one worthless"
+        rallyd token revoke 3f2a90c1                                    makes one worthless"
 )]
 pub(crate) struct TokenArguments {
     #[command(subcommand)]
@@ -262,7 +293,7 @@ pub(crate) enum TokenCommand {
 
 #[derive(Clone, Debug, Args)]
 pub(crate) struct CreateTokenArguments {
-    /// How long the join string is good for.
+    /// How long the join string is good for, such as `30m`, `24h` or `7d`.
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = parse_duration)]
     pub(crate) lifetime: Duration,
 

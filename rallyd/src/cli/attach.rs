@@ -24,7 +24,7 @@ pub(super) async fn attach(
     let coordinator = ControlCoordinator::new(daemon.instance);
     let race = match &arguments.race_id {
         Some(race) => race.clone(),
-        None => coordinator.current_race().await?.ok_or(CommandError::NoRace)?,
+        None => coordinator.current_race().await?.ok_or(CommandError::NoRace)?.race,
     };
     let reporting = settings(directory, &Flags::default(), console)?.reporting;
     let verdict = watch(&coordinator, &race, View::new(console)).await?;

@@ -36,6 +36,8 @@ pub(crate) enum CommandError {
     Plan(Box<PlanError>),
     #[error(transparent)]
     Role(Box<RoleError>),
+    #[error("the demo cannot be set up")]
+    Demo(#[source] io::Error),
     #[error("no race runs")]
     NoRace,
     #[error("race {0} runs; end it first")]
@@ -128,6 +130,7 @@ impl CommandError {
             | Self::Track(_)
             | Self::Plan(_)
             | Self::Role(_)
+            | Self::Demo(_)
             | Self::NoRace
             | Self::RaceRuns(_)
             | Self::NoResults(_)

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod attach;
+mod demo;
 mod error;
 mod race;
 mod races;
@@ -67,6 +68,7 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         Command::Status(_) => "show the status",
         Command::Token(_) => "manage tokens",
         Command::Race(_) => "race",
+        Command::Demo(_) => "show a race in small",
         Command::Attach(_) => "show the race",
         Command::Track(TrackCommand::Info(_)) => "show information about the track",
         Command::Track(TrackCommand::RenderTrack(_)) => "render the track",
@@ -78,7 +80,7 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         Command::Daemon => return background::be_daemon().await,
     };
     // A daemon in the foreground has its own idea of an interrupt, and so has whoever watches a race.
-    let has_own_interrupt = matches!(command, Command::Race(_) | Command::Attach(_));
+    let has_own_interrupt = matches!(command, Command::Race(_) | Command::Demo(_) | Command::Attach(_));
     let result = if has_own_interrupt || start::stays_in_foreground(&command) {
         carry_out(command, offline, console).await
     } else {
@@ -92,7 +94,10 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         }
     };
     result.unwrap_or_else(|error| {
-        console.error(&format!("Cannot {name}. {}.", sentence(&causes(&error).join("\n\t"))));
+        let causes = causes(&error);
+        // Lists and excerpts end as they are.
+        let full_stop = if causes.last().is_some_and(|cause| cause.contains('\n')) { "" } else { "." };
+        console.error(&format!("Cannot {name}. {}{full_stop}", sentence(&causes.join("\n\t"))));
         error.exit()
     })
 }
@@ -105,11 +110,13 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::Restart(restart) => start::restart(&directory, restart.cluster, console).await?,
         Command::Status(status) => return status::status(&directory, &status, console).await,
         Command::Token(token) => token::token(&directory, token, console).await?,
-        Command::Race(arguments) => return race::race(&directory, &arguments, offline, console).await,
+        Command::Race(command) => return Box::pin(race::race(&directory, &command, offline, console)).await,
+        Command::Demo(arguments) => return Box::pin(demo::demo(&directory, &arguments, console)).await,
         Command::Attach(arguments) => return attach::attach(&directory, &arguments, console).await,
         Command::List(ListCommand::Tracks(tracks)) => {
             track::track(&directory, TrackCommand::ListTracks(tracks), offline, console).await?;
         }
+        Command::List(ListCommand::Telemetry) => races::list_telemetry(console)?,
         Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console)?,
         Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
         Command::Compare(arguments) => races::compare(&directory, &arguments, console)?,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use rally_core::{ContentHash, Coordinator, RaceId, RaceRequest};
 
+use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::races::archive;
 use super::report::conclude;
@@ -17,14 +18,14 @@ use crate::console::Console;
 use crate::daemon::facts;
 use crate::exit::Exit;
 use crate::race::{
-    ControlCoordinator, LocalSurroundings, PlanFormat, RaceArguments, RaceCoordinator, View, plan_json, plan_race,
-    plan_text, registry, watch,
+    ControlCoordinator, LocalSurroundings, PlanFormat, RaceCoordinator, View, plan_json, plan_race, plan_text,
+    registry, watch,
 };
 use crate::settings::Flags;
 
 pub(super) async fn race(
     directory: &Path,
-    arguments: &RaceArguments,
+    RaceCommand { race: arguments, selection }: &RaceCommand,
     offline: bool,
     console: Console,
 ) -> Result<Exit, CommandError> {
@@ -50,7 +51,7 @@ pub(super) async fn race(
         on_driver_loss: arguments.on_driver_loss.into(),
     };
     let archive = archive(directory, &settings);
-    let (coordinator, own): (Arc<dyn Coordinator>, _) = match only(Filter::default().running(directory)?)? {
+    let (coordinator, own): (Arc<dyn Coordinator>, _) = match only(Filter::new(selection).await?.running(directory)?)? {
         Some(daemon) => {
             let coordinator = ControlCoordinator::new(daemon.instance);
             coordinator.start(request, plan).await?;
@@ -72,7 +73,9 @@ pub(super) async fn race(
     if arguments.detach {
         return Ok(Exit::Success);
     }
-    let verdict = watch(&*coordinator, &planned.race, View::new(console)).await?;
+    let view = View::new(console);
+    let view = if own.is_some() { view.of_own_race() } else { view };
+    let verdict = watch(&*coordinator, &planned.race, view).await?;
     let is_json = arguments.format == PlanFormat::Json;
     let (race, report, reporting) = (&planned.race, &arguments.report, &settings.reporting);
     let exit = conclude(&*coordinator, race, &verdict, report, reporting, is_json, console).await;

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::civil::DateTime;
 use rally_core::metrics::RaceDocument;
 use rally_core::{Coordinator, RaceId, RaceOutcome};
+use rally_driver::{TelemetryDevice, telemetry_devices};
 
 use super::arguments::Format;
 use super::error::CommandError;
@@ -29,6 +30,8 @@ pub(crate) enum ListCommand {
     /// All tracks of a repository.
     Tracks(ListArgs),
     Races(ListRacesArguments),
+    /// All telemetry devices that `--telemetry` may name.
+    Telemetry,
 }
 
 /// The races in the archive of this machine, the latest first.
@@ -132,6 +135,17 @@ pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     Archive::new(root.join("races"))
 }
 
+/// Shows the telemetry devices.
+pub(super) fn list_telemetry(console: Console) -> Result<(), CommandError> {
+    let devices = telemetry_devices();
+    let width = devices.iter().map(|device| device.name.len()).max().unwrap_or_default();
+    let line = |device: &TelemetryDevice| {
+        let nodes = if device.of_nodes { " Only of nodes that Rally launches, which it does not yet." } else { "" };
+        format!("{:width$}  {}{nodes}", device.name, device.description)
+    };
+    Ok(console.data(&devices.iter().map(line).collect::<Vec<_>>().join("\n"))?)
+}
+
 pub(super) fn list(directory: &Path, arguments: ListRacesArguments, console: Console) -> Result<(), CommandError> {
     let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
     let user_tags = parse_map(&arguments.user_tags)
@@ -173,7 +187,7 @@ pub(super) async fn delete(
         }
         for daemon in Filter::default().running(directory)? {
             let current = ControlCoordinator::new(daemon.instance).current_race().await;
-            if current.is_ok_and(|current| current.as_ref() == Some(race)) {
+            if current.is_ok_and(|current| current.is_some_and(|current| current.race == *race)) {
                 return Err(CommandError::RaceRuns(race.clone()));
             }
         }

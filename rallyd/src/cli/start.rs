@@ -29,6 +29,7 @@ pub(super) fn stays_in_foreground(command: &Command) -> bool {
         | Command::Status(_)
         | Command::Token(_)
         | Command::Race(_)
+        | Command::Demo(_)
         | Command::Attach(_)
         | Command::List(_)
         | Command::Delete(_)

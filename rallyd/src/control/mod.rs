@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rally_core::metrics::RaceReport;
-use rally_core::{RaceEvent, RaceId, RaceRequest, RoleError, Sequence, StopMode};
+use rally_core::{RaceEvent, RaceId, RaceRequest, RaceStatus, RoleError, Sequence, StopMode};
 use rally_net::{HostStatus, TokenId, TokenSummary};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ pub enum Response {
         is_over: bool,
     },
     /// To [`Request::CurrentRace`].
-    CurrentRace(Option<RaceId>),
+    CurrentRace(Option<RaceStatus>),
     /// To [`Request::RaceReport`].
     RaceReport(Box<RaceReport>),
     /// The coordinator cannot do it.
@@ -116,7 +116,7 @@ pub enum Response {
 }
 
 /// A daemon as it sees itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DaemonStatus {
     /// Its process.
     pub pid: u32,
@@ -126,6 +126,8 @@ pub struct DaemonStatus {
     pub directory: PathBuf,
     /// Everything about the host and its cluster.
     pub host: HostStatus,
+    /// The race that the coordinator runs; none also if it cannot be asked.
+    pub race: Option<RaceStatus>,
 }
 
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), message: &impl Serialize) -> io::Result<()> {

@@ -1,8 +1,8 @@
 //! The command line of a race.
 
 use clap::{Args, ValueEnum};
-use rally_core::OnError;
 use rally_core::race::OnDriverLoss;
+use rally_core::{DataSource, OnError};
 
 use crate::report::ReportArguments;
 use crate::track::{TemplateArgs, TrackSelection};
@@ -49,6 +49,9 @@ pub struct RaceArguments {
     /// Hosts that apply the load, by address or name, with commas in between.
     #[arg(long, default_value = "localhost")]
     pub load_driver_hosts: String,
+    /// Where load drivers get corpora from that they do not have.
+    #[arg(long, value_enum, default_value = "download")]
+    pub data: DataArgument,
     /// What a failed request does to the race.
     #[arg(long, value_enum, default_value = "continue")]
     pub on_error: OnErrorArgument,
@@ -190,6 +193,27 @@ impl From<OnErrorArgument> for OnError {
             OnErrorArgument::Continue => Self::Continue,
             OnErrorArgument::Abort => Self::Abort,
             OnErrorArgument::ContinueOnNetwork => Self::ContinueOnNetwork,
+        }
+    }
+}
+
+/// `--data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum DataArgument {
+    /// Each downloads what is missing from where the track says.
+    Download,
+    /// Everything must be there.
+    Local,
+    /// Each fetches what its clients read from the coordinator.
+    Ship,
+}
+
+impl From<DataArgument> for DataSource {
+    fn from(argument: DataArgument) -> Self {
+        match argument {
+            DataArgument::Download => Self::Download,
+            DataArgument::Local => Self::Local,
+            DataArgument::Ship => Self::Ship,
         }
     }
 }

@@ -3,22 +3,25 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, Weak};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::race::Timer;
-use rally_core::{ContentHash, Coordinator, HostFacts, LoadDriver, RacePlan};
-use rally_driver::{ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock};
-use rally_net::{Fetch, FileName, Host, PeerSource, Roles, Source, fetch};
+use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RacePlan, ShippedFile};
+use rally_driver::{
+    ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
+};
+use rally_net::{Fetch, FetchProgress, FileName, Host, PeerSource, Roles, Source, fetch};
 use tokio::sync::watch;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::is_this_host;
 use super::sharing::SharingDriver;
-use super::timer::HostTimer;
 use crate::archive::Archive;
+use crate::causes::causes;
 use crate::settings::ReportingSettings;
 
 /// The host of a daemon for the roles that it plays, which are made before it.
@@ -86,17 +89,49 @@ impl ClusterContent {
         let host = self.host.get().ok_or(Ending)?;
         tokio::fs::create_dir_all(&directory).await?;
         let request = Fetch { content, directory, name: name.parse::<FileName>()?, range: None };
-        let mut sources = vec![Arc::clone(host.shelf()) as Arc<dyn Source>];
-        let peers = host.status().await.hosts.into_iter().filter_map(|summary| host.peer(summary.id));
-        sources.extend(peers.chain(host.coordinator()).map(|peer| Arc::new(PeerSource::new(peer)) as Arc<dyn Source>));
-        Ok(fetch(&request, &sources, &watch::Sender::default()).await?.path)
+        Ok(fetch(&request, &sources(&host).await, &watch::Sender::default()).await?.path)
     }
+}
+
+/// This host and all others, each of which may have a content.
+async fn sources(host: &Host) -> Vec<Arc<dyn Source>> {
+    let mut sources = vec![Arc::clone(host.shelf()) as Arc<dyn Source>];
+    let peers = host.status().await.hosts.into_iter().filter_map(|summary| host.peer(summary.id));
+    sources.extend(peers.chain(host.coordinator()).map(|peer| Arc::new(PeerSource::new(peer)) as Arc<dyn Source>));
+    sources
 }
 
 #[async_trait]
 impl ContentSource for ClusterContent {
     async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
         self.get(content).await.map(Bytes::from)
+    }
+
+    async fn fetch_into(
+        &self,
+        content: ContentHash,
+        range: Range<u64>,
+        directory: &Path,
+        name: &str,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let host = self.host.get().ok_or(Ending)?;
+        let (directory, name) = (directory.to_owned(), name.parse::<FileName>()?);
+        let request = Fetch { content, directory, name, range: Some(range) };
+        let (sources, sender) = (sources(&host).await, watch::Sender::<FetchProgress>::default());
+        let mut arrived = sender.subscribe();
+        let tell = async {
+            while arrived.changed().await.is_ok() {
+                progress(arrived.borrow_and_update().done);
+            }
+        };
+        let fetched = fetch(&request, &sources, &sender);
+        tokio::pin!(fetched, tell);
+        tokio::select! {
+            fetched = &mut fetched => fetched?,
+            () = &mut tell => fetched.await?,
+        };
+        Ok(())
     }
 }
 
@@ -185,13 +220,35 @@ impl fmt::Debug for ClusterSurroundings {
 #[async_trait]
 impl Surroundings for ClusterSurroundings {
     fn timer(&self) -> Arc<dyn Timer> {
-        Arc::new(HostTimer::new(self.host.clock()))
+        Arc::new(ClockTimer::new(self.host.clock()))
     }
 
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
         let bytes = self.content.get(content).await;
         let bytes = bytes.map_err(|error| format!("the plan of the race cannot be had: {error}"))?;
         serde_json::from_slice(&bytes).map_err(|error| format!("the plan of the race cannot be understood: {error}"))
+    }
+
+    async fn ship(
+        &self,
+        mut plan: RacePlan,
+        content: ContentHash,
+        notice: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Result<(RacePlan, ContentHash), String> {
+        if plan.data != DataSource::Ship {
+            return Ok((plan, content));
+        }
+        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
+        let documents =
+            self.driver.local().documents(&plan, notice).await.map_err(|error| causes(&error).join(": "))?;
+        plan.shipped.clear();
+        for DocumentsHere { corpus, document_file, path, length, offsets } in documents {
+            let content = host.shelf().add(path).await.map_err(|error| causes(&error).join(": "))?;
+            plan.shipped.push(ShippedFile { corpus, document_file, content, length, offsets });
+        }
+        let json = serde_json::to_vec(&plan).map_err(|error| format!("the plan cannot be written: {error}"))?;
+        let content = self.content.keep(json).await.map_err(|error| format!("the plan cannot be kept: {error}"))?;
+        Ok((plan, content))
     }
 
     /// A host is named by its address, with or without its port, or by its own name.

@@ -6,7 +6,8 @@ use async_trait::async_trait;
 use futures_util::{StreamExt, stream};
 use rally_core::metrics::RaceReport;
 use rally_core::{
-    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, Role, RoleError, RoleErrorKind, Sequence, StopMode,
+    Coordinator, EventStream, RaceEvent, RaceId, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence,
+    StopMode,
 };
 
 use crate::causes::causes;
@@ -102,7 +103,7 @@ impl Coordinator for ControlCoordinator {
         }
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         match ask(&self.instance, "name its race", &Request::CurrentRace).await? {
             Response::CurrentRace(race) => Ok(race),
             _ => Err(misfit(&self.instance, "name its race")),

@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Timer};
 use rally_core::{
-    ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan, RaceRequest, Role,
-    RoleError, RoleErrorKind, Sequence, StopMode,
+    ClusterTime, ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan,
+    RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence, StopMode,
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument, info, info_span};
 
+use super::text::busy_text;
 use crate::archive::{Archive, ArchiveRecorder, ReportSlot};
 use crate::settings::ReportingSettings;
 use crate::store::{self, StoreSettings};
@@ -36,6 +37,21 @@ pub trait Surroundings: Send + Sync + 'static {
     ///
     /// A sentence if nobody has it or it cannot be understood.
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String>;
+
+    /// Gets the corpora of a race ready here if its drivers are to fetch them from this host, and gives the plan that says
+    /// so, with its hash. `notice` takes sentences for the user. By default there is nobody to fetch anything.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names what cannot be had.
+    async fn ship(
+        &self,
+        plan: RacePlan,
+        content: ContentHash,
+        _notice: Arc<dyn Fn(String) + Send + Sync>,
+    ) -> Result<(RacePlan, ContentHash), String> {
+        Ok((plan, content))
+    }
 
     /// The load drivers on these hosts, each with the name that the user gave it.
     ///
@@ -82,6 +98,7 @@ struct Races {
 #[derive(Clone, Debug)]
 struct KnownRace {
     race: RaceId,
+    since: ClusterTime,
     log: Arc<RaceLog>,
     report: ReportSlot,
 }
@@ -148,22 +165,23 @@ impl Coordinator for RaceCoordinator {
     async fn start_race(&self, request: RaceRequest) -> Result<(), RoleError> {
         let mut races = self.lock();
         while races.running.try_join_next().is_some() {}
-        if let Some(KnownRace { race, log, .. }) = races.known.back()
-            && (!log.is_ended() || *race == request.race)
-        {
+        let now = self.surroundings.timer().now();
+        if let Some(KnownRace { race, since, log, .. }) = races.known.back() {
             if *race == request.race {
                 // Asked again, because the answer was lost.
                 return Ok(());
             }
-            let cause = format!("race {race} runs; `rallyd attach {race}` shows it");
-            return Err(self.error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
+            if let Some(status) = log.status(race, *since, now) {
+                let cause = busy_text(&status);
+                return Err(self.error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
+            }
         }
         if races.known.len() == REMEMBERED {
             races.known.pop_front();
         }
         let (log, report) = (Arc::<RaceLog>::default(), ReportSlot::default());
-        let known = KnownRace { race: request.race.clone(), log: Arc::clone(&log), report: Arc::clone(&report) };
-        races.known.push_back(known);
+        let (race, log_of_race, report_of_race) = (request.race.clone(), Arc::clone(&log), Arc::clone(&report));
+        races.known.push_back(KnownRace { race, since: now, log: log_of_race, report: report_of_race });
         let span = info_span!("race", id = %request.race);
         let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log, report);
         races.running.spawn(run.instrument(span));
@@ -179,9 +197,10 @@ impl Coordinator for RaceCoordinator {
         Ok(())
     }
 
-    async fn current_race(&self) -> Result<Option<RaceId>, RoleError> {
+    async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
+        let now = self.surroundings.timer().now();
         let races = self.lock();
-        Ok(races.known.back().filter(|known| !known.log.is_ended()).map(|known| known.race.clone()))
+        Ok(races.known.back().and_then(|known| known.log.status(&known.race, known.since, now)))
     }
 
     async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
@@ -205,7 +224,11 @@ async fn run(
     report: ReportSlot,
 ) {
     let timer = surroundings.timer();
-    let Begun { setup, mut recorder, store } = match begin(&*surroundings, &request, report).await {
+    let begun = tokio::select! {
+        begun = begin(&host, &*surroundings, &request, &log, report) => begun,
+        _ = log.cancelled(None) => Err("it was cancelled before it began".to_owned()),
+    };
+    let Begun { setup, mut recorder, store } = match begun {
         Ok(begun) => begun,
         Err(cause) => {
             let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
@@ -229,19 +252,29 @@ struct Begun {
     store: Option<StoreSettings>,
 }
 
-async fn begin(surroundings: &dyn Surroundings, request: &RaceRequest, report: ReportSlot) -> Result<Begun, String> {
+async fn begin(
+    host: &str,
+    surroundings: &dyn Surroundings,
+    request: &RaceRequest,
+    log: &Arc<RaceLog>,
+    report: ReportSlot,
+) -> Result<Begun, String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
-    let plan = Arc::new(surroundings.plan(request.bundle).await?);
+    let (timer, log, driver) = (surroundings.timer(), Arc::clone(log), host.to_owned());
+    let notice = move |message| log.push(timer.now(), RaceEventKind::Noticed { driver: driver.clone(), message });
+    let plan = surroundings.plan(request.bundle).await?;
     let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
     if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
         let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"));
         store::begin(store, document).await.map_err(|error| error.to_string())?;
     }
+    let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
+    let plan = Arc::new(plan);
     let recorder = ArchiveRecorder::start(surroundings.archive(), &request.race, Arc::clone(&plan), report);
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,
-        content: request.bundle,
+        content,
         drivers,
         on_driver_loss: request.on_driver_loss,
         timing: RaceTiming::default(),

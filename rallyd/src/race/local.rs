@@ -1,51 +1,23 @@
 //! Races in this process alone, without a daemon.
 
-use std::collections::HashMap;
-use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use rally_core::race::Timer;
 use rally_core::{ContentHash, HostFacts, LoadDriver, RacePlan};
-use rally_driver::{ContentSource, DriverOptions, LocalLoadDriver, Registry, local_clock};
+use rally_driver::{ClockTimer, ContentSource, DriverOptions, LocalLoadDriver, MemoryContent, Registry, local_clock};
 
 use super::coordinator::Surroundings;
-use super::timer::HostTimer;
 use crate::archive::Archive;
 use crate::settings::ReportingSettings;
-
-/// Contents in memory.
-#[derive(Debug, Default)]
-pub struct MemoryContent(Mutex<HashMap<ContentHash, Bytes>>);
-
-impl MemoryContent {
-    /// Keeps a content under its hash.
-    pub fn add(&self, content: Bytes) -> ContentHash {
-        let hash = ContentHash::from_bytes(*blake3::hash(&content).as_bytes());
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(hash, content);
-        hash
-    }
-
-    fn get(&self, content: ContentHash) -> Option<Bytes> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&content).cloned()
-    }
-}
-
-#[async_trait]
-impl ContentSource for MemoryContent {
-    async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
-        self.get(content).ok_or_else(|| format!("nothing is known of {content}").into())
-    }
-}
 
 /// One load driver, in this process.
 pub struct LocalSurroundings {
     content: Arc<MemoryContent>,
-    timer: Arc<HostTimer>,
+    timer: Arc<ClockTimer>,
     driver: Arc<LocalLoadDriver>,
     archive: Option<Archive>,
     reporting: ReportingSettings,
@@ -63,7 +35,7 @@ impl LocalSurroundings {
     pub fn new(facts: HostFacts, registry: Arc<Registry>, data_dir: PathBuf, segment_dir: PathBuf) -> Self {
         let content = Arc::<MemoryContent>::default();
         let clock = local_clock();
-        let timer = Arc::new(HostTimer::new(Arc::clone(&clock)));
+        let timer = Arc::new(ClockTimer::new(Arc::clone(&clock)));
         let source = Arc::clone(&content) as Arc<dyn ContentSource>;
         let options = DriverOptions { facts, registry, content: source, clock, data_dir, segment_dir };
         let driver = Arc::new(LocalLoadDriver::new(options));

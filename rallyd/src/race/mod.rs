@@ -9,7 +9,6 @@ mod plan;
 mod sharing;
 mod text;
 mod thresholds;
-mod timer;
 mod view;
 
 #[cfg(test)]
@@ -20,11 +19,10 @@ pub(crate) use cluster::{RaceKeeping, RaceRoles};
 pub use control::ControlCoordinator;
 pub(crate) use control::some_events;
 pub use coordinator::{RaceCoordinator, Surroundings};
+pub use local::LocalSurroundings;
 pub(crate) use local::is_this_host;
-pub use local::{LocalSurroundings, MemoryContent};
 pub use plan::{PlanError, PlannedRace, plan_race};
-pub(crate) use text::{plan_json, plan_text, verdict_text};
-pub use timer::HostTimer;
+pub(crate) use text::{plan_json, plan_text, status_text, verdict_text};
 pub use view::{View, watch};
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! From the command line to the plan of a race.
 
+use std::path::{Path, PathBuf};
+
 use indexmap::IndexMap;
 use rally_core::metrics::ThresholdSyntaxError;
 use rally_core::track::JsonObject;
@@ -164,6 +166,9 @@ pub async fn plan_race(
         test_mode: arguments.test_mode,
         multi_cluster: arguments.multi_cluster,
         offline: settings.offline,
+        data: arguments.data.into(),
+        shipped: Vec::new(),
+        track_directory: arguments.track.source.track_path.as_deref().and_then(directory_of),
         distribution_version: arguments.distribution_version.clone(),
         distribution_flavor: Some(arguments.template.build_flavor.clone()),
         serverless_operator: arguments.template.serverless_operator,
@@ -192,6 +197,12 @@ fn description(arguments: &RaceArguments) -> Result<RaceDescription, PlanError> 
         track_params,
         ..RaceDescription::default()
     })
+}
+
+/// The directory of a track that is named by it, or by a file in it.
+fn directory_of(track: &Path) -> Option<PathBuf> {
+    let track = std::path::absolute(track).ok()?;
+    if track.is_file() { track.parent().map(Path::to_owned) } else { Some(track) }
 }
 
 /// Hosts by cluster; a mere list is the cluster `default`.

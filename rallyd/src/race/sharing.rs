@@ -42,6 +42,11 @@ impl SharingDriver {
         Self { driver: Arc::new(driver), host, shared: Arc::default() }
     }
 
+    /// The driver itself.
+    pub(super) fn local(&self) -> &LocalLoadDriver {
+        &self.driver
+    }
+
     /// Offers a file of raw samples.
     async fn share(&self, race: &RaceId, content: ContentHash) {
         let Some(host) = self.host.get() else { return };

@@ -1,18 +1,17 @@
 //! Races in this process, from the request to the verdict.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use indexmap::IndexMap;
 use rally_core::race::RaceVerdict;
 use rally_core::track::{
-    Challenge, ChallengeBuilder, JsonObject, Operation, ParallelBuilder, Task, TaskBuilder, Track,
+    Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, TaskBuilder, Track,
 };
 use rally_core::{
-    Coordinator, HostFacts, OnError, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
+    Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
     RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
@@ -45,24 +44,7 @@ fn task(name: &str, clients: u32) -> TaskBuilder {
 
 fn plan(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> RacePlan {
     let track = Track::builder("t").challenge(build(Challenge::builder("c").default_challenge())).build().unwrap();
-    RacePlan {
-        track,
-        challenge: "c".to_owned(),
-        target_hosts: IndexMap::new(),
-        client_options: IndexMap::new(),
-        on_error: OnError::Continue,
-        enable_assertions: false,
-        test_mode: true,
-        multi_cluster: false,
-        offline: true,
-        distribution_version: None,
-        distribution_flavor: None,
-        serverless_operator: false,
-        telemetry: Vec::new(),
-        telemetry_params: JsonObject::new(),
-        sample_bytes: 0,
-        description: Default::default(),
-    }
+    RacePlan { test_mode: true, offline: true, ..RacePlan::new(track, "c") }
 }
 
 fn napping() -> Registry {
@@ -168,8 +150,10 @@ async fn a_race_can_be_cancelled_and_the_next_one_runs() {
 
     let second = place.coordinator.start_race(place.request("second", &endless)).await.unwrap_err();
     assert_eq!(second.kind, RoleErrorKind::Busy);
-    assert!(second.cause.contains("race endless runs"), "{second}");
-    assert_eq!(place.coordinator.current_race().await, Ok(Some(race.clone())));
+    assert!(second.cause.contains("race endless has run for 0 s on localhost; `rallyd attach endless`"), "{second}");
+    let status = place.coordinator.current_race().await.unwrap().unwrap();
+    let step = status.step.unwrap();
+    assert_eq!((&status.race, step.step.until.0, step.of, &*step.tasks[0].name), (&race, 1, 1, "search"));
 
     place.coordinator.cancel(&race, StopMode::Drain).await.unwrap();
     assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Cancelled);
@@ -234,6 +218,10 @@ struct Member {
 
 impl Member {
     async fn start(name: &str, place: Place) -> Self {
+        Self::start_with(napping(), name, place).await
+    }
+
+    async fn start_with(registry: Registry, name: &str, place: Place) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let facts = HostFacts { name: name.to_owned(), cores: 1, ..HostFacts::default() };
         let is_coordinator = matches!(place, Place::Coordinator { .. });
@@ -241,7 +229,7 @@ impl Member {
         let archive = Archive::new(directory.path().join("races"));
         let reporting = Box::new(|| Ok(ReportingSettings::default()));
         let keeping = is_coordinator.then_some(RaceKeeping { archive, reporting });
-        let roles = RaceRoles::new(facts.clone(), Arc::new(napping()), directory.path(), data, keeping);
+        let roles = RaceRoles::new(facts.clone(), Arc::new(registry), directory.path(), data, keeping);
         let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
         let timing = Timing {
             heartbeat: Duration::from_millis(50),
@@ -261,8 +249,13 @@ impl Member {
     }
 
     async fn of(coordinator: &Self, name: &str) -> Self {
+        Self::of_with(napping(), coordinator, name).await
+    }
+
+    async fn of_with(registry: Registry, coordinator: &Self, name: &str) -> Self {
         let token = TokenSource::CoordinatorDirectory(coordinator.directory.path().to_owned());
-        let member = Self::start(name, Place::Member { coordinator: coordinator.host.address(), token }).await;
+        let place = Place::Member { coordinator: coordinator.host.address(), token };
+        let member = Self::start_with(registry, name, place).await;
         let known = || coordinator.host.peer(member.host.id().unwrap()).is_some();
         while !known() {
             tokio::task::yield_now().await;
@@ -345,4 +338,80 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     assert_eq!(verdict.errors[0].host, "b");
     assert!(verdict.errors[0].phase.contains("drive step 1 (search)"), "{verdict:?}");
     drop(a);
+}
+
+/// Remembers the lines of bulks instead of sending them.
+struct Remember {
+    timer: std::rc::Rc<RequestTimer>,
+    body: Option<Bytes>,
+    lines: Arc<Mutex<Vec<String>>>,
+}
+
+#[async_trait(?Send)]
+impl Runner for Remember {
+    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
+        self.body.clone_from(&params.body);
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<Outcome, RunnerError> {
+        self.timer.sent();
+        self.timer.received();
+        let body = self.body.take().unwrap();
+        let lines = std::str::from_utf8(&body).unwrap().lines().skip(1).step_by(2);
+        self.lines.lock().unwrap().extend(lines.map(str::to_owned));
+        Ok(Outcome::default())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its_part() {
+    const DOCUMENTS: u64 = 120_000;
+    let text: Vec<String> = (0..DOCUMENTS).map(|number| format!("{{\"number\": {number:06}}}")).collect();
+    let lines = Arc::<Mutex<Vec<String>>>::default();
+    let registry = || {
+        let (mut registry, lines) = (Registry::rally(), Arc::clone(&lines));
+        registry.register_runner("bulk", move |setup| {
+            Ok(Remember { timer: std::rc::Rc::clone(&setup.timer), body: None, lines: Arc::clone(&lines) })
+        });
+        registry
+    };
+    let coordinator = Member::coordinator().await;
+    let a = Member::of_with(registry(), &coordinator, "a").await;
+    let b = Member::of_with(registry(), &coordinator, "b").await;
+    let corpus = |member: &Member| member.directory.path().join("data/places");
+    std::fs::create_dir_all(corpus(&coordinator)).unwrap();
+    std::fs::write(corpus(&coordinator).join("d.json"), format!("{}\n", text.join("\n"))).unwrap();
+
+    let mut plan = plan(|challenge| challenge.task(task("nothing", 1)));
+    let bulk = Task::builder(Operation::builder("bulk").property("bulk-size", 1_000)).clients(4);
+    let documents = Documents::builder("d.json", DOCUMENTS).target_index("i");
+    plan.track = Track::builder("t")
+        .corpus(Corpus::builder("places").documents(documents))
+        .challenge(Challenge::builder("c").task(bulk))
+        .build()
+        .unwrap();
+    plan.data = DataSource::Ship;
+    let bundle = a.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let race: RaceId = "shipped".parse().unwrap();
+    let request = RaceRequest {
+        race: race.clone(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    let owner = coordinator.roles.coordinator.clone().unwrap();
+    owner.start_race(request).await.unwrap();
+    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
+
+    let mut sent = std::mem::take(&mut *lines.lock().unwrap());
+    sent.sort();
+    assert!(sent == text, "{} of {DOCUMENTS} documents were sent", sent.len());
+    for (member, lines) in [(&a, 100_000), (&b, 70_000)] {
+        let files: Vec<_> = std::fs::read_dir(corpus(member)).unwrap().map(|file| file.unwrap()).collect();
+        let [file] = &files[..] else { panic!("{files:?}") };
+        assert_eq!(file.metadata().unwrap().len(), lines * (text[0].len() as u64 + 1));
+    }
 }

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use rally_core::allocation::{Allocation, spread};
+use rally_core::metrics::SampleType;
 use rally_core::race::RaceVerdict;
-use rally_core::{Completion, RaceOutcome, TaskStatus};
+use rally_core::{Completion, RaceOutcome, RaceStatus, TaskStatus};
 use serde_json::{Value, json};
 
 use super::plan::PlannedRace;
@@ -110,7 +111,12 @@ fn shares(planned: &PlannedRace, allocation: &Allocation) -> Vec<(String, Range<
 /// How a task does, in one line.
 pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
     let done = status.done.map_or_else(|| "   -".to_owned(), |done| format!("{:>3.0}%", 100.0 * done));
-    let mut text = format!("{name} {done}  {:.0} {}/s", status.throughput, status.unit);
+    let warmup = if status.sample_type == SampleType::Warmup { " (warm-up)" } else { "" };
+    let mut text = format!("{name} {done}{warmup}");
+    // What the work is counted in is known from the first sample on.
+    if !status.unit.is_empty() {
+        let _ = write!(text, "  {} {}/s", rate(status.throughput), status.unit);
+    }
     if let Some(times) = &status.service_time {
         let millis = |time: std::time::Duration| time.as_secs_f64() * 1e3;
         let _ = write!(
@@ -122,9 +128,23 @@ pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
         );
     }
     if status.failed > 0 {
-        let _ = write!(text, "  {}", counted(status.failed, "error"));
+        let _ = write!(text, "  {} of {}", counted(status.failed, "error"), counted(status.samples, "sample"));
     }
     text
+}
+
+/// A rate with as many digits as say something.
+fn rate(rate: f64) -> String {
+    if rate < 100.0 { format!("{rate:.1}") } else { format!("{rate:.0}") }
+}
+
+/// Why another race cannot begin now.
+pub(super) fn busy_text(status: &RaceStatus) -> String {
+    let race = &status.race;
+    let seconds = status.now.saturating_since(status.since).as_secs();
+    let drivers: Vec<_> = status.drivers.iter().map(|driver| driver.name.as_str()).collect();
+    let on = if drivers.is_empty() { String::new() } else { format!(" on {}", drivers.join(", ")) };
+    format!("race {race} has run for {seconds} s{on}; `rallyd attach {race}` shows it, and Ctrl-C there ends it")
 }
 
 /// How a race ended, in some lines.

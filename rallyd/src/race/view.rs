@@ -1,13 +1,18 @@
 //! Watching a race, wherever it runs.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io::{self, IsTerminal};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::StreamExt;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rally_core::race::RaceVerdict;
-use rally_core::{Coordinator, RaceEvent, RaceEventKind, RaceId, RoleError, Sequence, StopMode, TaskIndex, TaskStatus};
+use rally_core::{
+    ClusterTime, Coordinator, RaceEvent, RaceEventKind, RaceId, RoleError, Sequence, StopMode, TaskIndex, TaskStatus,
+};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::text::status_text;
 use crate::console::Console;
@@ -20,16 +25,20 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Follows a race to its end and shows it. The first Ctrl-C asks for its end, the second for its immediate end.
 ///
+/// A race of this process is also ended if the process is to end, or loses its terminal; any other race goes on without
+/// its viewer.
+///
 /// # Errors
 ///
 /// [`RoleError`] if the coordinator cannot be asked, or ends.
 pub async fn watch(coordinator: &dyn Coordinator, race: &RaceId, mut view: View) -> Result<RaceVerdict, RoleError> {
+    let mut interrupted = Interrupts::new(view.is_own);
     let mut events = coordinator.events(race, Sequence::START).await?;
     let mut interrupts = 0;
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            Ok(()) = tokio::signal::ctrl_c() => {
+            () = interrupted.next() => {
                 interrupts += 1;
                 let (mode, message) = match interrupts {
                     1 => (StopMode::Drain, "ending the race; what was measured is kept (once more to end it at once)"),
@@ -51,13 +60,41 @@ pub async fn watch(coordinator: &dyn Coordinator, race: &RaceId, mut view: View)
     }
 }
 
+/// The signals that end a race; those that come while nobody waits are not lost.
+struct Interrupts(Vec<Signal>);
+
+impl Interrupts {
+    fn new(is_own: bool) -> Self {
+        let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let count = if is_own { kinds.len() } else { 1 };
+        // A signal that cannot be caught does what it does by default.
+        Self(kinds.into_iter().take(count).filter_map(|kind| signal(kind).ok()).collect())
+    }
+
+    async fn next(&mut self) {
+        poll_fn(|context| {
+            // All are asked, so that each of them wakes this up.
+            let mut came = false;
+            for signal in &mut self.0 {
+                came |= matches!(signal.poll_recv(context), Poll::Ready(Some(())));
+            }
+            if came { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+}
+
 /// What is seen of a race: lines that move on a terminal, plain lines elsewhere, nothing if it is quiet.
 pub struct View {
     console: Console,
     bars: Option<MultiProgress>,
+    /// The race lives in this process.
+    is_own: bool,
     tasks: HashMap<TaskIndex, Line>,
     seen: Sequence,
-    told: Option<rally_core::ClusterTime>,
+    told: Option<ClusterTime>,
+    /// How the tasks of the step did last.
+    last: Vec<TaskStatus>,
 }
 
 struct Line {
@@ -74,7 +111,13 @@ impl std::fmt::Debug for View {
 impl View {
     pub(crate) fn new(console: Console) -> Self {
         let bars = (!console.quiet && io::stderr().is_terminal()).then(MultiProgress::new);
-        Self { console, bars, tasks: HashMap::new(), seen: Sequence::START, told: None }
+        let (tasks, seen) = (HashMap::new(), Sequence::START);
+        Self { console, bars, is_own: false, tasks, seen, told: None, last: Vec::new() }
+    }
+
+    /// Of a race that ends with this process.
+    pub(crate) fn of_own_race(self) -> Self {
+        Self { is_own: true, ..self }
     }
 
     /// One that shows nothing.
@@ -98,17 +141,12 @@ impl View {
                 if self.bars.is_none() {
                     self.say(&format!("step {} of {of}: {}", step.until, names.join(", ")));
                 }
-                self.told = None;
+                // The first second says little.
+                self.told = Some(event.at);
                 self.tasks = tasks.into_iter().map(|task| (task.task, self.line(task.name))).collect();
             }
-            RaceEventKind::Progress(tasks) => self.progress(event.at, &tasks),
-            RaceEventKind::StepEnded { .. } => {
-                for line in self.tasks.values() {
-                    if let Some(bar) = &line.bar {
-                        bar.finish();
-                    }
-                }
-            }
+            RaceEventKind::Progress(tasks) => self.progress(event.at, tasks),
+            RaceEventKind::StepEnded { .. } => self.end_step(),
             RaceEventKind::Noticed { driver, message } => self.say(&format!("{driver}: {message}")),
             RaceEventKind::RoleFailed(error) => self.aside(|console| console.error(&error.to_string())),
             RaceEventKind::Ended(verdict) => return Some(*verdict),
@@ -128,9 +166,9 @@ impl View {
         Line { name, bar }
     }
 
-    fn progress(&mut self, at: rally_core::ClusterTime, tasks: &[TaskStatus]) {
+    fn progress(&mut self, at: ClusterTime, tasks: Vec<TaskStatus>) {
         let is_time = self.told.is_none_or(|told| at.saturating_since(told) >= TELL_EVERY);
-        for status in tasks {
+        for status in &tasks {
             let Some(line) = self.tasks.get(&status.task) else { continue };
             let text = status_text(&line.name, status);
             match &line.bar {
@@ -145,6 +183,20 @@ impl View {
         if is_time {
             self.told = Some(at);
         }
+        self.last = tasks;
+    }
+
+    /// Leaves what the tasks came to.
+    fn end_step(&mut self) {
+        for status in std::mem::take(&mut self.last) {
+            let Some(line) = self.tasks.remove(&status.task) else { continue };
+            match line.bar {
+                Some(bar) => bar.finish(),
+                None => self.console.info(&status_text(&line.name, &status)),
+            }
+        }
+        // Those that nothing was heard of.
+        self.tasks.drain().filter_map(|(_, line)| line.bar).for_each(|bar| bar.finish());
     }
 
     fn say(&self, message: &str) {

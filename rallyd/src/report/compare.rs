@@ -252,6 +252,7 @@ mod tests {
             let part = TaskInterval {
                 task: TaskIndex(0),
                 inner: None,
+                cluster: None,
                 sample_type: SampleType::Normal,
                 service_time: times.clone(),
                 processing_time: times.clone(),

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use rally_core::HostFacts;
+use rally_core::metrics::SampleType;
+use rally_core::{HostFacts, RaceDriver, RaceStatus, RunningTask, StepStatus, TaskStatus};
 use rally_net::{HostRole, HostState, HostSummary, LinkState};
 use serde::Serialize;
 
@@ -47,6 +48,60 @@ struct RunningHost {
     /// How old `cluster` is, `null` if the coordinator has never answered.
     cluster_age: Option<f64>,
     cluster: Vec<ClusterHost>,
+    /// The race that the coordinator runs; `null` also if it cannot be asked.
+    race: Option<Race>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Race {
+    id: String,
+    /// For how long it has run.
+    age: f64,
+    load_drivers: Vec<LoadDriver>,
+    /// `null` while drivers prepare.
+    step: Option<RunningStep>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct LoadDriver {
+    name: String,
+    first_client: u32,
+    clients: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct RunningStep {
+    number: u32,
+    of: u32,
+    age: f64,
+    tasks: Vec<Task>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Task {
+    name: String,
+    /// `null` for the first second.
+    progress: Option<TaskProgress>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct TaskProgress {
+    /// From 0 to 1, `null` if it cannot be known.
+    done: Option<f64>,
+    warmup: bool,
+    samples: u64,
+    failed: u64,
+    /// In units per second.
+    throughput: f64,
+    unit: String,
+    service_time: Option<ServiceTime>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct ServiceTime {
+    p50: f64,
+    p90: f64,
+    p99: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -104,7 +159,7 @@ impl From<&DaemonReport> for LocalHost {
 
 impl From<&DaemonStatus> for RunningHost {
     fn from(status: &DaemonStatus) -> Self {
-        let DaemonStatus { pid, log, directory, host } = status;
+        let DaemonStatus { pid, log, directory, host, race } = status;
         let HostFacts { name, version, cores, memory, platform } = host.facts.clone();
         Self {
             id: host.id.map(|id| id.to_string()),
@@ -124,7 +179,50 @@ impl From<&DaemonStatus> for RunningHost {
             coordinator: Coordinator { address: host.coordinator.address, link: (&host.coordinator.link).into() },
             cluster_age: host.hosts_age.map(seconds),
             cluster: host.hosts.iter().map(ClusterHost::from).collect(),
+            race: race.as_ref().map(Race::from),
         }
+    }
+}
+
+impl From<&RaceStatus> for Race {
+    fn from(race: &RaceStatus) -> Self {
+        let age = |since| seconds(race.now.saturating_since(since));
+        let driver = |driver: &RaceDriver| LoadDriver {
+            name: driver.name.clone(),
+            first_client: driver.clients.start,
+            clients: driver.clients.end - driver.clients.start,
+        };
+        let step = |step: &StepStatus| RunningStep {
+            number: step.step.until.0,
+            of: step.of,
+            age: age(step.step.start),
+            tasks: step.tasks.iter().map(|task| Task::new(task, &step.progress)).collect(),
+        };
+        Self {
+            id: race.race.to_string(),
+            age: age(race.since),
+            load_drivers: race.drivers.iter().map(driver).collect(),
+            step: race.step.as_ref().map(step),
+        }
+    }
+}
+
+impl Task {
+    fn new(task: &RunningTask, progress: &[TaskStatus]) -> Self {
+        let progress = progress.iter().find(|status| status.task == task.task).map(|status| TaskProgress {
+            done: status.done,
+            warmup: status.sample_type == SampleType::Warmup,
+            samples: status.samples,
+            failed: status.failed,
+            throughput: status.throughput,
+            unit: status.unit.clone(),
+            service_time: status.service_time.map(|times| ServiceTime {
+                p50: seconds(times.p50),
+                p90: seconds(times.p90),
+                p99: seconds(times.p99),
+            }),
+        });
+        Self { name: task.name.clone(), progress }
     }
 }
 

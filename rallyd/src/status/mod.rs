@@ -12,7 +12,7 @@ pub(crate) use text::render_text;
 use crate::control::DaemonStatus;
 
 /// What is known about one daemon of this machine that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum DaemonReport {
     /// It says so itself.
     Answered(Box<DaemonStatus>),

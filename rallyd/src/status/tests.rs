@@ -1,6 +1,10 @@
 use std::time::{Duration, UNIX_EPOCH};
 
-use rally_core::{Activity, Epoch, HostFacts, HostId, Role};
+use rally_core::metrics::SampleType;
+use rally_core::{
+    Activity, ClusterTime, Epoch, HostFacts, HostId, JoinPoint, LivePercentiles, RaceDriver, RaceStatus, Role,
+    RunningTask, Step, StepStatus, TaskIndex, TaskStatus,
+};
 use rally_net::{ClockEstimate, CoordinatorStatus, HostRole, HostState, HostStatus, HostSummary, LinkState};
 
 use super::*;
@@ -49,6 +53,7 @@ fn status(role: HostRole, link: LinkState, hosts: Vec<HostSummary>, hosts_age: O
             hosts,
             hosts_age,
         },
+        race: None,
     }))
 }
 
@@ -63,6 +68,44 @@ fn coordinator() -> DaemonReport {
     ];
     let since = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
     status(HostRole::Coordinator, LinkState::Own { since }, hosts, Some(Duration::ZERO))
+}
+
+/// A coordinator whose race is in its second step, of which one task has not reported yet.
+fn racing_coordinator() -> DaemonReport {
+    let DaemonReport::Answered(mut status) = coordinator() else { unreachable!() };
+    let at = |seconds: u64| ClusterTime::from_nanos(seconds * 1_000_000_000);
+    let millis = Duration::from_millis;
+    let task = |task, name: &str| RunningTask { task: TaskIndex(task), name: name.to_owned() };
+    let progress = TaskStatus {
+        task: TaskIndex(1),
+        done: Some(0.25),
+        sample_type: SampleType::Normal,
+        samples: 120,
+        failed: 2,
+        throughput: 1234.5,
+        unit: "docs".to_owned(),
+        service_time: Some(LivePercentiles { p50: millis(3), p90: millis(5), p99: millis(8) }),
+    };
+    let step = Step { until: JoinPoint(2), start: at(90) };
+    let tasks = vec![task(1, "index"), task(2, "search")];
+    status.race = Some(RaceStatus {
+        race: "nightly".parse().unwrap(),
+        since: at(60),
+        now: at(100),
+        drivers: vec![
+            RaceDriver { name: "10.0.0.2".to_owned(), clients: 0..4 },
+            RaceDriver { name: "10.0.0.3".to_owned(), clients: 4..8 },
+        ],
+        step: Some(StepStatus { step, of: 5, tasks, progress: vec![progress] }),
+    });
+    DaemonReport::Answered(status)
+}
+
+#[test]
+fn the_race_that_runs_is_shown_with_its_step_and_progress() {
+    insta::assert_snapshot!(render_text(&[racing_coordinator()]));
+    let document = serde_json::to_value(StatusDocument::new(&[racing_coordinator()])).unwrap();
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document["hosts"][0]["race"]).unwrap());
 }
 
 fn lonely_member() -> DaemonReport {
@@ -102,7 +145,7 @@ fn the_document_has_a_stable_shape() {
 
 #[test]
 fn a_status_survives_the_control_socket() {
-    let DaemonReport::Answered(status) = coordinator() else { unreachable!() };
+    let DaemonReport::Answered(status) = racing_coordinator() else { unreachable!() };
     let text = serde_json::to_vec(&status).unwrap();
     assert_eq!(serde_json::from_slice::<DaemonStatus>(&text).unwrap(), *status);
 }

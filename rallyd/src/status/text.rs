@@ -1,6 +1,9 @@
 //! The text of `rallyd status`.
 
+use std::time::Duration;
+
 use comfy_table::{CellAlignment, Table, presets};
+use rally_core::{ClusterTime, RaceStatus};
 use rally_net::{ClockEstimate, HostRole, HostState, HostSummary, LinkState};
 
 use super::DaemonReport;
@@ -8,6 +11,10 @@ use super::document::timestamp;
 use crate::control::DaemonStatus;
 use crate::duration::{show_duration, show_nanoseconds};
 use crate::instance::show_pid;
+use crate::race::status_text;
+
+/// A list of hosts that is younger than this is as good as one of this moment.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// Renders every daemon of this machine, without colors, in a width of its own.
 pub(crate) fn render_text(reports: &[DaemonReport]) -> String {
@@ -16,7 +23,10 @@ pub(crate) fn render_text(reports: &[DaemonReport]) -> String {
 
 fn render(report: &DaemonReport) -> String {
     match report {
-        DaemonReport::Answered(status) => format!("{}\n\n{}", own_lines(status), cluster(status)),
+        DaemonReport::Answered(status) => {
+            let race = status.race.as_ref().map_or_else(String::new, |race| format!("\n\n{}", race_lines(race)));
+            format!("{}{race}\n\n{}", own_lines(status), cluster(status))
+        }
         DaemonReport::Unresponsive { address, pid, error } => {
             lines(&[("Host", address.to_string()), ("Process", show_pid(*pid)), ("Problem", error.clone())])
         }
@@ -36,6 +46,27 @@ fn own_lines(status: &DaemonStatus) -> String {
         ("Coordinator", format!("{}, {}", host.coordinator.address, link(&host.coordinator.link))),
         ("Activity", host.activity.to_string()),
     ])
+}
+
+/// The race that runs, and how far it is.
+fn race_lines(race: &RaceStatus) -> String {
+    let age = |since: ClusterTime| show_duration(race.now.saturating_since(since));
+    let drivers: Vec<_> = race.drivers.iter().map(|driver| driver.name.as_str()).collect();
+    let mut entries = vec![
+        ("Race", race.race.to_string()),
+        ("Runs for", age(race.since)),
+        ("Drivers", if drivers.is_empty() { "not chosen yet".to_owned() } else { drivers.join(", ") }),
+    ];
+    let Some(step) = &race.step else {
+        entries.push(("Step", "drivers prepare".to_owned()));
+        return lines(&entries);
+    };
+    entries.push(("Step", format!("{} of {}, for {}", step.step.until, step.of, age(step.step.start))));
+    for task in &step.tasks {
+        let known = step.progress.iter().find(|status| status.task == task.task);
+        entries.push(("Task", known.map_or_else(|| task.name.clone(), |status| status_text(&task.name, status))));
+    }
+    lines(&entries)
 }
 
 fn link(link: &LinkState) -> String {
@@ -58,7 +89,7 @@ fn cluster(status: &DaemonStatus) -> String {
     let Some(age) = host.hosts_age else {
         return "The hosts of the cluster are not known before the coordinator has answered.".to_owned();
     };
-    let age = if age.is_zero() { String::new() } else { format!(" ({} ago)", show_duration(age)) };
+    let age = if age < FRESH { String::new() } else { format!(" ({} ago)", show_duration(age)) };
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
         "Address",

@@ -54,7 +54,9 @@ fn write_challenge(out: &mut String, challenge: &Challenge) -> fmt::Result {
             ScheduleElement::Parallel(parallel) => {
                 let tasks = parallel.tasks.len();
                 let clients = clients(parallel.clients()).map(|text| format!(" ({text})")).unwrap_or_default();
-                writeln!(out, "{number}. {tasks} parallel tasks{clients}:")?;
+                let any = parallel.tasks.iter().any(|task| task.any_completes_parent);
+                let end = if any { ", until any of them ends" } else { "" };
+                writeln!(out, "{number}. {tasks} parallel tasks{clients}{end}:")?;
                 for (inner, task) in (1..).zip(&parallel.tasks) {
                     writeln!(out, "\t{number}.{inner} {}", task_line(task, &needs))?;
                 }
@@ -79,6 +81,7 @@ fn task_line(task: &Task, needs: &PluginNeeds) -> String {
     if let Some(target) = &task.target_throughput {
         facts.push(target.to_string());
     }
+    facts.extend(task.schedule.as_ref().map(|schedule| format!("schedule {schedule}")));
     facts.extend(length(task.warmup_iterations, task.warmup_time_period).map(|length| format!("warm-up {length}")));
     facts.extend(task.ramp_up_time_period.map(|period| format!("ramp-up {}", seconds(period))));
     facts.extend(length(task.iterations, task.time_period));
@@ -195,6 +198,17 @@ mod tests {
         );
         let options = LoadOptions { name: "mine".to_owned(), ..LoadOptions::default() };
         insta::assert_snapshot!(describe(&load_track(Arc::new(files), &options).unwrap()));
+    }
+
+    #[test]
+    fn parallel_tasks_that_end_together_and_schedulers_are_seen() {
+        let track = r#"{"schedule": [{"parallel": {"completed-by": "any", "tasks": [
+            {"operation": "search", "target-throughput": 5, "schedule": "poisson"}, {"operation": "refresh"}]}}]}"#;
+        let files = MemoryFiles::new().with("track.json", track);
+        let text = describe(&load_track(Arc::new(files), &LoadOptions::default()).unwrap());
+        let schedule = "1. 2 parallel tasks (2 clients), until any of them ends:\n\
+                        \t1.1 search (5 ops/s, schedule poisson)\n\t1.2 refresh\n";
+        assert!(text.ends_with(schedule), "{text}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Repositories of tracks: git working copies below Rally's directory.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::git::{Git, GitError};
 use super::version;
@@ -164,7 +164,10 @@ impl TrackRepository {
     /// [`RepositoryError::UnknownTrack`], with those that there are.
     pub fn track_directory(&self, track: &str) -> Result<PathBuf, RepositoryError> {
         let directory = self.directory.join(track);
-        if directory.join("track.json").is_file() {
+        // A name never leads out of the repository, nor is it written in two ways.
+        let is_name =
+            !track.ends_with('/') && Path::new(track).components().all(|part| matches!(part, Component::Normal(_)));
+        if is_name && directory.join("track.json").is_file() {
             return Ok(directory);
         }
         Err(RepositoryError::UnknownTrack { name: self.name.clone(), track: track.to_owned(), known: self.tracks() })
@@ -264,5 +267,9 @@ mod tests {
         assert_eq!(before, after);
         let error = repository.track_directory("nothing").unwrap_err();
         assert_eq!(error.to_string(), "track repository `default` has no track `nothing`, it has elastic/logs, old");
+        for name in ["../default/old", "old/"] {
+            assert!(matches!(repository.track_directory(name), Err(RepositoryError::UnknownTrack { .. })), "{name}");
+        }
+        assert!(repository.track_directory("old").is_ok());
     }
 }

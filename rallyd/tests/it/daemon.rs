@@ -4,12 +4,11 @@ use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::lab::{REJOIN_WITHIN, within};
+use crate::lab::{REJOIN_WITHIN, SOON, within};
 
 /// A home with its daemons, which are stopped at the end.
 struct Home {
@@ -106,6 +105,20 @@ fn a_killed_daemon_does_not_run_and_can_be_started_again() {
 }
 
 #[test]
+fn a_daemon_that_is_stuck_is_said_to_be_and_killed_in_the_end() {
+    let home = Home::new();
+    assert_eq!(home.start().0, 0);
+    kill_process(process(&home.status()), Signal::STOP).unwrap();
+    let (exit, said) = home.run(&["status"]);
+    assert_eq!((exit, said.contains("it does not answer within")), (64, true), "{said}");
+    let (exit, said) = home.run(&["stop", "--within=1s"]);
+    assert_eq!((exit, said.contains("sending SIGKILL"), said.contains("was killed")), (0, true, true), "{said}");
+    assert_eq!(home.run(&["status"]).0, 3);
+    let left = names(&home.instance());
+    assert!(!left.iter().any(|name| name == "lock" || name == "control.sock"), "{left:?}");
+}
+
+#[test]
 fn a_restart_remembers_how_the_daemon_was_started() {
     let home = Home::new();
     assert_eq!(home.start().0, 0);
@@ -162,7 +175,7 @@ fn a_daemon_in_the_foreground_tells_systemd_and_ends_on_sigterm() {
     let home = Home::new();
     let socket = home.directory.path().join("notify");
     let manager = UnixDatagram::bind(&socket).unwrap();
-    manager.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    manager.set_read_timeout(Some(SOON)).unwrap();
     let receive = || {
         let mut buffer = [0; 64];
         let length = manager.recv(&mut buffer).unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use rally_net::JoinToken;
 
-use crate::lab::{Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, Said, note, report, within};
+use crate::lab::{Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, Said, lasting, note, report, within};
 
 /// The start was refused with that sentence, and no daemon is left.
 fn assert_refused(host: &Host, said: &Said, sentence: &str) {
@@ -110,7 +110,7 @@ fn a_second_host_with_the_same_identity_is_refused_and_the_first_goes_on() {
     assert!(said.stderr.contains("delete `identity.pem` in this host's directory"), "{}", said.stderr);
     let after = original.running();
     assert_eq!((before.pid(), after.link()), (after.pid(), "connected"));
-    assert_eq!(coordinator.changes(before.id()), ["Joined"]);
+    assert_eq!(lasting(&coordinator.changes(before.id())), ["Joined"]);
     assert_eq!(coordinator.running().cluster_size(), 2);
 }
 
@@ -151,7 +151,7 @@ fn a_host_whose_clock_is_hours_off_is_told_so() {
 }
 
 /// The library that sets clocks wrong, if it is installed. Its program would wait for the daemon to end.
-fn faketime(host: &Host) -> Option<String> {
+pub(crate) fn faketime(host: &Host) -> Option<String> {
     let show = ["-m", "-f", "+0", "sh", "-c", "echo $LD_PRELOAD"];
     let output = host.inside("faketime").args(show).output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).unwrap().trim().to_owned())

@@ -10,4 +10,7 @@ mod joining;
 mod lab;
 mod network;
 mod race;
+mod race_faults;
+mod race_lab;
+mod race_server;
 mod relay;

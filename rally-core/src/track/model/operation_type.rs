@@ -135,6 +135,28 @@ operation_types! {
 }
 
 impl OperationType {
+    /// What may be part of a composite operation, beside what a plugin brings.
+    pub const WITHIN_COMPOSITE: [Self; 12] = [
+        Self::Composite,
+        Self::OpenPointInTime,
+        Self::ClosePointInTime,
+        Self::Search,
+        Self::PaginatedSearch,
+        Self::CompositeAgg,
+        Self::RawRequest,
+        Self::Sleep,
+        Self::SubmitAsyncSearch,
+        Self::GetAsyncSearch,
+        Self::DeleteAsyncSearch,
+        Self::FieldCaps,
+    ];
+
+    /// Whether operations of this type may be part of a composite one.
+    #[must_use]
+    pub fn is_allowed_within_composite(&self) -> bool {
+        !self.is_built_in() || Self::WITHIN_COMPOSITE.contains(self)
+    }
+
     /// Whether Rally itself can run operations of this type.
     #[must_use]
     pub fn is_built_in(&self) -> bool {

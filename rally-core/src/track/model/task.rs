@@ -1,6 +1,7 @@
 //! Tasks: scheduled operations.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,8 +16,8 @@ use super::{JsonObject, Operation};
 pub struct Task {
     /// The name, unique in the challenge. A task without one is named after its operation.
     pub name: String,
-    /// What it does.
-    pub operation: Operation,
+    /// What it does. Tasks that name the same operation share it.
+    pub operation: Arc<Operation>,
     /// Words to filter by.
     pub tags: Vec<String>,
     /// Added to the metadata of what is measured.

@@ -41,20 +41,14 @@ impl Reader<'_> {
                     data_streams.iter().map(|data_stream| &data_stream.name).collect(),
                 ),
             };
-            reader.refuse_target_type(node);
+            reader.warn_of_mapping_types(node.get("target-type"));
             let documents = reader.list(node, "documents", |reader, node| reader.documents(node, &defaults));
             Corpus { name, meta: object(node, "meta"), documents }
         })
     }
 
-    fn refuse_target_type(&mut self, node: &Node<'_>) {
-        if let Some(found) = node.get("target-type") {
-            self.faults.push(found.fault("mapping types are gone since Elasticsearch 8: remove `target-type`"));
-        }
-    }
-
     fn documents(&mut self, node: &Node<'_>, defaults: &Defaults<'_>) -> Documents {
-        self.refuse_target_type(node);
+        self.warn_of_mapping_types(node.get("target-type"));
         let format = node.get("source-format").or_else(|| defaults.corpus.get("source-format"));
         if let Some(format) = format.filter(|format| format.value() != SourceFormat::Bulk.as_str()) {
             self.faults.push(format.fault("the only format is `bulk`"));
@@ -85,6 +79,9 @@ impl Reader<'_> {
     fn targets(&mut self, node: &Node<'_>, defaults: &Defaults<'_>) -> (Option<String>, Option<String>) {
         let index = optional_text(node, "target-index").or_else(|| defaults.target_index.clone());
         let data_stream = optional_text(node, "target-data-stream").or_else(|| defaults.target_data_stream.clone());
+        if let (Some(_), Some(target_type)) = (&data_stream, node.get("target-type")) {
+            self.faults.push(target_type.fault("makes no sense together with a data stream"));
+        }
         if data_stream.is_some() && defaults.indices {
             self.faults.push(node.lack("`target-data-stream` makes no sense: the track declares `indices`"));
         } else if index.is_some() && defaults.data_streams {

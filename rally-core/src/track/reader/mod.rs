@@ -1,14 +1,16 @@
 //! From a rendered track file to the object model.
 
 mod corpora;
+mod operation;
 mod schedule;
 mod schema;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde_json::Value;
 
 use super::fault::{Fault, Node};
+use super::load::LoadWarning;
 use super::model::{ComponentTemplate, DataStream, Index, IndexTemplate, JsonObject, Track};
 use super::template::{Kind, Renderer};
 
@@ -17,12 +19,23 @@ pub(crate) struct Reader<'a> {
     renderer: &'a Renderer,
     /// Variables that index bodies and templates take from outside.
     pub(crate) exposed: BTreeSet<String>,
+    pub(crate) warnings: Vec<LoadWarning>,
     faults: Vec<Fault>,
+    /// Files that several indices or templates share: what each gives, or what is wrong with it.
+    shared: HashMap<String, Option<Result<Value, String>>>,
 }
+
+/// Lists of the track whose elements name a file, and under which key.
+const FILES: [(&str, &str); 4] = [
+    ("indices", "body"),
+    ("templates", "template"),
+    ("composable-templates", "template"),
+    ("component-templates", "template"),
+];
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(renderer: &'a Renderer) -> Self {
-        Self { renderer, exposed: BTreeSet::new(), faults: Vec::new() }
+        Self { renderer, exposed: BTreeSet::new(), warnings: Vec::new(), faults: Vec::new(), shared: HashMap::new() }
     }
 
     /// Reads the track called `name`, or says all that is wrong with it.
@@ -32,6 +45,7 @@ impl<'a> Reader<'a> {
         if !faults.is_empty() {
             return Err(faults);
         }
+        self.shared = shared_files(specification).map(|file| (file, None)).collect();
         let indices = self.list(&root, "indices", Self::index);
         let data_streams = self.list(&root, "data-streams", |_, node| DataStream { name: text(node, "name") });
         if !indices.is_empty() && !data_streams.is_empty() {
@@ -68,14 +82,16 @@ impl<'a> Reader<'a> {
     }
 
     fn index(&mut self, node: &Node<'_>) -> Index {
-        if let Some(types) = node.get("types") {
-            self.faults.push(types.fault("mapping types are gone since Elasticsearch 8: remove `types`"));
-        }
+        self.warn_of_mapping_types(node.get("types"));
         let body = match node.get("body") {
-            Some(file) if file.value() != "" => self.render_file(&file),
+            Some(file) if file.value() != "" && !file.value().is_null() => self.render_file(&file),
             _ => Value::Object(JsonObject::new()),
         };
         Index { name: text(node, "name"), body }
+    }
+
+    fn warn_of_mapping_types(&mut self, found: Option<Node<'_>>) {
+        self.warnings.extend(found.map(|found| LoadWarning::MappingTypes { pointer: found.lack("").pointer }));
     }
 
     fn index_template(&mut self, node: &Node<'_>) -> IndexTemplate {
@@ -116,18 +132,36 @@ impl<'a> Reader<'a> {
     /// Renders a file that the track names.
     fn render_file(&mut self, file: &Node<'_>) -> Value {
         let path = file.value().as_str().unwrap_or_default();
-        let rendered = self
-            .renderer
-            .assemble(path)
-            .and_then(|assembled| self.renderer.render(&assembled.source, Kind::Body, &mut self.exposed));
-        match rendered {
-            Ok(rendered) => rendered.json,
-            Err(error) => {
-                self.faults.push(file.lack(error.to_string()));
-                Value::Null
+        let rendered = match self.shared.get(path) {
+            Some(Some(known)) => known.clone(),
+            seen => {
+                let is_shared = seen.is_some();
+                let rendered = self
+                    .renderer
+                    .assemble(path)
+                    .and_then(|assembled| self.renderer.render(&assembled.source, Kind::Body, &mut self.exposed))
+                    .map_err(|error| error.to_string());
+                if is_shared {
+                    self.shared.insert(path.to_owned(), Some(rendered.clone()));
+                }
+                rendered
             }
-        }
+        };
+        rendered.unwrap_or_else(|problem| {
+            self.faults.push(file.lack(problem));
+            Value::Null
+        })
     }
+}
+
+/// The files that are named more than once.
+fn shared_files(track: &Value) -> impl Iterator<Item = String> {
+    let mut seen = HashSet::new();
+    let named = FILES.into_iter().flat_map(|(list, key)| {
+        let elements = track.get(list).and_then(Value::as_array).into_iter().flatten();
+        elements.filter_map(move |element| element.get(key)?.as_str())
+    });
+    named.filter(move |file| !seen.insert(*file)).map(str::to_owned)
 }
 
 /// A text, empty if it is not there.

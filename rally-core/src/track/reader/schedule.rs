@@ -1,6 +1,7 @@
 //! Reads operations, challenges and their schedules.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -11,7 +12,7 @@ use crate::track::model::{
     Challenge, JsonObject, Operation, OperationType, Parallel, ScheduleElement, TargetThroughput, Task,
 };
 
-type Operations = HashMap<String, Operation>;
+type Operations = HashMap<String, Arc<Operation>>;
 
 /// The timing properties, which tasks inherit from their parallel element.
 #[derive(Clone, Copy, Debug, Default)]
@@ -137,7 +138,7 @@ impl Reader<'_> {
                 let problem = format!("another operation is called `{}` as well", operation.name);
                 self.faults.push(crate::track::Fault { problem, ..node });
             }
-            operations.insert(operation.name.clone(), operation);
+            operations.insert(operation.name.clone(), Arc::new(operation));
         }
         operations
     }
@@ -174,6 +175,9 @@ impl Reader<'_> {
         let operation_type = OperationType::from(type_name.as_str());
         if !matches!(operation_type, OperationType::Other(_)) && !params.contains_key("include-in-reporting") {
             params.insert("include-in-reporting".to_owned(), Value::Bool(!operation_type.is_admin()));
+        }
+        if param_source.is_none() {
+            self.check_operation(node, &operation_type);
         }
         let name = name.unwrap_or(type_name);
         Some(Operation { name, operation_type, param_source, meta: object(node, "meta"), params })
@@ -247,7 +251,7 @@ impl Reader<'_> {
         let written = node.get("operation")?;
         let operation = match written.value().as_str().and_then(|name| operations.get(name)) {
             Some(operation) => operation.clone(),
-            None => self.operation(&written)?,
+            None => Arc::new(self.operation(&written)?),
         };
         let inherited = parent.map(|parent| parent.timing).unwrap_or_default();
         let timing = Timing::read(node, &inherited);

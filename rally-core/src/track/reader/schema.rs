@@ -12,6 +12,8 @@ use crate::track::fault::{Fault, Node};
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Text,
+    /// A text, or `null` for none.
+    OptionalText,
     Flag,
     Object,
     /// An integer of at least this.
@@ -22,30 +24,36 @@ enum Rule {
     OneOf(&'static [&'static str]),
     /// A number of at least zero, or a text.
     Throughput,
+    /// An integer of at least one, or `all`.
+    Pages,
 }
 
 impl Rule {
     fn accepts(self, value: &Value) -> bool {
         match self {
             Self::Text => value.is_string(),
+            Self::OptionalText => value.is_string() || value.is_null(),
             Self::Flag => value.is_boolean(),
             Self::Object => value.is_object(),
             Self::Integer(minimum) => value.as_u64().is_some_and(|value| value >= minimum),
             Self::Number => value.as_f64().is_some_and(|value| value >= 0.0),
             Self::OneOf(allowed) => value.as_str().is_some_and(|value| allowed.contains(&value)),
             Self::Throughput => value.is_string() || Self::Number.accepts(value),
+            Self::Pages => value == "all" || Self::Integer(1).accepts(value),
         }
     }
 
     fn sentence(self) -> String {
         match self {
             Self::Text => "must be a text".to_owned(),
+            Self::OptionalText => "must be a text, or `null` for none".to_owned(),
             Self::Flag => "must be `true` or `false`".to_owned(),
             Self::Object => "must be an object".to_owned(),
             Self::Integer(minimum) => format!("must be an integer of at least {minimum}"),
             Self::Number => "must be a number of at least 0".to_owned(),
             Self::OneOf(allowed) => format!("must be one of {}", allowed.join(", ")),
             Self::Throughput => "must be a number of at least 0, or a text such as `500 docs/s`".to_owned(),
+            Self::Pages => "must be an integer of at least 1, or `all`".to_owned(),
         }
     }
 }
@@ -54,7 +62,7 @@ type Rules = [(&'static str, Rule)];
 
 const TRACK: &Rules = &[("description", Rule::Text), ("meta", Rule::Object), ("parameters", Rule::Object)];
 
-const INDEX: &Rules = &[("name", Rule::Text), ("body", Rule::Text)];
+const INDEX: &Rules = &[("name", Rule::Text), ("body", Rule::OptionalText)];
 
 const DATA_STREAM: &Rules = &[("name", Rule::Text)];
 
@@ -75,6 +83,7 @@ const CORPUS: &Rules = &[
     ("includes-action-and-meta-data", Rule::Flag),
     ("target-index", Rule::Text),
     ("target-data-stream", Rule::Text),
+    ("target-type", Rule::Text),
     ("meta", Rule::Object),
 ];
 
@@ -87,7 +96,8 @@ const DOCUMENTS: &Rules = &[
     ("compressed-bytes", Rule::Integer(1)),
     ("uncompressed-bytes", Rule::Integer(1)),
     ("target-index", Rule::Text),
-    ("target-data-stream", Rule::Text),
+    ("target-data-stream", Rule::OptionalText),
+    ("target-type", Rule::Text),
     ("meta", Rule::Object),
 ];
 
@@ -104,7 +114,7 @@ const OPERATION: &Rules = &[
     ("cache", Rule::Flag),
     ("index", Rule::Text),
     ("type", Rule::Text),
-    ("pages", Rule::Integer(1)),
+    ("pages", Rule::Pages),
     ("results-per-page", Rule::Integer(1)),
     ("body", Rule::Object),
     ("mode", Rule::OneOf(&["blocking", "polling"])),
@@ -116,6 +126,8 @@ const CHALLENGE: &Rules = &[
     ("default", Rule::Flag),
     ("meta", Rule::Object),
     ("description", Rule::Text),
+    ("user-info", Rule::Text),
+    ("parameters", Rule::Object),
     ("cluster-settings", Rule::Object),
 ];
 
@@ -150,7 +162,10 @@ pub(super) fn check(track: &Node<'_>) -> Vec<Fault> {
     }
     schema.check_version(track);
     schema.object(track, TRACK, &[]);
-    schema.array(track, "indices", 1, |schema, index| schema.object(index, INDEX, &["name"]));
+    schema.array(track, "indices", 1, |schema, index| {
+        schema.object(index, INDEX, &["name"]);
+        schema.array(index, "types", 1, |_, _| {});
+    });
     schema.array(track, "data-streams", 1, |schema, stream| schema.object(stream, DATA_STREAM, &["name"]));
     for key in ["templates", "composable-templates"] {
         schema.array(track, key, 1, |schema, template| {
@@ -211,8 +226,8 @@ impl Schema {
             self.faults.push(node.fault(Rule::Object.sentence()));
             return;
         }
-        for (key, rule) in rules {
-            if let Some(member) = node.get(key) {
+        for (key, member) in node.members() {
+            if let Some((_, rule)) = rules.iter().find(|(name, _)| *name == key) {
                 self.rule(&member, *rule);
             }
         }

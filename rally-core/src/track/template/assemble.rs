@@ -3,6 +3,8 @@
 use std::io;
 use std::ops::Range;
 
+use memchr::memmem;
+
 use super::{Limits, TemplateError};
 use crate::track::files::{self, TrackFiles};
 use crate::track::source::{Location, SourceText};
@@ -46,17 +48,20 @@ struct Assembler<'a> {
 impl Assembler<'_> {
     fn expand(&mut self, folder: &str, text: SourceText) -> Result<SourceText, TemplateError> {
         let mut rest = 0;
+        // Where the rest begins.
+        let mut here = text.locate(0);
         let mut out = SourceText::default();
         while let Some((whole, pattern)) = find_collect(text.as_str(), rest) {
-            out.append(&text, rest..whole.start);
-            let location = text.locate(whole.start);
+            let location = here.after(&text.as_str()[rest..whole.start]);
+            out.append(&text, rest..whole.start, here);
+            here = location.after(&text.as_str()[whole.clone()]);
             self.paste(&mut out, &files::join(folder, &text.as_str()[pattern]), location)?;
             rest = whole.end;
         }
         if rest == 0 {
             return Ok(text);
         }
-        out.append(&text, rest..text.as_str().len());
+        out.append(&text, rest..text.as_str().len(), here);
         Ok(out)
     }
 
@@ -88,7 +93,7 @@ impl Assembler<'_> {
             self.including.push(name);
             let part = self.expand(files::folder_of(pattern), text)?;
             self.including.pop();
-            out.append(&part, 0..part.as_str().len());
+            out.append(&part, 0..part.as_str().len(), part.locate(0));
         }
         if !any {
             self.unmatched.push((pattern.to_owned(), location));
@@ -102,7 +107,7 @@ impl Assembler<'_> {
 /// Only this very shape counts: double quotes, and at least one blank within each pair of braces.
 fn find_collect(text: &str, from: usize) -> Option<(Range<usize>, Range<usize>)> {
     let mut search = from;
-    while let Some(found) = text[search..].find(OPENING) {
+    while let Some(found) = memmem::find(&text.as_bytes()[search..], OPENING.as_bytes()) {
         let pattern_start = search + found + OPENING.len();
         search = pattern_start;
         let before = &text[from..pattern_start - OPENING.len()];

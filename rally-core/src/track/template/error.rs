@@ -61,8 +61,8 @@ pub enum TemplateError {
 /// A rendered template is not JSON.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{}{message} at line {line}, column {column} of what `{file}` renders to\n\n{excerpt}",
-    prefix(.origin.as_ref())
+    "{}{message} at line {line}, column {column} of what `{file}` renders to{}",
+    prefix(.origin.as_ref()), suffix(Some(.excerpt))
 )]
 pub struct JsonError {
     /// The template.
@@ -96,7 +96,12 @@ impl JsonError {
             offset -= 1;
         }
         let whole = error.to_string();
-        let message = whole.rsplit_once(" at line ").map_or(whole.as_str(), |(message, _)| message).to_owned();
+        let message = match whole.rsplit_once(" at line ") {
+            _ if text.trim().is_empty() => "there is nothing but blanks",
+            Some((message, _)) => message,
+            None => &whole,
+        }
+        .to_owned();
         Self {
             file: file.to_owned(),
             message,
@@ -110,6 +115,18 @@ impl JsonError {
 
     pub(crate) fn with_origin(self, origin: Option<Location>) -> Self {
         Self { origin, ..self }
+    }
+
+    /// Names the expression that stands just before the fault, if `text` shows that it rendered to nothing.
+    pub(crate) fn with_empty(self, expression: Option<String>, text: &str) -> Self {
+        let value_is_missing = text[..self.offset].trim_end().ends_with([':', ',', '[']);
+        match expression.filter(|_| value_is_missing) {
+            Some(expression) => Self {
+                message: format!("{}, because `{{{{ {expression} }}}}` renders to nothing,", self.message),
+                ..self
+            },
+            None => self,
+        }
     }
 }
 
@@ -142,5 +159,8 @@ fn prefix(location: Option<&Location>) -> String {
 }
 
 fn suffix(excerpt: Option<&str>) -> String {
-    excerpt.map(|excerpt| format!("\n\n{excerpt}")).unwrap_or_default()
+    excerpt
+        .filter(|excerpt| !excerpt.is_empty())
+        .map(|excerpt| format!("\n\n{}", excerpt.trim_end()))
+        .unwrap_or_default()
 }

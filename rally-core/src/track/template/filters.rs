@@ -5,7 +5,7 @@ use jiff::fmt::strtime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 use minijinja::value::{Kwargs, Rest, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::python;
 
@@ -19,11 +19,14 @@ pub(crate) fn add(env: &mut Environment<'_>) {
     env.add_filter("round", round);
     env.add_filter("string", |value: Value| python::text_of(&value));
     env.add_filter("center", center);
+    ["e", "escape", "forceescape"].iter().for_each(|name| env.add_filter(*name, escape));
     env.add_filter("filesizeformat", minijinja_contrib::filters::filesizeformat);
     env.add_filter("striptags", minijinja_contrib::filters::striptags);
-    env.add_filter("truncate", minijinja_contrib::filters::truncate);
+    env.add_filter("truncate", truncate_text);
     env.add_filter("wordcount", minijinja_contrib::filters::wordcount);
     env.add_filter("wordwrap", minijinja_contrib::filters::wordwrap);
+    // A track that uses these would not load elsewhere.
+    ["bool", "chain", "lines", "split", "zip"].iter().for_each(|name| env.remove_filter(name));
 }
 
 /// Adds the filters about dates, which only the track file itself has.
@@ -157,11 +160,30 @@ fn round(value: Value, precision: Option<i32>, method: Option<String>, kwargs: K
     minijinja::filters::round(value, Some(precision), Some(&method), Kwargs::from_iter::<[(&str, Value); 0]>([]))
 }
 
+fn escape(value: Value) -> Result<String, Error> {
+    let text = python::text_of(&value)?;
+    Ok(text
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&#39;")
+        .replace('"', "&#34;"))
+}
+
 fn center(text: String, width: Option<usize>) -> String {
     let missing = width.unwrap_or(80).min(1 << 16).saturating_sub(text.chars().count());
     // Python puts the odd blank to the left if the width is odd.
     let left = missing / 2 + (missing & width.unwrap_or(80) & 1);
     format!("{}{text}{}", " ".repeat(left), " ".repeat(missing - left))
+}
+
+/// The engine takes the arguments by name only.
+fn truncate_text(state: &mut State<'_, '_>, text: &Value, args: Rest<Value>, kwargs: Kwargs) -> Result<Value, Error> {
+    let mut named: Vec<(&str, Value)> = ["length", "killwords", "end", "leeway"].into_iter().zip(args.0).collect();
+    for name in kwargs.args() {
+        named.push((name, kwargs.get(name)?));
+    }
+    minijinja_contrib::filters::truncate(state, text, Kwargs::from_iter(named))
 }
 
 /// A point in time: seconds since the epoch, or a text of the given format in UTC unless it says otherwise.

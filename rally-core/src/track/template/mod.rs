@@ -3,14 +3,17 @@
 mod assemble;
 mod error;
 mod filters;
+mod methods;
 mod python;
 mod semantics;
 mod undeclared;
 
+use std::cell::OnceCell;
 use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use memchr::memmem;
 use minijinja::machinery::ast::Stmt;
 use minijinja::machinery::{CodeGenerator, eval, make_string_output, parse};
 use minijinja::syntax::SyntaxConfig;
@@ -70,20 +73,20 @@ pub(crate) enum Kind {
     Body,
 }
 
-/// A template that was rendered to JSON.
-#[derive(Debug)]
-pub(crate) struct Rendered {
-    pub(crate) json: serde_json::Value,
-}
-
 /// Renders the templates of one track.
 pub(crate) struct Renderer {
     pub(crate) files: Arc<dyn TrackFiles>,
-    pub(crate) globals: Globals,
-    pub(crate) limits: Limits,
+    globals: Globals,
+    limits: Limits,
+    /// What all bodies have in common.
+    bodies: OnceCell<Environment<'static>>,
 }
 
 impl Renderer {
+    pub(crate) fn new(files: Arc<dyn TrackFiles>, globals: Globals, limits: Limits) -> Self {
+        Self { files, globals, limits, bodies: OnceCell::new() }
+    }
+
     /// Reads a file of the track and pastes the parts that it collects.
     pub(crate) fn assemble(&self, path: &str) -> Result<Assembled, TemplateError> {
         let text = files::read_text(self.files.as_ref(), path).map_err(|source| TemplateError::Read {
@@ -100,44 +103,46 @@ impl Renderer {
         source: &SourceText,
         kind: Kind,
         exposed: &mut BTreeSet<String>,
-    ) -> Result<Rendered, TemplateError> {
+    ) -> Result<serde_json::Value, TemplateError> {
         let name = source.locate(0).file;
-        // Bodies of indices are often large and plain; there is nothing to render in them.
-        if !["{{", "{%", "{#"].iter().any(|opening| source.as_str().contains(opening)) {
-            return match serde_json::from_str(source.as_str()) {
-                Ok(json) => Ok(Rendered { json }),
-                Err(error) => {
-                    let error = JsonError::new(&name, source.as_str(), &error);
-                    let origin = Some(source.locate(error.offset));
-                    Err(TemplateError::Json(Box::new(error.with_origin(origin))))
-                }
-            };
+        // Bodies of indices are often large and mostly plain; there is nothing to render in that part of them.
+        let (template_text, plain) = source.as_str().split_at(end_of_templates(source.as_str()));
+        if template_text.is_empty() {
+            return serde_json::from_str(source.as_str()).map_err(|error| {
+                let error = JsonError::new(&name, source.as_str(), &error);
+                let origin = Some(source.locate(error.offset));
+                TemplateError::Json(Box::new(error.with_origin(origin)))
+            });
         }
         let included = Arc::new(Mutex::new(HashMap::new()));
-        let template =
-            parse_checked(source.as_str(), &name).map_err(|error| self.describe(&error, source, &included))?;
+        let template = parse_checked(template_text, &name).map_err(|error| self.describe(&error, source, &included))?;
         exposed.append(&mut undeclared::undeclared(&template));
-        let mut env = self.environment(kind, included.clone());
-        let text = match evaluate(&env, &name, source.as_str(), &template) {
-            Ok(text) => text,
+        let track;
+        let env = match kind {
+            Kind::Track => {
+                track = self.environment(kind, included.clone());
+                &track
+            }
+            Kind::Body => self.bodies.get_or_init(|| self.environment(kind, Arc::default())),
+        };
+        let text = match evaluate(env, &name, template_text, &template) {
+            Ok(text) => text + plain,
             Err(error) => {
                 // Once more, now with the positions that debugging keeps.
+                let mut env = env.clone();
                 env.set_debug(true);
-                let again = evaluate(&env, &name, source.as_str(), &template);
+                let again = evaluate(&env, &name, template_text, &template);
                 return Err(self.describe(again.as_ref().err().unwrap_or(&error), source, &included));
             }
         };
         if text.len() > self.limits.output_bytes {
             return Err(TemplateError::TooLarge { limit: self.limits.output_bytes, location: None });
         }
-        match serde_json::from_str(&text) {
-            Ok(json) => Ok(Rendered { json }),
-            Err(error) => {
-                let error = JsonError::new(&name, &text, &error);
-                let origin = Self::origin(&env, source, &name, &included, error.offset);
-                Err(TemplateError::Json(Box::new(error.with_origin(origin))))
-            }
-        }
+        serde_json::from_str(&text).map_err(|error| {
+            let error = JsonError::new(&name, &text, &error);
+            let (origin, empty) = Self::origin(env, source, &name, &included, error.offset);
+            TemplateError::Json(Box::new(error.with_origin(origin).with_empty(empty, &text)))
+        })
     }
 
     fn environment(&self, kind: Kind, included: Arc<Mutex<HashMap<String, SourceText>>>) -> Environment<'static> {
@@ -145,7 +150,7 @@ impl Renderer {
         env.set_auto_escape_callback(|_| AutoEscape::None);
         env.set_fuel(Some(self.limits.steps));
         env.set_recursion_limit(self.limits.depth);
-        env.set_unknown_method_callback(python::unknown_method);
+        env.set_unknown_method_callback(methods::unknown_method);
         env.set_formatter(|out, state, value| match python::as_float(value) {
             Some(float) => Ok(out.write_str(&python::float_text(float))?),
             None if value.as_object().is_some() => Ok(out.write_str(&python::text_of(value)?)?),
@@ -154,6 +159,7 @@ impl Renderer {
         env.remove_global("debug");
         filters::add(&mut env);
         semantics::add_functions(&mut env);
+        semantics::add_tests(&mut env);
         env.add_function("range", python::Range::call);
         env.add_function("dict", python::dict);
         env.add_function("joiner", minijinja_contrib::globals::joiner);
@@ -179,9 +185,10 @@ impl Renderer {
             }
             match files::read_text(files.as_ref(), name) {
                 Ok(text) => {
-                    parse_checked(&text, name)?;
+                    // First of all, so that the place of an error in it can be found.
                     let source = SourceText::of_file(name, text.clone());
                     included.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), source);
+                    parse_checked(&text, name)?;
                     Ok(Some(text))
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -192,27 +199,33 @@ impl Renderer {
         env
     }
 
-    /// Where in the templates a byte of the rendered text came from.
+    /// Where in the templates a byte of the rendered text came from, and the expression that stands just before it.
     fn origin(
         env: &Environment<'_>,
         source: &SourceText,
         name: &str,
         included: &Mutex<HashMap<String, SourceText>>,
         offset: usize,
-    ) -> Option<Location> {
-        let template = env.template_from_named_str(name, source.as_str()).ok()?;
-        let (_, spans) = template.render_with_spans(()).ok()?;
-        let index = spans.partition_point(|span| span.output_range().start <= offset).checked_sub(1)?;
-        let span = spans.get(index)?;
-        let into = match span.kind() {
-            OutputSpanKind::Raw => offset - span.output_range().start,
-            _ => 0,
+    ) -> (Option<Location>, Option<String>) {
+        let included = included.lock().unwrap_or_else(PoisonError::into_inner);
+        let find = || {
+            let template = env.template_from_named_str(name, source.as_str()).ok()?;
+            let (_, spans) = template.render_with_spans(()).ok()?;
+            let index = spans.partition_point(|span| span.output_range().start <= offset).checked_sub(1)?;
+            let span = spans.get(index)?;
+            let into = match span.kind() {
+                OutputSpanKind::Raw => offset - span.output_range().start,
+                _ => 0,
+            };
+            let source = if span.name() == name { source } else { included.get(span.name())? };
+            Some((source, span.source_range().start + into))
         };
-        let position = span.source_range().start + into;
-        if span.name() == name {
-            return Some(source.locate(position));
-        }
-        included.lock().unwrap_or_else(PoisonError::into_inner).get(span.name()).map(|source| source.locate(position))
+        let Some((source, position)) = find() else { return (None, None) };
+        let expression = || {
+            let before = source.as_str().get(..position)?.trim_end().strip_suffix("}}")?;
+            Some(before[before.rfind("{{")? + 2..].trim_matches(['-', '+', ' ']).to_owned())
+        };
+        (Some(source.locate(position)), expression())
     }
 
     /// Puts an error of the engine into our words, with the place in the files of the track.
@@ -260,10 +273,24 @@ fn glob(files: &dyn TrackFiles, pattern: &str) -> Result<Value, minijinja::Error
     Ok(paths.into_iter().filter(|path| path != pattern || files.read(path).is_ok()).map(Value::from).collect())
 }
 
+/// Where the part of a text begins that is plain to its end; 0 if all of it is.
+fn end_of_templates(text: &str) -> usize {
+    let bytes = text.as_bytes();
+    let tags = [("{{", "}}"), ("{%", "%}"), ("{#", "#}")];
+    let last =
+        tags.into_iter().filter_map(|(opening, closing)| Some((memmem::rfind(bytes, opening.as_bytes())?, closing)));
+    let Some((opening, closing)) = last.max() else { return 0 };
+    match memmem::rfind(bytes, closing.as_bytes()) {
+        // After `-` the blanks that follow are left out, which is the engine's business.
+        Some(at) if at > opening && bytes[at - 1] != b'-' => at + closing.len(),
+        _ => text.len(),
+    }
+}
+
 /// Parses a template, and refuses what cannot be compiled.
 fn parse_checked<'a>(source: &'a str, name: &'a str) -> Result<Stmt<'a>, minijinja::Error> {
     let template = parse(source, name, SyntaxConfig::default())?;
-    semantics::check_imports(&template)?;
+    semantics::check_statements(&template)?;
     Ok(template)
 }
 
@@ -273,9 +300,30 @@ fn evaluate(env: &Environment<'_>, name: &str, source: &str, template: &Stmt<'_>
     let mut generator = CodeGenerator::new(name, source);
     generator.compile_stmt(&template);
     let (instructions, blocks) = generator.finish();
-    let mut text = String::new();
+    let mut text = String::with_capacity(source.len());
     let mut output = make_string_output(&mut text);
     eval(env, &instructions, Value::from(()), &blocks, &mut output, AutoEscape::None)?;
     drop(output);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_plain_end_of_a_text_begins_after_its_last_tag() {
+        for (text, plain) in [
+            ("{\"a\": {\"b\": 1}}", "{\"a\": {\"b\": 1}}"),
+            ("{\"a\": {{ a }},\n \"b\": {} }", ",\n \"b\": {} }"),
+            ("{{ '}}' }} 1", " 1"),
+            ("{{ a }}{\"b\": {}}", ""),
+            ("{% if a -%} 1", ""),
+            ("{{ a", ""),
+            ("}} {{ a", ""),
+            ("{# a #}\n1", "\n1"),
+        ] {
+            assert_eq!(&text[end_of_templates(text)..], plain, "{text}");
+        }
+    }
 }

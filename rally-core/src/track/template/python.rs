@@ -13,7 +13,7 @@ const MAX_VALUE_TEXT: usize = 16 << 20;
 /// Containers within containers, beyond which a value is refused.
 const MAX_NESTING: usize = 100;
 
-/// Turns JSON into a value of a template. Objects become [`Dict`]s.
+/// Turns JSON into a value of a template, which can be changed as in Python.
 pub(crate) fn from_json(json: &serde_json::Value) -> Value {
     match json {
         serde_json::Value::Null => Value::from(()),
@@ -24,7 +24,7 @@ pub(crate) fn from_json(json: &serde_json::Value) -> Value {
             (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
         },
         serde_json::Value::String(value) => Value::from(value.as_str()),
-        serde_json::Value::Array(values) => values.iter().map(from_json).collect(),
+        serde_json::Value::Array(values) => List::from_items(values.iter().map(from_json)).into(),
         serde_json::Value::Object(entries) => {
             Dict::from_entries(entries.iter().map(|(key, value)| (Value::from(key.as_str()), from_json(value)))).into()
         }
@@ -238,7 +238,7 @@ impl Object for List {
 }
 
 /// What `dict.update` and `dict` accept: a map, keyword arguments, or pairs.
-fn pairs_of(source: &Value) -> Result<Vec<(Value, Value)>, Error> {
+pub(crate) fn pairs_of(source: &Value) -> Result<Vec<(Value, Value)>, Error> {
     let mut pairs = Vec::new();
     for item in source.try_iter()? {
         if source.kind() == ValueKind::Map {
@@ -266,34 +266,6 @@ fn all_pairs(sources: &[Value], named: &Kwargs) -> Result<Vec<(Value, Value)>, E
 /// The function `dict`, of a map or pairs, and keyword arguments.
 pub(crate) fn dict(sources: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
     all_pairs(&sources, &named).map(|pairs| Dict::from_entries(pairs).into())
-}
-
-/// Methods of values that the engine knows nothing of.
-pub(crate) fn unknown_method(
-    state: &mut State<'_, '_>,
-    value: &Value,
-    method: &str,
-    args: &[Value],
-) -> Result<Value, Error> {
-    match (value.kind(), method) {
-        (ValueKind::Map, "copy") => {
-            let () = from_args(args)?;
-            Ok(Dict::from_entries(pairs_of(value)?).into())
-        }
-        (ValueKind::Seq, "copy") => {
-            let () = from_args(args)?;
-            Ok(value.try_iter()?.collect())
-        }
-        (ValueKind::Seq, "index") => {
-            let (wanted,): (Value,) = from_args(args)?;
-            value
-                .try_iter()?
-                .position(|item| item == wanted)
-                .map(Value::from)
-                .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{wanted:?} is not in the list")))
-        }
-        _ => minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args),
-    }
 }
 
 /// What the function `range` returns: numbers from `start` in steps, `length` of them.
@@ -375,7 +347,7 @@ pub(crate) fn as_float(value: &Value) -> Option<f64> {
 /// A value as Python's `str` prints it.
 pub(crate) fn text_of(value: &Value) -> Result<String, Error> {
     match value.kind() {
-        ValueKind::Seq | ValueKind::Map if !is_plainly_printed(value) => {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable if !is_plainly_printed(value) => {
             let mut text = String::new();
             write_repr(&mut text, value, 0)?;
             Ok(text)
@@ -419,7 +391,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             }
             out.push('}');
         }
-        ValueKind::Seq if !is_plainly_printed(value) => {
+        ValueKind::Seq | ValueKind::Iterable if !is_plainly_printed(value) => {
             let tuple = value.is_tuple();
             out.push(if tuple { '(' } else { '[' });
             let mut count = 0;
@@ -436,6 +408,7 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
             out.push(if tuple { ')' } else { ']' });
         }
         ValueKind::Number => out.push_str(&text_of(value)?),
+        ValueKind::Undefined => out.push_str("Undefined"),
         _ => write!(out, "{value:?}").map_err(Error::from)?,
     }
     Ok(())
@@ -491,7 +464,7 @@ fn write_json(out: &mut String, value: &Value, indent: Option<usize>, depth: usi
             }
             out.push('}');
         }
-        ValueKind::Seq if !is_plainly_printed(value) => {
+        ValueKind::Seq | ValueKind::Iterable if !is_plainly_printed(value) => {
             out.push('[');
             let mut count = 0;
             for item in value.try_iter()? {

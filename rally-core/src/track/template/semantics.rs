@@ -1,24 +1,29 @@
 //! Where Python's operators differ from those of the engine, the syntax tree is changed before it is compiled.
 //!
-//! * `<`, `<=`, `>` and `>=` refuse what has no order in Python, such as a text and a number, or an undefined value.
+//! * `<`, `<=`, `>` and `>=` refuse what has no order in Python, such as a text and a number, or an undefined value; so do
+//!   `in` with what contains nothing, and slices of what is undefined.
+//! * `~` prints numbers and containers as Python does; `+` and `*` of lists give lists.
 //! * `%` with a literal text on the left formats it.
 //! * A loop over `none` is an error.
 //! * What is set within `{% set x %}`, `{% filter %}`, `{% autoescape %}` or an included file stays in there.
 //! * Lists and dicts that are written down can be changed, in templates that call methods which change them.
 //!
-//! The tree refers to functions by names such as `<`, which no template can use itself.
+//! The tree refers to functions by names such as `<`, which no template can use itself. Tests of these names follow the same
+//! rules.
+
+use std::cmp::Ordering;
 
 use minijinja::machinery::Span;
 use minijinja::machinery::ast::{
-    AutoEscape, BinOp, BinOpKind, Block, Call, CallArg, CallBlock, Compare, CompareOp, Const, Do, EmitExpr, EmitRaw,
-    Expr, Extends, Filter, FilterBlock, ForLoop, FromImport, GetAttr, GetItem, IfCond, IfExpr, Import, Include,
-    List as ListLiteral, Macro, Map, Set, SetBlock, Slice, Spanned, Stmt, Template, Test, Tuple, UnaryOp, UnaryOpKind,
-    Var, WithBlock,
+    AutoEscape, BinOp, BinOpKind, Block, Call, CallArg, CallBlock, Compare, CompareOpKind, Const, Do, EmitExpr,
+    EmitRaw, Expr, Extends, Filter, FilterBlock, ForLoop, FromImport, GetAttr, GetItem, IfCond, IfExpr, Import,
+    Include, List as ListLiteral, Macro, Map, Set, SetBlock, Slice, Spanned, Stmt, Template, Test, Tuple, UnaryOp,
+    UnaryOpKind, Var, WithBlock,
 };
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::python::{Dict, List};
+use super::python::{Dict, List, text_of};
 
 /// Methods that change a list or a dict.
 const MUTATORS: [&str; 11] =
@@ -26,16 +31,43 @@ const MUTATORS: [&str; 11] =
 
 /// Functions of the changed tree.
 const FORMAT: &str = "%";
-const ITERATE: &str = "in";
+const CONCATENATE: &str = "~";
+const CONTAINS: &str = "in";
+const ITERATE: &str = "for";
+const SETTLE: &str = "+";
+const SLICE: &str = "[:]";
 const LIST: &str = "[]";
 const DICT: &str = "{}";
 
-/// Adds the functions that changed trees refer to.
+/// An operator that orders, with the tests of the same meaning, and what it accepts.
+type Order = (&'static [&'static str], fn(Ordering) -> bool);
+
+const ORDERS: [Order; 4] = [
+    (&["<", "lt", "lessthan"], Ordering::is_lt),
+    (&["<=", "le"], Ordering::is_le),
+    (&[">", "gt", "greaterthan"], Ordering::is_gt),
+    (&[">=", "ge"], Ordering::is_ge),
+];
+
+/// Adds the functions that changed trees refer to, and tests with Python's rules.
 pub(crate) fn add_functions(env: &mut Environment<'_>) {
-    env.add_function("<", |a: Value, b: Value| compare("<", a, b).map(|ordering| ordering.is_lt()));
-    env.add_function("<=", |a: Value, b: Value| compare("<=", a, b).map(|ordering| ordering.is_le()));
-    env.add_function(">", |a: Value, b: Value| compare(">", a, b).map(|ordering| ordering.is_gt()));
-    env.add_function(">=", |a: Value, b: Value| compare(">=", a, b).map(|ordering| ordering.is_ge()));
+    for (names, accepts) in ORDERS {
+        let order = move |a: Value, b: Value| compare(names[0], a, b).map(accepts);
+        env.add_function(names[0], order);
+        names.iter().for_each(|name| env.add_test(*name, order));
+    }
+    env.add_function(CONTAINS, contains);
+    env.add_test(CONTAINS, contains);
+    env.add_function(CONCATENATE, |state: &State<'_, '_>, a: Value, b: Value| {
+        let text = text_of(&a)? + &text_of(&b)?;
+        state.consume_fuel(1 + text.len() as u64 / 64)?;
+        Ok::<_, Error>(text)
+    });
+    env.add_function(SETTLE, settle);
+    env.add_function(SLICE, |value: Value| {
+        let refused = value.is_undefined() || value.is_none();
+        if refused { Err(invalid(format!("{} has no slices", value.kind()))) } else { Ok(value) }
+    });
     env.add_function(FORMAT, format);
     env.add_function(ITERATE, iterate);
     env.add_function(LIST, |value: Value| Ok::<_, Error>(Value::from(List::from_items(value.try_iter()?))));
@@ -45,17 +77,67 @@ pub(crate) fn add_functions(env: &mut Environment<'_>) {
     });
 }
 
-fn compare(operator: &str, a: Value, b: Value) -> Result<std::cmp::Ordering, Error> {
+/// Adds tests that the engine lacks or takes lightly, and removes those that are not Jinja2's.
+pub(crate) fn add_tests(env: &mut Environment<'_>) {
+    env.add_test("odd", |value: Value| remainder(&value, 2.0).map(|rest| rest == 1.0));
+    env.add_test("even", |value: Value| remainder(&value, 2.0).map(|rest| rest == 0.0));
+    env.add_test("divisibleby", |value: Value, divisor: f64| remainder(&value, divisor).map(|rest| rest == 0.0));
+    env.add_test("sequence", |value: Value| {
+        matches!(value.kind(), ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map)
+    });
+    env.add_test("iterable", |value: Value| {
+        use ValueKind::{Iterable, Map, Seq, String, Undefined};
+        matches!(value.kind(), Undefined | String | Seq | Map | Iterable)
+    });
+    env.add_test("callable", |value: Value| matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain));
+    ["endingwith", "int", "safe", "startingwith"].iter().for_each(|name| env.remove_test(name));
+}
+
+fn invalid(detail: String) -> Error {
+    Error::new(ErrorKind::InvalidOperation, detail)
+}
+
+/// What is left of a division, with the sign of the divisor.
+fn remainder(value: &Value, divisor: f64) -> Result<f64, Error> {
+    if !matches!(value.kind(), ValueKind::Number | ValueKind::Bool) {
+        return Err(invalid(format!("{} is not a number", value.kind())));
+    }
+    if divisor == 0.0 {
+        return Err(invalid("division by zero".to_owned()));
+    }
+    let value = f64::try_from(without_bool(value.clone()))?;
+    Ok(value - divisor * (value / divisor).floor())
+}
+
+/// The engine joins lists without making a new one, and what it gives is no list any more.
+fn settle(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::Iterable {
+        return Ok(value);
+    }
+    let items = value.try_iter()?.map(|item| state.consume_fuel(4).map(|()| item));
+    Ok(List::from_items(items.collect::<Result<Vec<_>, Error>>()?).into())
+}
+
+fn contains(state: &State<'_, '_>, item: Value, container: Value) -> Result<bool, Error> {
+    let refused = match container.kind() {
+        ValueKind::Undefined | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => false,
+        ValueKind::String => item.kind() != ValueKind::String,
+        _ => true,
+    };
+    if refused {
+        return Err(invalid(format!("`in` does not work between {} and {}", item.kind(), container.kind())));
+    }
+    minijinja::tests::is_in(state, &item, &container)
+}
+
+fn compare(operator: &str, a: Value, b: Value) -> Result<Ordering, Error> {
     let number = |value: &Value| matches!(value.kind(), ValueKind::Number | ValueKind::Bool);
     match (a.kind(), b.kind()) {
         (ValueKind::Undefined, _) | (_, ValueKind::Undefined) => Err(ErrorKind::UndefinedError.into()),
         (ValueKind::String, ValueKind::String) => Ok(a.cmp(&b)),
         (ValueKind::Seq, ValueKind::Seq) if a.is_tuple() == b.is_tuple() => Ok(a.cmp(&b)),
         _ if number(&a) && number(&b) => Ok(without_bool(a).cmp(&without_bool(b))),
-        (one, other) => Err(Error::new(
-            ErrorKind::InvalidOperation,
-            format!("`{operator}` does not work between {one} and {other}"),
-        )),
+        (one, other) => Err(invalid(format!("`{operator}` does not work between {one} and {other}"))),
     }
 }
 
@@ -75,18 +157,21 @@ fn format(state: &mut State<'_, '_>, text: Value, arguments: Value) -> Result<Va
 
 fn iterate(value: Value) -> Result<Value, Error> {
     if value.is_none() {
-        return Err(Error::new(ErrorKind::InvalidOperation, "none is not iterable"));
+        return Err(invalid("none is not iterable".to_owned()));
     }
     Ok(value)
 }
 
-/// Refuses what the engine parses and cannot compile: `{% import "file" as 1 %}`.
-pub(crate) fn check_imports(stmt: &Stmt<'_>) -> Result<(), Error> {
+/// Refuses what the engine parses and cannot compile, `{% import "file" as 1 %}`, and what is not part of Jinja2, `do`.
+pub(crate) fn check_statements(stmt: &Stmt<'_>) -> Result<(), Error> {
     let empty: &[Stmt<'_>] = &[];
+    let refuse = |span: Span, problem: &str| {
+        Err(Error::new(ErrorKind::SyntaxError, format!("line {}: {problem}", span.start_line)))
+    };
     let (body, rest) = match stmt {
+        Stmt::Do(node) => return refuse(node.span(), "Rally knows no `do`: write `{% set _ = ... %}`"),
         Stmt::Import(import) if !matches!(import.name, Expr::Var(_)) => {
-            let line = import.span().start_line;
-            return Err(Error::new(ErrorKind::SyntaxError, format!("line {line}: expected a name after `as`")));
+            return refuse(import.span(), "expected a name after `as`");
         }
         Stmt::Template(node) => (node.children.as_slice(), empty),
         Stmt::ForLoop(node) => (node.body.as_slice(), node.else_body.as_slice()),
@@ -104,10 +189,9 @@ pub(crate) fn check_imports(stmt: &Stmt<'_>) -> Result<(), Error> {
         | Stmt::EmitRaw(_)
         | Stmt::Set(_)
         | Stmt::Extends(_)
-        | Stmt::Include(_)
-        | Stmt::Do(_) => (empty, empty),
+        | Stmt::Include(_) => (empty, empty),
     };
-    body.iter().chain(rest).try_for_each(check_imports)
+    body.iter().chain(rest).try_for_each(check_statements)
 }
 
 /// Makes a tree with Python's operators. `source` is the text of the template.
@@ -266,7 +350,7 @@ impl Rewrite {
             Expr::Const(node) => Expr::Const(Spanned::new(Const { value: node.value.clone() }, node.span())),
             Expr::Slice(node) => {
                 let slice = Slice {
-                    expr: self.expression(&node.expr),
+                    expr: call(SLICE, vec![self.expression(&node.expr)], node.span()),
                     start: self.optional(node.start.as_ref()),
                     stop: self.optional(node.stop.as_ref()),
                     step: self.optional(node.step.as_ref()),
@@ -277,12 +361,10 @@ impl Rewrite {
                 let op = if matches!(node.op, UnaryOpKind::Not) { UnaryOpKind::Not } else { UnaryOpKind::Neg };
                 Expr::UnaryOp(Spanned::new(UnaryOp { op, expr: self.expression(&node.expr) }, node.span()))
             }
-            Expr::BinOp(node) => self.operator(node),
-            Expr::Compare(node) => {
-                let compare = |op: &CompareOp<'a>| CompareOp { op: op.op, expr: self.expression(&op.expr) };
-                let chain = Compare { expr: self.expression(&node.expr), ops: node.ops.iter().map(compare).collect() };
-                Expr::Compare(Spanned::new(chain, node.span()))
+            Expr::BinOp(node) => {
+                operator(node.op, self.expression(&node.left), self.expression(&node.right), node.span())
             }
+            Expr::Compare(node) => self.chain(node),
             Expr::IfExpr(node) => {
                 let branch = IfExpr {
                     test_expr: self.expression(&node.test_expr),
@@ -297,7 +379,9 @@ impl Rewrite {
                     expr: self.optional(node.expr.as_ref()),
                     args: self.arguments(&node.args),
                 };
-                Expr::Filter(Spanned::new(filter, node.span()))
+                let filter = Expr::Filter(Spanned::new(filter, node.span()));
+                let makes_list = matches!(node.name, "list" | "sort");
+                if self.mutable_literals && makes_list { call(LIST, vec![filter], node.span()) } else { filter }
             }
             Expr::Test(node) => {
                 let test =
@@ -329,25 +413,50 @@ impl Rewrite {
         }
     }
 
-    fn operator<'a>(&self, node: &Spanned<BinOp<'a>>) -> Expr<'a> {
-        let (left, right) = (self.expression(&node.left), self.expression(&node.right));
-        let comparison = match node.op {
-            BinOpKind::Lt => "<",
-            BinOpKind::Lte => "<=",
-            BinOpKind::Gt => ">",
-            BinOpKind::Gte => ">=",
-            op => {
-                // The type of anything but a constant is not known yet.
-                if let (Expr::Const(constant), BinOpKind::Rem) = (&node.left, op)
-                    && constant.value.kind() == ValueKind::String
-                {
-                    return call(FORMAT, vec![left, right], node.span());
-                }
-                return Expr::BinOp(Spanned::new(BinOp { op, left, right }, node.span()));
+    /// `a < b < c` as `a < b and b < c`.
+    fn chain<'a>(&self, node: &Spanned<Compare<'a>>) -> Expr<'a> {
+        let lefts = std::iter::once(&node.expr).chain(node.ops.iter().map(|op| &op.expr));
+        let links = lefts.zip(&node.ops).map(|(left, op)| {
+            let (left, right) = (self.expression(left), self.expression(&op.expr));
+            let (kind, negated) = match op.op {
+                CompareOpKind::Eq => (BinOpKind::Eq, false),
+                CompareOpKind::Ne => (BinOpKind::Ne, false),
+                CompareOpKind::Lt => (BinOpKind::Lt, false),
+                CompareOpKind::Lte => (BinOpKind::Lte, false),
+                CompareOpKind::Gt => (BinOpKind::Gt, false),
+                CompareOpKind::Gte => (BinOpKind::Gte, false),
+                CompareOpKind::In => (BinOpKind::In, false),
+                CompareOpKind::NotIn => (BinOpKind::In, true),
+            };
+            let link = operator(kind, left, right, node.span());
+            match negated {
+                true => Expr::UnaryOp(Spanned::new(UnaryOp { op: UnaryOpKind::Not, expr: link }, node.span())),
+                false => link,
             }
-        };
-        call(comparison, vec![left, right], node.span())
+        });
+        let both = |left, right| Expr::BinOp(Spanned::new(BinOp { op: BinOpKind::ScAnd, left, right }, node.span()));
+        links.reduce(both).unwrap_or_else(|| self.expression(&node.expr))
     }
+}
+
+/// An operator between two operands that have been changed already.
+fn operator<'a>(op: BinOpKind, left: Expr<'a>, right: Expr<'a>, span: Span) -> Expr<'a> {
+    let function = match op {
+        BinOpKind::Lt => "<",
+        BinOpKind::Lte => "<=",
+        BinOpKind::Gt => ">",
+        BinOpKind::Gte => ">=",
+        BinOpKind::In => CONTAINS,
+        BinOpKind::Concat => CONCATENATE,
+        // The type of anything but a constant is not known yet.
+        BinOpKind::Rem if matches!(&left, Expr::Const(text) if text.value.kind() == ValueKind::String) => FORMAT,
+        op => {
+            let joins_lists = matches!(op, BinOpKind::Add | BinOpKind::Mul);
+            let result = Expr::BinOp(Spanned::new(BinOp { op, left, right }, span));
+            return if joins_lists { call(SETTLE, vec![result], span) } else { result };
+        }
+    };
+    call(function, vec![left, right], span)
 }
 
 fn scoped<'a>(body: Vec<Stmt<'a>>, span: Span) -> Stmt<'a> {

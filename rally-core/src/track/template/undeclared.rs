@@ -31,19 +31,23 @@ enum Load {
     Inside,
 }
 
-/// The names of one scope, and of those around it.
+/// The names of one scope.
 #[derive(Clone, Debug, Default)]
-struct Scope<'a> {
+struct Scope<'s, 'a> {
     loads: HashMap<&'a str, Load>,
     stores: HashSet<&'a str>,
-    /// Names that the scopes around this one know.
-    outer: HashSet<&'a str>,
+    /// The scope around this one, whose names are known here.
+    outer: Option<&'s Self>,
 }
 
-impl<'a> Scope<'a> {
-    fn inner(&self) -> Self {
-        let outer = self.outer.iter().copied().chain(self.loads.keys().copied()).collect();
-        Self { outer, ..Self::default() }
+impl<'s, 'a> Scope<'s, 'a> {
+    fn inner(&'s self) -> Self {
+        Self { outer: Some(self), ..Self::default() }
+    }
+
+    /// Whether a scope around this one knows the name.
+    fn is_outer(&self, name: &str) -> bool {
+        self.outer.is_some_and(|outer| outer.loads.contains_key(name) || outer.is_outer(name))
     }
 
     fn declare(&mut self, name: &'a str) {
@@ -57,7 +61,7 @@ impl<'a> Scope<'a> {
     }
 
     fn load(&mut self, name: &'a str) {
-        if !self.outer.contains(name) {
+        if !self.is_outer(name) {
             self.loads.entry(name).or_insert(Load::Outside);
         }
     }
@@ -70,7 +74,7 @@ impl<'a> Scope<'a> {
             self.stores.extend(branch.stores);
         }
         for name in self.stores.difference(&known) {
-            let load = if self.outer.contains(name) { Load::Inside } else { Load::Outside };
+            let load = if self.is_outer(name) { Load::Inside } else { Load::Outside };
             self.loads.insert(name, load);
         }
     }
@@ -83,7 +87,7 @@ struct Found {
 
 impl Found {
     /// Works through a scope: its names first, then the scopes within it, which see all of those names.
-    fn scope<'a>(&mut self, mut scope: Scope<'a>, body: &'a [Stmt<'a>], before: &[&'a Expr<'a>]) {
+    fn scope<'a>(&mut self, mut scope: Scope<'_, 'a>, body: &'a [Stmt<'a>], before: &[&'a Expr<'a>]) {
         for expr in before {
             read(&mut scope, expr);
         }
@@ -98,7 +102,7 @@ impl Found {
     }
 
     /// Finds the scopes that a statement opens.
-    fn nested<'a>(&mut self, scope: &Scope<'a>, stmt: &'a Stmt<'a>) {
+    fn nested<'a>(&mut self, scope: &Scope<'_, 'a>, stmt: &'a Stmt<'a>) {
         match stmt {
             Stmt::IfCond(branch) => {
                 branch.true_body.iter().chain(&branch.false_body).for_each(|stmt| self.nested(scope, stmt));
@@ -142,7 +146,7 @@ impl Found {
         }
     }
 
-    fn macro_scope<'a>(&mut self, scope: &Scope<'a>, declared: &'a Macro<'a>) {
+    fn macro_scope<'a>(&mut self, scope: &Scope<'_, 'a>, declared: &'a Macro<'a>) {
         let mut body = scope.inner();
         for name in ["caller", "kwargs", "varargs"] {
             body.declare(name);
@@ -155,7 +159,7 @@ impl Found {
 }
 
 /// Records what a statement reads and sets in its own scope, but not in the scopes that it opens.
-fn names<'a>(scope: &mut Scope<'a>, stmt: &'a Stmt<'a>) {
+fn names<'a>(scope: &mut Scope<'_, 'a>, stmt: &'a Stmt<'a>) {
     match stmt {
         Stmt::Template(_) | Stmt::EmitRaw(_) | Stmt::Block(_) | Stmt::AutoEscape(_) => {}
         Stmt::EmitExpr(emit) => read(scope, &emit.expr),
@@ -201,7 +205,7 @@ fn names<'a>(scope: &mut Scope<'a>, stmt: &'a Stmt<'a>) {
 }
 
 /// Records a target of an assignment, of a loop (`as_parameter`) or an argument.
-fn assign<'a>(scope: &mut Scope<'a>, target: &'a Expr<'a>, as_parameter: bool) {
+fn assign<'a>(scope: &mut Scope<'_, 'a>, target: &'a Expr<'a>, as_parameter: bool) {
     match target {
         Expr::Var(var) if as_parameter => scope.declare(var.id),
         Expr::Var(var) => scope.store(var.id),
@@ -211,7 +215,7 @@ fn assign<'a>(scope: &mut Scope<'a>, target: &'a Expr<'a>, as_parameter: bool) {
     }
 }
 
-fn read_argument<'a>(scope: &mut Scope<'a>, argument: &'a CallArg<'a>) {
+fn read_argument<'a>(scope: &mut Scope<'_, 'a>, argument: &'a CallArg<'a>) {
     match argument {
         CallArg::Pos(expr) | CallArg::Kwarg(_, expr) | CallArg::PosSplat(expr) | CallArg::KwargSplat(expr) => {
             read(scope, expr);
@@ -219,7 +223,7 @@ fn read_argument<'a>(scope: &mut Scope<'a>, argument: &'a CallArg<'a>) {
     }
 }
 
-fn read<'a>(scope: &mut Scope<'a>, expr: &'a Expr<'a>) {
+fn read<'a>(scope: &mut Scope<'_, 'a>, expr: &'a Expr<'a>) {
     match expr {
         Expr::Var(var) => scope.load(var.id),
         Expr::Const(_) => {}

@@ -235,6 +235,7 @@ mod tests {
         TaskInterval {
             task: TaskIndex(3),
             inner: None,
+            cluster: None,
             sample_type,
             service_time: times.clone(),
             processing_time: times.clone(),

@@ -1,4 +1,4 @@
-//! Coordinator time for races.
+//! The timer of races.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -6,26 +6,27 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use rally_core::ClusterTime;
 use rally_core::race::Timer;
-use rally_driver::CoordinatorClock;
+
+use crate::CoordinatorClock;
 
 /// Coordinator time with tokio's timer, which is good for a millisecond.
-pub struct HostTimer(CoordinatorClock);
+pub struct ClockTimer(CoordinatorClock);
 
-impl HostTimer {
+impl ClockTimer {
     /// Follows a clock.
     pub fn new(clock: CoordinatorClock) -> Self {
         Self(clock)
     }
 }
 
-impl fmt::Debug for HostTimer {
+impl fmt::Debug for ClockTimer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("HostTimer").field(&self.now()).finish()
+        f.debug_tuple("ClockTimer").field(&self.now()).finish()
     }
 }
 
 #[async_trait]
-impl Timer for HostTimer {
+impl Timer for ClockTimer {
     fn now(&self) -> ClusterTime {
         (self.0)()
     }

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""Compare what the load driver costs, and what it measures, with wrk and oha, in the same run.
+
+    benches/scripts/load.py [--seconds N] [--rounds N] [--oha PATH] [--realtime] [SECTION ...]
+
+Sections: closed, memory, bulk, open, freeze; all by default. Needs Linux with two cores, Debian's nginx, libnginx-mod-http-lua
+and wrk, and oha from crates.io (left out if it is not there).
+
+The server is nginx on the first core, with one answer to a search (2.7 kB) and one to a bulk of 1,000 documents; generators run
+on the second core, one after the other. Requests are counted by the server, CPU time by the kernel for the whole process, from
+its start to its end. What counts are ratios within one run; the median of the rounds is shown. With --realtime all of them run
+before anything else on the machine (`chrt -f`), which is for measuring times on a machine that has other things to do; it needs
+root, and the closed sections would leave nothing to others.
+"""
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PORT = 19280
+HOST = f"127.0.0.1:{PORT}"
+SEARCH = f"http://{HOST}/logs/_search"
+QUERY = {"query": {"match_all": {}}}
+DOCUMENTS = 200_000
+
+NGINX = """
+load_module modules/ndk_http_module.so;
+load_module modules/ngx_http_lua_module.so;
+worker_processes 1;
+pid nginx.pid;
+error_log error.log;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  keepalive_requests 1000000000;
+  keepalive_timeout 1h;
+  tcp_nodelay on;
+  client_body_buffer_size 8m;
+  client_max_body_size 64m;
+  default_type application/json;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  init_by_lua_block { bulk = io.open("DIRECTORY/bulk.json"):read("*a") }
+  map $uri $search { default 'ANSWER'; }
+  server {
+    listen HOST backlog=4096;
+    location = /logs/_search { return 200 $search; }
+    location = /_bulk { content_by_lua_block { ngx.req.read_body() ngx.header.content_length = #bulk ngx.print(bulk) } }
+    location = /status { stub_status; }
+  }
+}
+"""
+
+WRK = """
+wrk.method = "POST"
+wrk.body = '{"query":{"match_all":{}}}'
+wrk.headers["content-type"] = "application/json"
+"""
+
+
+def answers():
+    hits = [
+        {"_index": "logs", "_id": f"{i:020}", "_score": 1.0, "_source": {"@timestamp": 1700000000 + i, "message": "x" * 160}}
+        for i in range(10)
+    ]
+    search = {"took": 3, "timed_out": False, "_shards": {"total": 1, "successful": 1, "skipped": 0, "failed": 0}}
+    search["hits"] = {"total": {"value": 10000, "relation": "gte"}, "max_score": 1.0, "hits": hits}
+    shards = {"total": 2, "successful": 1, "failed": 0}
+    item = {"_index": "logs", "_id": "0" * 20, "_version": 1, "result": "created", "_shards": shards, "status": 201}
+    bulk = {"took": 30, "errors": False, "items": [{"index": item}] * 1000}
+    return json.dumps(search, separators=(",", ":")), json.dumps(bulk, separators=(",", ":"))
+
+
+class Server:
+    """nginx on the first core."""
+
+    def __init__(self, directory, realtime):
+        self.priority = ["chrt", "-f", "10"] if realtime else []
+        search, bulk = answers()
+        (directory / "bulk.json").write_text(bulk)
+        (directory / "post.lua").write_text(WRK)
+        text = NGINX.replace("DIRECTORY", str(directory)).replace("HOST", HOST).replace("ANSWER", search)
+        (directory / "nginx.conf").write_text(text)
+        (directory / "modules").symlink_to("/usr/lib/nginx/modules")
+        nginx = ["nginx", "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", "-g", "daemon off;"]
+        self.process = subprocess.Popen(["taskset", "-c", "0", *self.priority, *nginx])
+        for _ in range(100):
+            try:
+                self.requests()
+                break
+            except OSError:
+                time.sleep(0.05)
+
+    def requests(self):
+        """Requests so far, this one included."""
+        with urllib.request.urlopen(f"http://{HOST}/status", timeout=10) as answer:
+            return int(answer.read().split()[9])
+
+    def freeze(self, seconds):
+        children = subprocess.run(["pgrep", "-P", str(self.process.pid)], capture_output=True, text=True, check=True)
+        workers = [int(pid) for pid in children.stdout.split()]
+        for pid in workers:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(seconds)
+        for pid in workers:
+            os.kill(pid, signal.SIGCONT)
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait()
+
+
+def run(server, command, during=None):
+    """Runs a generator on the second core: its output, CPU seconds, memory in MiB, and how many requests arrived."""
+    before = server.requests()
+    helper = threading.Thread(target=during) if during else None
+    with tempfile.TemporaryFile("w+") as output:
+        command = ["taskset", "-c", "1", *server.priority, *map(str, command)]
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        if helper:
+            helper.start()
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if helper:
+            helper.join()
+        output.seek(0)
+        text = output.read()
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{text}")
+    requests = server.requests() - before - 1
+    return text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, requests
+
+
+class Generators:
+    def __init__(self, ours, oha, directory):
+        self.ours, self.oha, self.directory = ours, oha, directory
+
+    def rally(self, task, operation=None, url=SEARCH, *documents):
+        operation = operation or {"operation-type": "raw-request", "method": "POST", "body": QUERY}
+        return [self.ours, url, json.dumps(task), json.dumps(operation), *documents]
+
+    def wrk(self, clients, seconds, *options):
+        return ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", self.directory / "post.lua", *options, SEARCH]
+
+    def oha_of(self, clients, seconds, *options):
+        body = ["-m", "POST", "-H", "content-type: application/json", "-d", json.dumps(QUERY)]
+        return [self.oha, "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", clients, *body, *options, SEARCH]
+
+    def closed(self, clients, seconds):
+        yield "wrk", self.wrk(clients, seconds)
+        if self.oha:
+            yield "oha", self.oha_of(clients, seconds)
+        yield "rally", self.rally({"clients": clients, "time-period": seconds})
+
+
+def closed(server, generators, args):
+    print("\n## Closed loop\n\n| connections | generator | requests/s | CPU s per million | against wrk |\n| --- | --- | --- | --- | --- |")
+    for clients in (32, 1):
+        rounds = {}
+        for _ in range(args.rounds):
+            for name, command in generators.closed(clients, args.seconds):
+                _, cpu, _, requests = run(server, command)
+                rounds.setdefault(name, []).append((requests / args.seconds, cpu / requests * 1e6))
+        wrk = [cost for _, cost in rounds["wrk"]]
+        for name, figures in rounds.items():
+            rate, cost = (statistics.median(column) for column in zip(*figures))
+            ratio = statistics.median(cost / base for (_, cost), base in zip(figures, wrk))
+            print(f"| {clients} | {name} | {rate:,.0f} | {cost:.1f} | {ratio:.2f} |")
+
+
+def memory(server, generators, args):
+    command = generators.rally({"clients": 1000, "time-period": args.seconds})
+    _, _, mib, requests = run(server, command)
+    print(f"\n## Memory\n\n1,000 clients: {mib:.0f} MiB at most, {requests:,} requests")
+
+
+def bulk(server, generators, args):
+    corpus = generators.directory / "logs"
+    corpus.mkdir()
+    with open(corpus / "documents.json", "w") as file:
+        for i in range(DOCUMENTS):
+            line = {"@timestamp": 1700000000 + i, "host": f"10.0.{i % 256}.7", "message": "", "size": i}
+            line["message"] = "m" * (267 - len(json.dumps(line)))
+            file.write(json.dumps(line) + "\n")
+    operation = {"operation-type": "bulk", "bulk-size": 1000, "looped": True}
+    task = {"clients": 8, "time-period": args.seconds}
+    costs = []
+    for _ in range(args.rounds):
+        command = generators.rally(task, operation, f"http://{HOST}/", corpus / "documents.json", DOCUMENTS)
+        text, cpu, _, _ = run(server, command)
+        report = json.loads(text)
+        costs.append((cpu / report["work"] * 1e6, report["work"] / args.seconds))
+    cost, rate = (statistics.median(column) for column in zip(*costs))
+    print(f"\n## Bulk\n\n1,000 documents of 268 bytes: {cost:.2f} CPU s per million documents, {rate:,.0f} documents/s")
+
+
+def times(name, rate, report, keys):
+    values = " | ".join(f"{report[key]:.3f}" for key in keys)
+    print(f"| {rate} | {name} | {values} |")
+
+
+def open_loop(server, generators, args):
+    print("\n## Open loop\n\nService time in ms.\n\n| requests/s | generator | p50 | p99 | p99.9 |\n| --- | --- | --- | --- | --- |")
+    lags = {}
+    for rate in (500, 2000, 5000):
+        if generators.oha:
+            text, *_ = run(server, generators.oha_of(8, args.seconds, "-q", rate))
+            found = json.loads(text)["latencyPercentiles"]
+            times("oha", rate, {key: value * 1e3 for key, value in found.items() if value}, ("p50", "p99", "p99.9"))
+        task = {"clients": 8, "time-period": args.seconds, "target-throughput": rate}
+        text, *_ = run(server, generators.rally(task))
+        report = json.loads(text)
+        times("rally", rate, report["service_time_ms"], ("50", "99", "99.9"))
+        lags[f"{rate}, 8 clients at the same instants"] = report["dispatch_lag_ms"]
+    # Clients that begin together want to send at the same instants, as in Rally; poisson tells them apart.
+    task = {"clients": 8, "time-period": args.seconds, "target-throughput": 5000, "schedule": "poisson"}
+    text, *_ = run(server, generators.rally(task))
+    lags["5000, poisson"] = json.loads(text)["dispatch_lag_ms"]
+    print("\nDispatch lag in ms.\n\n| requests/s | p50 | p99 | p99.9 | max |\n| --- | --- | --- | --- | --- |")
+    for name, lag in lags.items():
+        print(f"| {name} | " + " | ".join(f"{lag[key]:.3f}" for key in ("50", "99", "99.9", "100")) + " |")
+
+
+def freeze(server, generators, args):
+    print("\n## The target frozen for a second at 500 requests/s\n\nLatency in ms.\n")
+    print("| generator | p90 | p99 | p99.9 | max |\n| --- | --- | --- | --- | --- |")
+    seconds = max(args.seconds, 5)
+
+    def during():
+        time.sleep(seconds / 2)
+        server.freeze(1)
+
+    if generators.oha:
+        text, *_ = run(server, generators.oha_of(32, seconds, "-q", 500, "--latency-correction"), during)
+        report = json.loads(text)
+        found = [report["latencyPercentiles"][key] * 1e3 for key in ("p90", "p99", "p99.9")]
+        print("| oha, corrected | " + " | ".join(f"{value:.0f}" for value in [*found, report["summary"]["slowest"] * 1e3]) + " |")
+    task = {"clients": 32, "time-period": seconds, "target-throughput": 500}
+    text, *_ = run(server, generators.rally(task), during)
+    found = json.loads(text)["latency_ms"]
+    print("| rally | " + " | ".join(f"{found[key]:.0f}" for key in ("90", "99", "99.9", "100")) + " |")
+
+
+SECTIONS = {"closed": closed, "memory": memory, "bulk": bulk, "open": open_loop, "freeze": freeze}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[*SECTIONS, []], metavar="SECTION")
+    parser.add_argument("--seconds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--oha", default=shutil.which("oha"))
+    parser.add_argument("--realtime", action="store_true")
+    parser.add_argument("--generator", help="a binary that is built already")
+    args = parser.parse_args()
+    ours = args.generator
+    if not ours:
+        build = ["cargo", "build", "--quiet", "--release", "-p", "benches", "--example", "generate"]
+        subprocess.run(build, check=True, cwd=ROOT)
+        target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+        ours = target / "release" / "examples" / "generate"
+    with tempfile.TemporaryDirectory() as name:
+        directory = pathlib.Path(name)
+        directory.chmod(0o755)
+        server = Server(directory, args.realtime)
+        try:
+            for section in args.sections or SECTIONS:
+                SECTIONS[section](server, Generators(ours, args.oha, directory), args)
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+//! Gets the documents of a race ready on this host: found, unpacked, downloaded, or fetched from another host.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use rally_core::track::{Corpus, Documents};
+use rally_core::{DataSource, RacePlan};
+use tokio_util::sync::CancellationToken;
+
+use super::download::{self, DownloadError};
+use super::lock::Lock;
+use super::place::{Place, length};
+use super::progress::{Notice, Progress};
+use super::slices::fetch_slice;
+use super::unpacking::{count_lines, unpack_documents};
+use super::{Corpora, CorpusError, DocumentFile, OffsetTable};
+use crate::driver::ContentSource;
+
+/// Documents that somebody on this host reads.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) corpus: &'a Corpus,
+    pub(crate) documents: &'a Documents,
+    /// The first document and the one behind the last.
+    pub(crate) range: Range<u64>,
+}
+
+/// Gets documents ready.
+#[derive(Clone)]
+pub(crate) struct Preparation<'a> {
+    pub(crate) plan: &'a RacePlan,
+    pub(crate) data_dir: &'a Path,
+    /// Document sets at the same time, and threads that unpack one.
+    pub(crate) cores: usize,
+    pub(crate) content: &'a Arc<dyn ContentSource>,
+    pub(crate) notice: &'a Notice,
+}
+
+impl Preparation<'_> {
+    /// Gets all of them ready.
+    ///
+    /// # Errors
+    ///
+    /// [`CorpusError`] names the first file that cannot be had, and what would help.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, whatever runs in other threads stops soon, and no file is left that is not whole.
+    pub(crate) async fn run(&self, wanted: &[Wanted<'_>]) -> Result<Corpora, CorpusError> {
+        let files: Vec<_> = wanted.iter().map(|wanted| self.prepare(wanted.clone()).boxed()).collect();
+        let files = stream::iter(files).buffer_unordered(self.cores.max(1)).try_collect().await?;
+        Ok(Corpora { files })
+    }
+
+    async fn prepare(&self, wanted: Wanted<'_>) -> Result<((String, String), Arc<DocumentFile>), CorpusError> {
+        let Wanted { corpus, documents, range } = wanted;
+        let place = Place::of(self.data_dir, self.plan.track_directory.as_deref(), corpus, documents)?;
+        let shipped = self.plan.shipped.iter();
+        let shipped = shipped
+            .clone()
+            .find(|shipped| shipped.corpus == corpus.name && shipped.document_file == documents.document_file);
+        let file = match shipped {
+            Some(shipped) if length(&place.file())? != Some(shipped.length) => {
+                let lines_per_document = documents.number_of_lines() / documents.number_of_documents.max(1);
+                let lines = range.start * lines_per_document..range.end * lines_per_document;
+                let begin = |bytes| self.begin("fetching", &place.name, &place, Some(bytes));
+                fetch_slice(self.content, &place, shipped, &lines, begin).await?
+            }
+            _ => {
+                let (path, table) = self.have(&place).await?;
+                let length = length(&path)?.unwrap_or_default();
+                DocumentFile { path, begins_at: 0, length, table }
+            }
+        };
+        Ok(((corpus.name.clone(), documents.document_file.clone()), Arc::new(file)))
+    }
+
+    /// The unpacked file of a document set, and where its lines are.
+    async fn have(&self, place: &Place) -> Result<(PathBuf, OffsetTable), CorpusError> {
+        if let Some(file) = place.unpacked()? {
+            return self.count(place, file).await;
+        }
+        let archive = place.archive()?;
+        if archive.is_none() {
+            self.check_may_download(place)?;
+        }
+        let path = place.hidden("lock");
+        let cannot_write = |source| CorpusError::Write { path: path.clone(), source };
+        let directory = path.parent().unwrap_or(&place.directory);
+        tokio::fs::create_dir_all(directory).await.map_err(cannot_write)?;
+        let waits = || (self.notice)(format!("waiting for another driver that prepares {} here", place.name));
+        let lock = Lock::take(&path, waits).await.map_err(cannot_write)?;
+        // Another driver may have done it in the meantime.
+        if let Some(file) = place.unpacked()? {
+            return self.count(place, file).await;
+        }
+        let archive = match place.archive()? {
+            Some(archive) => archive,
+            None => {
+                self.download(place).await?;
+                match place.archive()? {
+                    Some(archive) => archive,
+                    None => return self.count(place, place.file()).await,
+                }
+            }
+        };
+        let name = archive.file_name().unwrap_or_default().to_string_lossy();
+        let progress = self.begin("unpacking", &name, place, None);
+        let (place, threads) = (place.clone(), self.cores);
+        blocking(move |cancelled| {
+            // As long as the thread writes, nobody else does.
+            let _lock = lock;
+            unpack_documents(&place, &archive, threads, progress, cancelled)
+        })
+        .await
+    }
+
+    async fn count(&self, place: &Place, file: PathBuf) -> Result<(PathBuf, OffsetTable), CorpusError> {
+        let place = place.clone();
+        blocking(move |cancelled| count_lines(&place, &file, &cancelled).map(|table| (file, table))).await
+    }
+
+    /// Whether what is missing may be downloaded.
+    fn check_may_download(&self, place: &Place) -> Result<(), CorpusError> {
+        let why = if self.plan.data == DataSource::Local {
+            "--data=local downloads nothing"
+        } else if self.plan.offline {
+            "--offline downloads nothing"
+        } else if place.base_url.is_none() {
+            "the track does not say with `base-url` where it can be downloaded"
+        } else {
+            return Ok(());
+        };
+        Err(place.missing(|path| format!("{why}; put it at {}", path.display())))
+    }
+
+    async fn download(&self, place: &Place) -> Result<(), CorpusError> {
+        self.check_may_download(place)?;
+        let (name, expected) = place.source();
+        let target = place.directory.join(name);
+        let base_url = place.base_url.as_deref().unwrap_or_default();
+        let failed = |url: String, error| match error {
+            DownloadError::Server(mut problem) => {
+                if self.plan.test_mode && problem.contains("404") {
+                    problem = "the server does not have it (404); the track does not support --test-mode".to_owned();
+                }
+                CorpusError::Download { corpus: place.corpus.clone(), url, problem }
+            }
+            DownloadError::Write(source) => CorpusError::Write { path: target.clone(), source },
+        };
+        let url = download::address(base_url, name).map_err(|error| failed(name.to_owned(), error))?;
+        let failed = |error| failed(download::shown(&url), error);
+        let client = download::client().map_err(failed)?;
+        let mut progress = self.begin("downloading", name, place, expected);
+        download::download(&client, &url, &target, expected, &mut progress).await.map_err(failed)?;
+        let found = length(&target)?.unwrap_or_default();
+        place.check(&target, found, expected)
+    }
+
+    fn begin(&self, doing: &str, name: &str, place: &Place, total: Option<u64>) -> Progress {
+        Progress::begin(self.notice, format!("{doing} {name} of corpus {}", place.corpus), total)
+    }
+}
+
+/// Runs something that blocks on another thread. It is told to stop if nobody waits for it any more.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce(CancellationToken) -> Result<T, CorpusError> + Send + 'static,
+) -> Result<T, CorpusError> {
+    let cancelled = CancellationToken::new();
+    let _guard = cancelled.clone().drop_guard();
+    match tokio::task::spawn_blocking(move || work(cancelled)).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

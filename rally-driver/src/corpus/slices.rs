@@ -1,0 +1,68 @@
+//! What a driver fetches from other hosts of a file of documents: the bytes that its clients read.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rally_core::ShippedFile;
+
+use super::place::{Place, length};
+use super::progress::Progress;
+use super::{CorpusError, DocumentFile, OffsetTable};
+use crate::driver::ContentSource;
+
+/// Fetches the part of a file that has these lines, unless it is here from another race.
+pub(super) async fn fetch_slice(
+    content: &Arc<dyn ContentSource>,
+    place: &Place,
+    shipped: &ShippedFile,
+    lines: &Range<u64>,
+    begin: impl FnOnce(u64) -> Progress,
+) -> Result<DocumentFile, CorpusError> {
+    let failed = |problem: String| CorpusError::Ship {
+        corpus: place.corpus.clone(),
+        document_file: place.name.clone(),
+        problem,
+    };
+    let table = OffsetTable::new(shipped.offsets.iter().copied(), shipped.length)
+        .ok_or_else(|| failed("the offsets that came with the race make no sense".to_owned()))?;
+    let range = bytes_of(&table, lines, shipped.length);
+    let (hash, name) = (shipped.content.to_string(), place.file());
+    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    // The name says what is in it, so that a slice that is there is the right one.
+    let name = format!("{name}.{}.{}-{}", &hash[..16], range.start, range.end);
+    let path = place.directory.join(&name);
+    if length(&path)? != Some(range.end - range.start) && !range.is_empty() {
+        let progress = Mutex::new(begin(range.end - range.start));
+        let arrived = move |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
+        let cannot_write = |source| CorpusError::Write { path: path.clone(), source };
+        tokio::fs::create_dir_all(&place.directory).await.map_err(cannot_write)?;
+        let fetched = content.fetch_into(shipped.content, range.clone(), &place.directory, &name, &arrived).await;
+        fetched.map_err(|error| failed(error.to_string()))?;
+    }
+    Ok(DocumentFile { path, begins_at: range.start, length: shipped.length, table })
+}
+
+/// The bytes that hold these lines, and some more at either end.
+fn bytes_of(table: &OffsetTable, lines: &Range<u64>, length: u64) -> Range<u64> {
+    table.before(lines.start).byte..table.behind(lines.end).map_or(length, |behind| behind.byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_holds_its_lines() {
+        let table = OffsetTable::new([(100, 1_000), (200, 2_100), (300, 3_000)], 3_500).unwrap();
+        for (lines, bytes) in [
+            (0..50, 0..1_000),
+            (0..100, 0..1_000),
+            (99..101, 0..2_100),
+            (100..200, 1_000..2_100),
+            (250..301, 2_100..3_500),
+            (300..340, 3_000..3_500),
+        ] {
+            assert_eq!(bytes_of(&table, &lines, 3_500), bytes, "{lines:?}");
+        }
+    }
+}

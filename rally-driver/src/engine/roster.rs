@@ -1,0 +1,91 @@
+//! The simulated clients of one worker with their connections, which live as long as the race.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt};
+use rally_core::RacePlan;
+use tokio::time::timeout;
+
+use crate::RequestTimer;
+use crate::client::{ApiKeys, Clients, SetupError};
+
+/// Clients that open their connections at the same time, so that no host has to accept all of them at once.
+const AT_ONCE: usize = 32;
+
+/// How long opening all connections may take. Those that are missing then are opened by the first requests.
+const WARM_UP: Duration = Duration::from_secs(30);
+
+/// How long giving back what the clients had of the cluster may take.
+const DISBAND: Duration = Duration::from_secs(5);
+
+/// The way of one simulated client to what it runs operations against.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    /// The cluster, if there is a lane for each.
+    pub(crate) cluster: Option<Rc<str>>,
+    pub(crate) clients: Rc<Clients>,
+    pub(crate) timer: Rc<RequestTimer>,
+}
+
+/// The simulated clients of one worker.
+#[derive(Debug)]
+pub(crate) struct Roster {
+    /// With the user's own authentication, for what no simulated client does.
+    origin: Clients,
+    lanes: BTreeMap<u32, Rc<[Lane]>>,
+    keys: ApiKeys,
+}
+
+impl Roster {
+    /// Makes clients of these numbers, with API keys of their own if the options want it, and opens their connections.
+    ///
+    /// # Errors
+    ///
+    /// [`SetupError`] if options make no sense or the cluster gives no keys. A host that does not answer is no error.
+    pub(crate) async fn gather(plan: &RacePlan, numbers: &[u32]) -> Result<Self, SetupError> {
+        let origin = Clients::new(plan, 0, &Rc::default())?;
+        let keys = ApiKeys::create(&origin, numbers).await?;
+        let lane = |number: u32, cluster: Option<&str>| {
+            let timer = Rc::<RequestTimer>::default();
+            let clients = origin.sibling(number, &timer, keys.of(number));
+            let clients = cluster.map_or_else(|| clients.clone(), |cluster| clients.only(cluster));
+            Lane { cluster: cluster.map(Rc::from), clients: Rc::new(clients), timer }
+        };
+        let lanes = numbers.iter().map(|&number| {
+            let lanes = match plan.multi_cluster {
+                false => Rc::from([lane(number, None)]),
+                true => origin.clusters().map(|cluster| lane(number, Some(cluster))).collect(),
+            };
+            (number, lanes)
+        });
+        let lanes = lanes.collect();
+        let roster = Self { origin, lanes, keys };
+        roster.warm_up().await;
+        Ok(roster)
+    }
+
+    /// Opens the connections that are missing, or that were closed in the meantime.
+    pub(crate) async fn warm_up(&self) {
+        let lanes = stream::iter(self.lanes.values().flat_map(|lanes| lanes.iter()));
+        let all = lanes.for_each_concurrent(AT_ONCE, async |lane| lane.clients.warm_up().await);
+        // What is not there by then is waited for by the requests, and measured.
+        let _ = timeout(WARM_UP, all).await;
+    }
+
+    /// The lanes of a client: one, or one for each cluster if all are loaded at the same time.
+    pub(crate) fn lanes(&self, client: u32) -> Rc<[Lane]> {
+        self.lanes.get(&client).cloned().unwrap_or_default()
+    }
+
+    /// Gives back what the clients had of the cluster. Says what is left behind, if anything.
+    pub(crate) async fn disband(&self) -> Option<String> {
+        let problem = match timeout(DISBAND, self.keys.delete(&self.origin)).await {
+            Ok(Ok(())) => return None,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("there was no answer within {DISBAND:?}"),
+        };
+        Some(format!("the API keys of the clients could not be deleted and are left in the cluster: {problem}"))
+    }
+}

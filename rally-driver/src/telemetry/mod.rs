@@ -1,0 +1,281 @@
+//! Telemetry devices: what the cluster under test says of itself before, during and after a race.
+//!
+//! Devices run on a thread of their own with clients of their own, so that they never share a core's time with the
+//! clients of a worker that could be elsewhere. What they find are metrics documents without the fields of the race,
+//! which whoever stores them adds.
+
+mod device;
+mod environment;
+mod index_stats;
+mod ingest;
+mod jvm;
+mod node_stats;
+mod sampled;
+mod selection;
+mod storage;
+mod transform;
+
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rally_core::RacePlan;
+use serde_json::Value;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, interval_at, timeout};
+
+use crate::driver::CoordinatorClock;
+use device::{Cluster, Device, Records};
+pub use selection::{TelemetryDevice, telemetry_devices};
+
+/// What waits to be taken.
+const FOUND: usize = 64;
+
+/// A JSON array of documents is cut off before it gets longer, in bytes.
+const LONGEST_ARRAY: usize = 256 << 10;
+
+/// The longest document, in bytes.
+const LONGEST_RECORD: usize = 768 << 10;
+
+/// How long all devices may take before the race starts.
+const ATTACH: Duration = Duration::from_secs(60);
+
+/// How long all devices may take when the race is over; disk usage alone may take minutes for each index.
+const DETACH: Duration = Duration::from_secs(60 * 60);
+
+/// What devices have to say.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Found {
+    /// A JSON array of metrics documents.
+    Records(Vec<u8>),
+    /// The user should know.
+    Notice(String),
+    /// All devices were asked that look at the cluster before the race.
+    Attached,
+    /// All devices were asked that look at the cluster after the race; nothing follows.
+    Detached,
+}
+
+/// The devices of a race. Dropping it ends them where they are.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    /// True once the race is over.
+    detach: watch::Sender<bool>,
+    found: mpsc::Receiver<Found>,
+    /// Ends soon after the two above are gone.
+    _thread: JoinHandle<()>,
+}
+
+impl Telemetry {
+    /// Starts the devices that the plan asks for, and those that are always on; [`Found::Attached`] follows. None if
+    /// there is no cluster that they could ask.
+    ///
+    /// # Errors
+    ///
+    /// A sentence if a device or one of its parameters makes no sense, or if there is no thread left.
+    pub(crate) fn start(plan: &Arc<RacePlan>, clock: &CoordinatorClock) -> Result<Option<Self>, String> {
+        let answers_itself = plan.client_options.values().any(|options| options.contains_key("static_responses"));
+        let has_cluster = plan.target_hosts.values().any(|hosts| !hosts.is_empty());
+        if plan.multi_cluster || answers_itself || !has_cluster {
+            return Ok(None);
+        }
+        let notices = selection::check(plan)?;
+        let (detach, detached) = watch::channel(false);
+        let (sender, found) = mpsc::channel(FOUND);
+        let (plan, clock) = (Arc::clone(plan), Arc::clone(clock));
+        let start = |error: io::Error| format!("failed to start the telemetry devices: {error}");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
+        let run = move || {
+            let work = async {
+                for notice in notices {
+                    send(&sender, Found::Notice(notice)).await;
+                }
+                run(&plan, &clock, detached, &sender).await;
+            };
+            LocalSet::new().block_on(&runtime, work);
+        };
+        let thread = std::thread::Builder::new().name("telemetry".to_owned()).spawn(run).map_err(start)?;
+        Ok(Some(Self { detach, found, _thread: thread }))
+    }
+
+    /// What is found next; none when nothing follows.
+    pub(crate) async fn next(&mut self) -> Option<Found> {
+        self.found.recv().await
+    }
+
+    /// Asks devices for their last look at the cluster; [`Found::Detached`] follows.
+    pub(crate) fn detach(&self) {
+        self.detach.send_replace(true);
+    }
+}
+
+async fn send(sender: &mpsc::Sender<Found>, found: Found) {
+    // Without a receiver the race is over, which ends the devices, too.
+    let _ = sender.send(found).await;
+}
+
+/// Runs all devices from before the race until after it, or until nobody wants to know any more.
+async fn run(
+    plan: &Arc<RacePlan>,
+    clock: &CoordinatorClock,
+    detached: watch::Receiver<bool>,
+    found: &mpsc::Sender<Found>,
+) {
+    let report = Report { clock: Arc::clone(clock), found: found.clone() };
+    let mut devices = Vec::new();
+    for (name, hosts) in &plan.target_hosts {
+        if hosts.is_empty() {
+            continue;
+        }
+        match Cluster::new(plan, name) {
+            Ok(cluster) => {
+                let cluster = Rc::new(cluster);
+                devices
+                    .extend(selection::devices(plan, name).into_iter().map(|device| Attached::new(device, &cluster)));
+            }
+            Err(error) => send(found, Found::Notice(format!("no telemetry of cluster `{name}`: {error}"))).await,
+        }
+    }
+    let attach = async {
+        for device in &mut devices {
+            device.look(Moment::Before, &report).await;
+        }
+    };
+    if timeout(ATTACH, attach).await.is_err() {
+        let notice = format!("telemetry: the cluster under test did not answer everything within {ATTACH:?}");
+        send(found, Found::Notice(notice)).await;
+    }
+    send(found, Found::Attached).await;
+
+    let samples = futures_util::future::join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report)));
+    tokio::select! {
+        _ = samples => {}
+        () = found.closed() => return,
+    }
+
+    let detach = async {
+        for device in &mut devices {
+            device.look(Moment::After, &report).await;
+        }
+    };
+    tokio::select! {
+        ended = timeout(DETACH, detach) => if ended.is_err() {
+            send(found, Found::Notice(format!("telemetry: devices did not end within {DETACH:?}"))).await;
+        },
+        () = found.closed() => return,
+    }
+    send(found, Found::Detached).await;
+}
+
+/// When a device looks at the cluster.
+#[derive(Clone, Copy, Debug)]
+enum Moment {
+    Before,
+    Sample,
+    After,
+}
+
+/// A device at its cluster.
+struct Attached {
+    device: Box<dyn Device>,
+    cluster: Rc<Cluster>,
+    /// It said what went wrong once; more of the same is not news.
+    has_failed: bool,
+}
+
+impl Attached {
+    fn new(device: Box<dyn Device>, cluster: &Rc<Cluster>) -> Self {
+        Self { device, cluster: Rc::clone(cluster), has_failed: false }
+    }
+
+    /// Looks once and reports. True if the device works.
+    async fn look(&mut self, moment: Moment, report: &Report) -> bool {
+        let mut records = Records::default();
+        let result = match moment {
+            Moment::Before => self.device.before(&self.cluster, &mut records).await,
+            Moment::Sample => self.device.sample(&self.cluster, &mut records).await,
+            Moment::After => self.device.after(&self.cluster, &mut records).await,
+        };
+        report.records(records).await;
+        let Err(error) = result else { return true };
+        if !self.has_failed {
+            self.has_failed = true;
+            let (device, cluster) = (self.device.name(), &self.cluster.name);
+            report.notice(format!("telemetry device `{device}` at cluster `{cluster}`: {error}")).await;
+        }
+        false
+    }
+
+    /// Samples in its interval until the race is over; the first sample comes after one interval. A device that fails is
+    /// not asked again, except at the end.
+    async fn sample(&mut self, mut detached: watch::Receiver<bool>, report: &Report) {
+        if let Some(interval) = self.device.interval() {
+            let mut ticks = interval_at(Instant::now() + interval, interval);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    biased;
+                    // An error says that the race is gone.
+                    _ = detached.wait_for(|detached| *detached) => break,
+                    _ = ticks.tick() => {}
+                }
+                if !self.look(Moment::Sample, report).await {
+                    break;
+                }
+            }
+        }
+        // A device without an interval, or one that failed, waits with the others.
+        let _ = detached.wait_for(|detached| *detached).await;
+    }
+}
+
+/// Where records and notices go.
+struct Report {
+    clock: CoordinatorClock,
+    found: mpsc::Sender<Found>,
+}
+
+impl Report {
+    async fn notice(&self, notice: String) {
+        send(&self.found, Found::Notice(notice)).await;
+    }
+
+    /// Sends records as arrays of bounded length, with the time.
+    async fn records(&self, records: Records) {
+        let (records, notices) = records.into_parts();
+        for notice in notices {
+            self.notice(notice).await;
+        }
+        let millis = (self.clock)().as_nanos() / 1_000_000;
+        let mut array: Vec<u8> = Vec::new();
+        for mut record in records {
+            record.entry("@timestamp").or_insert_with(|| millis.into());
+            let name = record.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let json = Value::Object(record).to_string();
+            if json.len() > LONGEST_RECORD {
+                self.notice(format!("telemetry: a record `{name}` of {} bytes is too long to be kept", json.len()))
+                    .await;
+                continue;
+            }
+            if !array.is_empty() && array.len() + json.len() > LONGEST_ARRAY {
+                self.flush(&mut array).await;
+            }
+            array.push(if array.is_empty() { b'[' } else { b',' });
+            array.extend_from_slice(json.as_bytes());
+        }
+        if !array.is_empty() {
+            self.flush(&mut array).await;
+        }
+    }
+
+    async fn flush(&self, array: &mut Vec<u8>) {
+        array.push(b']');
+        send(&self.found, Found::Records(std::mem::take(array))).await;
+    }
+}
