@@ -19,7 +19,7 @@ use crate::console::Console;
 use crate::race::ControlCoordinator;
 use crate::report::{
     CompareFormat, ComparedRace, NumberAlignment, RaceFilter, RacePage, compare as compare_races, comparison,
-    comparison_heading, races_json, races_table,
+    comparison_heading, comparison_html, races_json, races_table,
 };
 use crate::settings::{Flags, Settings};
 use crate::track::{ListArgs, parse_list, parse_map};
@@ -108,6 +108,9 @@ pub(crate) struct CompareArguments {
     /// File to which the comparison is appended, too.
     #[arg(long)]
     report_file: Option<PathBuf>,
+    /// File that is written as an HTML page: all lines, and charts of both races.
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Has no effect; for scripts that were written for the original.
     #[arg(long, hide = true)]
     show_in_report: Option<String>,
@@ -228,6 +231,12 @@ pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: C
     }
     console.data(&text)?;
     write_report_file(arguments.report_file.as_deref(), &text)?;
+    if let Some(file) = &arguments.html {
+        let page = |race: &RaceId| RacePage::load(&archive, race);
+        let html = comparison_html(&page(&arguments.baseline)?, &page(&arguments.contender)?, &lines);
+        write_file(file, &html)?;
+        console.info(&format!("the comparison is in {}", file.display()));
+    }
     Ok(())
 }
 

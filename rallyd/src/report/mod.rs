@@ -15,7 +15,7 @@ mod verdict;
 
 pub use arguments::ReportArguments;
 pub use compare::{CompareFormat, ComparedLine, ComparedRace, SIGNIFICANCE, compare, comparison, comparison_heading};
-pub use html::RacePage;
+pub use html::{RacePage, comparison_html};
 pub use junit::junit;
 pub use races::{RaceFilter, races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};

@@ -230,6 +230,11 @@ fn a_race_becomes_a_page_of_its_own() {
     }
     let (exit, stdout, _) = run(home.path(), &["report", "paged", "--output=-"]);
     assert_eq!((exit, stdout.trim_end()), (0, page.trim_end()));
+    let (file, html) = (home.path().join("both.html"), format!("--html={}", home.path().join("both.html").display()));
+    let (exit, _, stderr) = run(home.path(), &["compare", "--baseline=paged", "--contender=paged", &html]);
+    assert_eq!(exit, 0, "{stderr}");
+    let both = std::fs::read_to_string(&file).unwrap();
+    assert!(both.contains("Service time, p99 of by-name in both races") && both.contains("+0.00 %"), "{both}");
     let (exit, _, stderr) = run(home.path(), &["report", "other"]);
     assert!(exit == 64 && stderr.contains("No race `other` is in"), "{stderr}");
 }

@@ -1,7 +1,10 @@
 //! A race as one HTML file without anything from elsewhere: no script, no font, no picture.
 
 mod chart;
+mod compare;
 mod timeline;
+
+pub use compare::comparison_html;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -76,12 +79,7 @@ impl RacePage {
     pub fn html(&self) -> String {
         let it = &self.document;
         let title = format!("{} · {}", it.track, it.race_id);
-        let mut page = format!(
-            "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" \
-             content=\"width=device-width, initial-scale=1\"/>\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
-            escaped(&title),
-            include_str!("style.css"),
-        );
+        let mut page = begin(&title);
         self.write_head(&mut page);
         self.write_verdict(&mut page);
         if let Some(results) = &it.results {
@@ -93,12 +91,15 @@ impl RacePage {
         if let Some(results) = &it.results {
             write_summary(&mut page, results);
         }
-        let version = escaped(&it.rally_version);
-        let _ = write!(
-            page,
-            "<footer>Made by rallyd from the archive of the race, run by version {version}.</footer>\n</main>\n</body>\n</html>\n"
-        );
-        page
+        end(page, &it.rally_version)
+    }
+
+    fn task_name(&self, index: TaskIndex) -> String {
+        self.tasks.get(index.0 as usize).cloned().unwrap_or_else(|| format!("Task {}", index.0))
+    }
+
+    fn named_lines(&self) -> Vec<(String, &TaskLine)> {
+        self.timeline.tasks.iter().map(|(index, line)| (self.task_name(*index), line)).collect()
     }
 
     fn findings(&self) -> Findings {
@@ -208,10 +209,9 @@ impl RacePage {
             return;
         }
         page.push_str("<h2>Tasks over time</h2>\n<p class=\"soft\">Each point is one second, or as many as fit. Throughput is that of the point alone, while the summary has Rally's, which is cumulative. Distributions leave warm-up out.</p>\n");
-        let name = |index: &TaskIndex| self.tasks.get(index.0 as usize).cloned().unwrap_or_else(|| unnamed(*index));
-        let (long, short): (Vec<_>, Vec<_>) = self.timeline.tasks.iter().partition(|(_, it)| it.service_time.len() > 1);
-        for (index, line) in long {
-            let name = name(index);
+        let (long, short): (Vec<_>, Vec<_>) =
+            self.named_lines().into_iter().partition(|(_, line)| line.service_time.len() > 1);
+        for (name, line) in long {
             let _ = write!(page, "<h3>{}</h3>\n<div class=\"charts\">\n", escaped(&name));
             write_throughput(page, &name, line);
             write_times(page, &name, "Service time", line, &line.service_time);
@@ -219,7 +219,7 @@ impl RacePage {
             write_distribution(page, &name, line);
             page.push_str("</div>\n");
         }
-        let short: Vec<_> = short.into_iter().map(|(index, _)| name(index)).collect();
+        let short: Vec<_> = short.into_iter().map(|(name, _)| name).collect();
         if !short.is_empty() {
             let names = escaped(&short.join(", "));
             let _ = writeln!(page, "<p class=\"soft\">Too short for a chart: {names}.</p>");
@@ -273,8 +273,22 @@ impl RacePage {
     }
 }
 
-fn unnamed(index: TaskIndex) -> String {
-    format!("Task {}", index.0)
+/// The page up to its content.
+fn begin(title: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"/>\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
+        escaped(title),
+        include_str!("style.css"),
+    )
+}
+
+/// The page with what comes after its content; `version` is that of who ran the race.
+fn end(page: String, version: &str) -> String {
+    let version = escaped(version);
+    page + &format!(
+        "<footer>Made by rallyd from the archive of the race, run by version {version}.</footer>\n</main>\n</body>\n</html>\n"
+    )
 }
 
 /// A key as it may stand in front of its value.
