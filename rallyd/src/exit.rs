@@ -14,6 +14,8 @@ pub enum Exit {
     NotRunning = 3,
     /// The command failed; Rally's own code for every failure.
     Failure = 64,
+    /// The race is complete, and a threshold says that it counts as failed.
+    Threshold = 99,
     /// The user interrupted it: 128 plus the number of SIGINT.
     Interrupted = 130,
 }

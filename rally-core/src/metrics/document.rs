@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{ErrorCount, Results};
+use super::{ErrorCount, Results, ThresholdOutcome};
 use crate::race::{RacePlan, RaceVerdict};
 use crate::track::JsonObject;
 use crate::{RaceId, RaceOutcome};
@@ -135,6 +135,9 @@ pub struct Findings {
     pub notices: Vec<String>,
     /// Why the archive is not complete, each as a sentence.
     pub archive: Vec<String>,
+    /// What became of the thresholds.
+    #[serde(default)]
+    pub thresholds: Vec<ThresholdOutcome>,
 }
 
 /// The errors of one task.

@@ -9,6 +9,7 @@ mod race;
 mod rank_test;
 mod record;
 mod results;
+mod threshold;
 mod throughput;
 mod times;
 
@@ -20,5 +21,9 @@ pub use race::{IntervalStanding, RaceMetrics};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
 pub use record::{MemoryStore, MetricsStore, RecordContext, StoreError, TaskValue, result_documents};
 pub use results::{OperationMetrics, Percentiles, Results, ThroughputSummary};
+pub use threshold::{
+    Aggregate, Threshold, ThresholdMetric, ThresholdOperator, ThresholdOutcome, ThresholdStanding,
+    ThresholdSyntaxError, ThresholdTask, ThresholdUnit, TimeValue,
+};
 pub use throughput::{Throughput, ThroughputValue};
-pub use times::{RequestTimes, SampleType};
+pub use times::{RequestTimes, SampleType, TimeKind};

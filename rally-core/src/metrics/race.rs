@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use super::threshold::Measured;
 use super::{
     Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results, SampleType,
-    TaskErrors, TaskInterval, TelemetryTotals, Throughput, ThroughputSummary, ThroughputValue,
+    TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome, ThresholdTask, Throughput,
+    ThroughputSummary, ThroughputValue,
 };
 use crate::ClusterTime;
 use crate::allocation::TaskIndex;
-use crate::track::{Challenge, Track};
+use crate::track::{Challenge, Task, Track};
 
 /// Error classes of a task that are told apart; what a peer sends beyond is not kept.
 const MAX_ERROR_CLASSES: usize = 100;
@@ -113,7 +115,7 @@ impl RaceMetrics {
     /// The errors of all tasks of a challenge that had some, in the order of the schedule.
     #[must_use]
     pub fn task_errors(&self, challenge: &Challenge) -> Vec<TaskErrors> {
-        let errors = |(index, task): (usize, &crate::track::Task)| {
+        let errors = |(index, task): (usize, &Task)| {
             let errors = self.errors(TaskIndex(index as u32));
             (!errors.is_empty()).then(|| TaskErrors { task: task.name.clone(), errors: errors.to_vec() })
         };
@@ -132,6 +134,18 @@ impl RaceMetrics {
         self.tasks.get(&task).map_or(&[], |totals| &totals.errors)
     }
 
+    /// What becomes of a threshold by what was measured. A threshold for every task is about those that have a value.
+    #[must_use]
+    pub fn threshold_outcome(&self, challenge: &Challenge, threshold: &Threshold) -> ThresholdOutcome {
+        let standing = |(index, task): (usize, &Task)| {
+            let measured = self.tasks.get(&TaskIndex(index as u32)).map(TaskTotals::measured);
+            threshold.standing(&task.name, measured.as_ref())
+        };
+        let tasks = challenge.tasks().enumerate().filter(|(_, task)| threshold.is_about(&task.name)).map(standing);
+        let tasks = tasks.filter(|standing| threshold.task != ThresholdTask::Every || standing.value.is_some());
+        ThresholdOutcome { threshold: threshold.clone(), tasks: tasks.collect() }
+    }
+
     /// The results by task, in the order of the schedule.
     ///
     /// A task without any sample is left out, and so is one whose operation is not to be reported and never failed.
@@ -139,7 +153,7 @@ impl RaceMetrics {
     pub fn results(&self, track: &Track, challenge: &Challenge) -> Results {
         let tasks = challenge.tasks().enumerate().filter_map(|(index, task)| {
             let totals = self.tasks.get(&TaskIndex(index as u32))?;
-            let error_rate = if totals.samples == 0 { 0.0 } else { totals.failed as f64 / totals.samples as f64 };
+            let error_rate = totals.error_rate().unwrap_or_default();
             if !task.operation.include_in_reporting() && error_rate == 0.0 {
                 return None;
             }
@@ -184,6 +198,21 @@ impl TaskTotals {
             self.samples = self.samples.saturating_add(part.samples);
             self.failed = self.failed.saturating_add(part.failed);
             self.reported.extend(&part.reported_throughput);
+        }
+    }
+
+    fn error_rate(&self) -> Option<f64> {
+        (self.samples > 0).then(|| self.failed as f64 / self.samples as f64)
+    }
+
+    fn measured(&self) -> Measured<'_> {
+        Measured {
+            throughput: ThroughputSummary::new(&self.throughput(), &self.unit),
+            latency: &self.latency,
+            service_time: &self.service_time,
+            processing_time: &self.processing_time,
+            error_rate: self.error_rate(),
+            duration: self.duration as f64 / 1e6,
         }
     }
 

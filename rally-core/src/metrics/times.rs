@@ -1,5 +1,6 @@
 //! The times of one request.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,27 @@ pub enum SampleType {
     Warmup,
     /// It counts.
     Normal,
+}
+
+/// One of the times of a request, as [`RequestTimes`] defines them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeKind {
+    /// From the intended start to the last byte.
+    Latency,
+    /// From the first byte sent to the last byte read.
+    ServiceTime,
+    /// With our own work around it.
+    ProcessingTime,
+}
+
+impl fmt::Display for TimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Latency => "latency",
+            Self::ServiceTime => "service_time",
+            Self::ProcessingTime => "processing_time",
+        })
+    }
 }
 
 /// The raw instants of one request, in nanoseconds on one monotonic clock, and what is derived from them.

@@ -6,6 +6,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::ContentHash;
+use crate::metrics::Threshold;
 use crate::track::{Challenge, JsonObject, Track};
 
 /// What a failed request does to the race.
@@ -117,6 +118,8 @@ pub struct RaceDescription {
     pub track_params: JsonObject,
     /// The revision of the track, if it came from a repository.
     pub track_revision: Option<String>,
+    /// Conditions under which the race counts as failed.
+    pub thresholds: Vec<Threshold>,
 }
 
 impl Default for RaceDescription {
@@ -130,6 +133,7 @@ impl Default for RaceDescription {
             car: vec!["external".to_owned()],
             track_params: JsonObject::new(),
             track_revision: None,
+            thresholds: Vec::new(),
         }
     }
 }

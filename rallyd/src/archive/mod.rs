@@ -9,5 +9,5 @@ mod writer;
 
 pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
 pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
-pub use series::{TaskSeries, TimeKind, task_series};
+pub use series::{TaskSeries, task_series};
 pub use store::{Archive, ArchiveError};

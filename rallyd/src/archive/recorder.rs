@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use rally_core::metrics::{ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport};
+use rally_core::metrics::{
+    ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
+};
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
 use rally_core::track::{JsonObject, Task};
 use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RaceId, RacePlan, TaskIndex};
@@ -151,6 +153,12 @@ impl ArchiveRecorder {
         }
     }
 
+    fn thresholds(&self) -> Vec<ThresholdOutcome> {
+        let Some(challenge) = self.plan.challenge() else { return Vec::new() };
+        let thresholds = &self.plan.description.thresholds;
+        thresholds.iter().map(|it| self.metrics.threshold_outcome(challenge, it)).collect()
+    }
+
     /// Writes the verdict down, and gives the report to whoever asks.
     fn conclude(&self) {
         let Some(verdict) = self.verdict.clone() else { return };
@@ -159,6 +167,7 @@ impl ArchiveRecorder {
             drivers: self.metrics.drivers(),
             notices: self.notices.clone(),
             archive: self.trouble.all(),
+            thresholds: self.thresholds(),
         };
         let store = |archive: &Archive| {
             archive.store_verdict(&self.document.race_id, &ArchivedVerdict { verdict, findings: findings() })?;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rally_core::TaskIndex;
-use rally_core::metrics::{Distribution, SampleType, TaskInterval};
+use rally_core::metrics::{Distribution, SampleType, TaskInterval, TimeKind};
 
 use super::read_intervals;
 
@@ -35,17 +35,6 @@ struct Second {
     /// By kind.
     times: [Distribution; 3],
     work: u64,
-}
-
-/// One of the times of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TimeKind {
-    /// From the intended start to the last byte.
-    Latency,
-    /// From the first byte sent to the last byte read.
-    ServiceTime,
-    /// With our own work around it.
-    ProcessingTime,
 }
 
 impl TaskSeries {

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use rally_core::RaceId;
 use rally_net::TokenId;
 
-use super::races::{CompareArguments, DeleteCommand, ListCommand};
+use super::races::{CompareArguments, DeleteCommand, HtmlReportArguments, ListCommand};
 use crate::address::HostPort;
 use crate::background;
 use crate::duration::parse_duration;
@@ -29,7 +29,8 @@ use crate::track::TrackCommand;
         rallyd token                                                 prints a join string, there\n  \
         rallyd start --coordinator-ip=10.0.0.1 --token=…             on every other machine\n  \
         rallyd status                                                anywhere\n\n\
-        Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure, 130 interrupted.\n\
+        Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure, 99 a threshold \
+        says so, 130 interrupted.\n\
         Settings come from flags, then RALLY_* variables, then ~/.rally/rally.ini, then defaults."
 )]
 pub(crate) struct Arguments {
@@ -60,6 +61,7 @@ pub(crate) enum Command {
     #[command(subcommand)]
     Delete(DeleteCommand),
     Compare(CompareArguments),
+    Report(HtmlReportArguments),
     #[command(flatten)]
     Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.

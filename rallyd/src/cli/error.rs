@@ -56,6 +56,12 @@ pub(crate) enum CommandError {
         #[source]
         source: io::Error,
     },
+    #[error("cannot write {}", path.display())]
+    WriteFile {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("--detach needs a daemon that goes on with the race; start one with `rallyd start`")]
     DetachWithoutDaemon,
     #[error(transparent)]
@@ -130,6 +136,7 @@ impl CommandError {
             | Self::NoResults(_)
             | Self::Archive(_)
             | Self::ReportFile { .. }
+            | Self::WriteFile { .. }
             | Self::Address(_)
             | Self::Instance(_)
             | Self::Lock(_)

@@ -76,6 +76,7 @@ async fn run(command: Command, offline: bool, console: Console) -> Exit {
         Command::Track(TrackCommand::ListTracks(_)) | Command::List(_) => "list",
         Command::Delete(_) => "delete",
         Command::Compare(_) => "compare",
+        Command::Report(_) => "write the report",
         Command::Daemon => return background::be_daemon().await,
     };
     // A daemon in the foreground has its own idea of an interrupt, and so has whoever watches a race.
@@ -119,6 +120,7 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console)?,
         Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
         Command::Compare(arguments) => races::compare(&directory, &arguments, console)?,
+        Command::Report(arguments) => races::report(&directory, &arguments, console)?,
         Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),
     }

@@ -10,7 +10,7 @@ use rally_driver::{TelemetryDevice, telemetry_devices};
 
 use super::arguments::Format;
 use super::error::CommandError;
-use super::report::write_report_file;
+use super::report::{write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
 use crate::archive::Archive;
@@ -18,8 +18,8 @@ use crate::causes::causes;
 use crate::console::Console;
 use crate::race::ControlCoordinator;
 use crate::report::{
-    CompareFormat, ComparedRace, NumberAlignment, RaceFilter, compare as compare_races, comparison, comparison_heading,
-    races_json, races_table,
+    CompareFormat, ComparedRace, NumberAlignment, RaceFilter, RacePage, compare as compare_races, comparison,
+    comparison_heading, comparison_html, races_json, races_table,
 };
 use crate::settings::{Flags, Settings};
 use crate::track::{ListArgs, parse_list, parse_map};
@@ -108,9 +108,28 @@ pub(crate) struct CompareArguments {
     /// File to which the comparison is appended, too.
     #[arg(long)]
     report_file: Option<PathBuf>,
+    /// File that is written as an HTML page: all lines, and charts of both races.
+    #[arg(long)]
+    html: Option<PathBuf>,
     /// Has no effect; for scripts that were written for the original.
     #[arg(long, hide = true)]
     show_in_report: Option<String>,
+}
+
+/// Write a race of the archive of this machine as one HTML file.
+///
+/// It has the verdict, the summary, charts of throughput and times of every task, how the load drivers did, and what is
+/// known of cluster and hosts. It needs nothing from elsewhere.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    rallyd report nightly-7                                         writes nightly-7.html\n  \
+    rallyd report nightly-7 --output=-                              to standard output")]
+pub(crate) struct HtmlReportArguments {
+    /// The id of the race; `rallyd list races` shows them.
+    race_id: RaceId,
+    /// The file, or - for standard output [default: the id and .html, in the current directory].
+    #[arg(long)]
+    output: Option<PathBuf>,
 }
 
 /// The archive of this machine.
@@ -212,6 +231,26 @@ pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: C
     }
     console.data(&text)?;
     write_report_file(arguments.report_file.as_deref(), &text)?;
+    if let Some(file) = &arguments.html {
+        let page = |race: &RaceId| RacePage::load(&archive, race);
+        let html = comparison_html(&page(&arguments.baseline)?, &page(&arguments.contender)?, &lines);
+        write_file(file, &html)?;
+        console.info(&format!("the comparison is in {}", file.display()));
+    }
+    Ok(())
+}
+
+pub(super) fn report(directory: &Path, arguments: &HtmlReportArguments, console: Console) -> Result<(), CommandError> {
+    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let race = &arguments.race_id;
+    let html = RacePage::load(&archive, race)?.html();
+    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{race}.html")));
+    if output.as_os_str() == "-" {
+        console.data(&html)?;
+    } else {
+        write_file(&output, &html)?;
+        console.info(&format!("the report of race {race} is in {}", output.display()));
+    }
     Ok(())
 }
 

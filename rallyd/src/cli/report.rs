@@ -13,7 +13,9 @@ use super::error::CommandError;
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::race::verdict_text;
-use crate::report::{FINAL_SCORE, ReportArguments, ReportFormat, findings_text, summary, warnings};
+use crate::report::{
+    FINAL_SCORE, ReportArguments, ReportFormat, findings_text, junit, summary, thresholds_text, warnings,
+};
 use crate::settings::ReportingSettings;
 
 /// Asks for the results of a race that has ended, and shows them.
@@ -26,7 +28,12 @@ pub(super) async fn conclude(
     is_json: bool,
     console: Console,
 ) -> Result<Exit, CommandError> {
-    match coordinator.report(race).await {
+    let report = coordinator.report(race).await;
+    let thresholds = report.as_ref().map(|report| report.findings.thresholds.clone()).unwrap_or_default();
+    if let (Ok(report), Some(path)) = (&report, &arguments.junit_file) {
+        write_file(path, &junit(report, verdict))?;
+    }
+    match report {
         Ok(report) if is_json => {
             let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
             console.data(&format!("{document:#}"))?;
@@ -36,7 +43,11 @@ pub(super) async fn conclude(
         Err(_) if !verdict.errors.is_empty() => {}
         Err(error) => console.warning(&format!("there are no results: {error}")),
     }
-    Ok(show_verdict(verdict, console))
+    let exit = show_verdict(verdict, console);
+    let (held, failed) = thresholds_text(&thresholds);
+    held.iter().for_each(|text| console.info(text));
+    failed.iter().for_each(|text| console.error(text));
+    Ok(if exit == Exit::Success && !failed.is_empty() { Exit::Threshold } else { exit })
 }
 
 fn show_report(
@@ -69,6 +80,17 @@ pub(super) fn write_report_file(path: Option<&Path>, text: &str) -> Result<(), C
         OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
     };
     write().map_err(|source| CommandError::ReportFile { path: path.to_owned(), source })
+}
+
+/// Writes a file of a report in place of an older one.
+pub(super) fn write_file(path: &Path, text: &str) -> Result<(), CommandError> {
+    let write = || -> io::Result<()> {
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(path, text)
+    };
+    write().map_err(|source| CommandError::WriteFile { path: path.to_owned(), source })
 }
 
 /// Says how a race ended.

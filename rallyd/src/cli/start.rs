@@ -34,6 +34,7 @@ pub(super) fn stays_in_foreground(command: &Command) -> bool {
         | Command::List(_)
         | Command::Delete(_)
         | Command::Compare(_)
+        | Command::Report(_)
         | Command::Track(_)
         | Command::Daemon => return false,
     };

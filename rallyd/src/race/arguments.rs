@@ -58,6 +58,15 @@ pub struct RaceArguments {
     /// What the loss of a load driver does to the race.
     #[arg(long, value_enum, default_value = "fail")]
     pub on_driver_loss: OnDriverLossArgument,
+    /// Condition under which the race counts as failed, such as 'search.service_time.p99 > 50ms'; may be given again.
+    ///
+    /// It is TASK.METRIC OPERATOR LIMIT. The task is a name, in quotes if need be, or * for all. The metric is throughput.min,
+    /// .mean, .median or .max; a percentile (.p99), .mean, .min or .max of latency, service_time or processing_time;
+    /// error_rate; or duration. The operator is one of `>`, `>=`, `<` and `<=`, and the limit a number with us, ms, s, min, %
+    /// or docs/s. A value that the race does not have fails it, too. Tracks have such conditions in `fail-if` of their own
+    /// `meta` or of a challenge's. The exit code is 99.
+    #[arg(long, value_name = "CONDITION")]
+    pub fail_if: Vec<String>,
     /// Telemetry devices, with commas in between.
     #[arg(long, default_value = "")]
     pub telemetry: String,

@@ -8,6 +8,7 @@ mod local;
 mod plan;
 mod sharing;
 mod text;
+mod thresholds;
 mod view;
 
 #[cfg(test)]

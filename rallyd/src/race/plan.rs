@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use rally_core::metrics::ThresholdSyntaxError;
 use rally_core::track::JsonObject;
 use rally_core::{InvalidRaceId, RaceDescription, RaceId, RacePlan};
 use serde_json::{Value, json};
 
 use super::arguments::RaceArguments;
+use super::thresholds::{FLAG, thresholds};
 use crate::track::{
     ParseValueError, RaceSelection, TrackCommandError, TrackSettings, load_for_race, parse_list, parse_map,
 };
@@ -68,6 +70,30 @@ pub enum PlanError {
     /// The track has nothing to run.
     #[error("track `{0}` has no challenge that could be run; name one with --challenge")]
     NoChallenge(String),
+    /// A threshold makes no sense.
+    #[error("{place}")]
+    Threshold {
+        /// The flag, or where in the track.
+        place: String,
+        /// What is wrong with it.
+        source: ThresholdSyntaxError,
+    },
+    /// A threshold is about a task that is not run.
+    #[error("{place}: the challenge has no task `{task}`; {hint}")]
+    ThresholdTask {
+        /// The flag, or where in the track.
+        place: String,
+        /// The task.
+        task: String,
+        /// What was probably meant.
+        hint: String,
+    },
+    /// The track has something else than thresholds where they belong.
+    #[error("{place} must be a text, or a list of texts")]
+    ThresholdList {
+        /// Where in the track.
+        place: String,
+    },
     /// An option is about what this version cannot do.
     #[error(
         "{0} is not there yet: this version races against clusters that run already, with --pipeline=benchmark-only"
@@ -79,7 +105,16 @@ impl PlanError {
     /// Whether the command line is wrong, and not what it names.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        !matches!(self, Self::Track(_) | Self::NoChallenge(_))
+        match self {
+            Self::Threshold { place, .. } | Self::ThresholdTask { place, .. } => place == FLAG,
+            Self::Track(_) | Self::NoChallenge(_) | Self::ThresholdList { .. } => false,
+            Self::Value { .. }
+            | Self::Clusters { .. }
+            | Self::Cluster { .. }
+            | Self::OneCluster
+            | Self::RaceId(_)
+            | Self::NotThereYet(_) => true,
+        }
     }
 }
 
@@ -116,10 +151,13 @@ pub async fn plan_race(
         exclude_tasks: arguments.exclude_tasks.clone(),
         test_mode: arguments.test_mode,
     };
-    let track = load_for_race(&arguments.track, &arguments.template, selection, settings, warn).await?.track;
+    let mut track = load_for_race(&arguments.track, &arguments.template, selection, settings, warn).await?.track;
     let challenge = track.selected_challenge_or_default().map(|challenge| challenge.name.clone());
+    let challenge = challenge.ok_or_else(|| PlanError::NoChallenge(track.name.clone()))?;
+    let is_filtered = arguments.include_tasks.is_some() || arguments.exclude_tasks.is_some();
+    let thresholds = thresholds(&arguments.fail_if, &mut track, &challenge, is_filtered)?;
     let plan = RacePlan {
-        challenge: challenge.ok_or_else(|| PlanError::NoChallenge(track.name.clone()))?,
+        challenge,
         track,
         target_hosts,
         client_options,
@@ -137,7 +175,7 @@ pub async fn plan_race(
         telemetry: list("--telemetry", &arguments.telemetry)?,
         telemetry_params: map("--telemetry-params", &arguments.telemetry_params)?,
         sample_bytes: SAMPLE_BYTES,
-        description: description(arguments)?,
+        description: RaceDescription { thresholds, ..description(arguments)? },
     };
     let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;
     Ok(PlannedRace { race, plan, load_driver_hosts })

@@ -22,6 +22,9 @@ pub struct ReportArguments {
     /// File to which the report is appended, too.
     #[arg(long)]
     pub report_file: Option<PathBuf>,
+    /// File that is written as JUnit XML: the race, its tasks and its thresholds as test cases.
+    #[arg(long)]
+    pub junit_file: Option<PathBuf>,
 }
 
 impl ReportArguments {

@@ -2,6 +2,9 @@
 
 mod arguments;
 mod compare;
+mod escape;
+mod html;
+mod junit;
 mod races;
 mod rows;
 mod summary;
@@ -12,10 +15,12 @@ mod verdict;
 
 pub use arguments::ReportArguments;
 pub use compare::{CompareFormat, ComparedLine, ComparedRace, SIGNIFICANCE, compare, comparison, comparison_heading};
+pub use html::{RacePage, comparison_html};
+pub use junit::junit;
 pub use races::{RaceFilter, races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
 pub use table::{Cell, NumberAlignment, csv, markdown};
-pub use verdict::findings_text;
+pub use verdict::{findings_text, thresholds_text};
 
 use rally_core::track::JsonObject;
 use serde_json::Value;

@@ -1,8 +1,8 @@
 //! Every line of Rally's reports, in Rally's order.
 
-use rally_core::metrics::{ClusterResults, FieldUsage, OperationMetrics, Percentiles, Results, Spread, TransformMean};
-
-use crate::archive::TimeKind;
+use rally_core::metrics::{
+    ClusterResults, FieldUsage, OperationMetrics, Percentiles, Results, Spread, TimeKind, TransformMean,
+};
 
 const MILLIS_PER_MINUTE: f64 = 60_000.0;
 const MILLIS_PER_SECOND: f64 = 1_000.0;

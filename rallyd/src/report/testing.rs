@@ -1,6 +1,67 @@
 //! Results for tests.
 
-use rally_core::metrics::{ClusterResults, FieldUsage, JobTimes, Spread, TransformMean};
+use rally_core::metrics::{
+    ClusterResults, Distribution, ErrorCount, FieldUsage, Findings, JobTimes, OperationMetrics, Percentiles,
+    RaceReport, Results, Spread, TaskErrors, ThresholdOutcome, ThresholdStanding, ThroughputSummary, TransformMean,
+};
+use rally_core::track::JsonObject;
+use serde_json::json;
+
+/// A race with errors and thresholds, whose texts would be markup.
+pub(crate) fn failed_race() -> RaceReport {
+    let mut times = Distribution::default();
+    (1..=100).for_each(|millis| times.record(millis * 1_000_000));
+    let task = |name: &str, error_rate| OperationMetrics {
+        task: name.to_owned(),
+        operation: name.to_owned(),
+        throughput: ThroughputSummary {
+            min: Some(90.0),
+            mean: Some(100.0),
+            median: Some(100.0),
+            max: Some(110.0),
+            unit: "ops/s".to_owned(),
+        },
+        latency: Percentiles::new(&times),
+        service_time: Percentiles::new(&times),
+        processing_time: Percentiles::new(&times),
+        error_rate,
+        duration: 12_345.0,
+        meta: JsonObject::new(),
+    };
+    let results = Results {
+        cluster_name: "default".to_owned(),
+        op_metrics: vec![task("search", 0.0), task("<b>index", 0.25)],
+        cluster: ClusterResults { segment_count: Some(31.0), ..ClusterResults::default() },
+    };
+    let race = json!({
+        "@timestamp": 1_793_534_400_000_i64, "rally-version": "1", "rally-revision": null, "environment": "local",
+        "race-id": "r", "race-timestamp": "20261101T120000Z", "pipeline": "benchmark-only", "track": "t&t",
+        "challenge": "c", "user-tags": {"intention": "<script>"}, "cluster": {"distribution-version": "8.15.3"},
+        "results": results,
+    });
+    let example = "</script><img src=x>".to_owned();
+    let errors = vec![ErrorCount { class: "http 429".to_owned(), count: 25, example }];
+    let outcome = |threshold: &str, failed| ThresholdOutcome {
+        threshold: threshold.parse().unwrap(),
+        tasks: vec![ThresholdStanding {
+            task: "search".to_owned(),
+            value: Some(99.01),
+            unit: "ops/s".to_owned(),
+            failed,
+        }],
+    };
+    RaceReport {
+        race: serde_json::from_value(race).unwrap(),
+        findings: Findings {
+            errors: vec![TaskErrors { task: "<b>index".to_owned(), errors }],
+            thresholds: vec![
+                outcome("search.service_time.p99 > 50ms", true),
+                outcome("search.service_time.max > 1s", false),
+            ],
+            ..Findings::default()
+        },
+    }
+}
 
 /// Every field has a value.
 pub(crate) fn cluster() -> ClusterResults {

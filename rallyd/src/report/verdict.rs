@@ -1,6 +1,6 @@
 //! What went wrong in a race, after its report.
 
-use rally_core::metrics::Findings;
+use rally_core::metrics::{Findings, ThresholdOutcome};
 
 /// Error classes of a task that are shown; the archive has all.
 const CLASSES: usize = 5;
@@ -49,6 +49,22 @@ pub fn findings_text(findings: &Findings) -> Vec<String> {
     texts
 }
 
+/// What became of the thresholds: how many held, and each that did not, with what was measured.
+#[must_use]
+pub fn thresholds_text(thresholds: &[ThresholdOutcome]) -> (Option<String>, Vec<String>) {
+    let (failed, held): (Vec<_>, Vec<_>) = thresholds.iter().partition(|outcome| outcome.failed());
+    let held = match (held.len(), failed.len()) {
+        (0, _) => None,
+        (1, 0) => Some("the threshold holds".to_owned()),
+        (held, 0) => Some(format!("all {held} thresholds hold")),
+        (held, failed) => Some(format!("{held} of {} thresholds hold", held + failed)),
+    };
+    let failure = |outcome: &ThresholdOutcome| {
+        format!("threshold {} counts as a failure:\n\t{}", outcome.threshold, outcome.reasons().join("\n\t"))
+    };
+    (held, failed.into_iter().map(failure).collect())
+}
+
 fn shortened(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(EXAMPLE) {
@@ -84,6 +100,7 @@ mod tests {
                 unwritten: 2,
             }],
             notices: vec!["10.0.0.2: its clock was set".to_owned()],
+            thresholds: Vec::new(),
             archive: vec!["intervals is not complete: No space left on device".to_owned()],
         };
         insta::assert_snapshot!(findings_text(&findings).join("\n"));

@@ -171,3 +171,70 @@ fn an_interrupted_demo_takes_everything_down_too() {
     assert!(rest.contains("The race was cancelled"), "{rest}");
     assert_eq!(left_of_demo(home.path()), [""; 0]);
 }
+
+#[test]
+fn a_race_fails_by_its_thresholds_and_says_by_which() {
+    let (home, track) = home();
+    let junit = home.path().join("junit.xml");
+    let race = |condition: &str| {
+        let file = format!("--junit-file={}", junit.display());
+        let condition = format!("--fail-if={condition}");
+        run(home.path(), &["race", &track, "--include-tasks=warm", &condition, "--fail-if=*.error_rate > 0", &file])
+    };
+    let (exit, _, stderr) = race("warm.service_time.max < 1h");
+    assert!(exit == 2 && stderr.contains("expected a unit: us, ms, s or min\n\t"), "{exit} {stderr}");
+    let (exit, _, stderr) = race("warn.service_time.max < 1s");
+    assert!(exit == 2 && stderr.contains("did you mean `warm`?") && !junit.exists(), "{exit} {stderr}");
+
+    let (exit, _, stderr) = race("warm.service_time.p50 < 60s");
+    assert_eq!(exit, 99, "{stderr}");
+    assert!(stderr.contains("threshold warm.service_time.p50 < 60s counts as a failure"), "{stderr}");
+    assert!(stderr.contains("1 of 2 thresholds hold"), "{stderr}");
+    let xml = std::fs::read_to_string(&junit).unwrap();
+    assert!(xml.contains("tests=\"3\" failures=\"1\" errors=\"0\""), "{xml}");
+
+    let (exit, _, stderr) = race("warm.service_time.p50 > 60s");
+    assert!(exit == 0 && stderr.contains("all 2 thresholds hold"), "{exit} {stderr}");
+}
+
+#[test]
+fn a_race_becomes_a_page_of_its_own() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let target = runtime.block_on(StandIn::start()).unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let track = home.path().join("places");
+    write_track(&track).unwrap();
+    write_corpus(&home.path().join(".rally/benchmarks/data/places/documents.json"), 501).unwrap();
+    let (track, hosts) = (format!("--track-path={}", track.display()), format!("--target-hosts={}", target.address()));
+    let parameters = "--track-params=document_count:501,bulk_size:100,bulk_clients:2,search_seconds:2";
+    let tags = "--user-tags=intention:<b>bold</b>";
+    let arguments = ["race", "--race-id=paged", &track, &hosts, parameters, tags, "--fail-if=by-name.latency.p50 > 0"];
+    let (exit, _, stderr) = run(home.path(), &arguments);
+    assert_eq!(exit, 99, "{stderr}");
+
+    let file = home.path().join("reports/paged.html");
+    let output = format!("--output={}", file.display());
+    let (exit, _, stderr) = run(home.path(), &["report", "paged", &output]);
+    assert!(exit == 0 && stderr.contains("the report of race paged is in"), "{stderr}");
+    let page = std::fs::read_to_string(&file).unwrap();
+    for expected in [
+        "a threshold failed",
+        "<h3>by-name</h3>",
+        "aria-label=\"Throughput of by-name over time\"",
+        "aria-label=\"Latency of large-towns over time\"",
+        "aria-label=\"Driver localhost: Busiest worker\"",
+        "&lt;b&gt;bold&lt;/b&gt;",
+        "100th percentile service time",
+    ] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let (exit, stdout, _) = run(home.path(), &["report", "paged", "--output=-"]);
+    assert_eq!((exit, stdout.trim_end()), (0, page.trim_end()));
+    let (file, html) = (home.path().join("both.html"), format!("--html={}", home.path().join("both.html").display()));
+    let (exit, _, stderr) = run(home.path(), &["compare", "--baseline=paged", "--contender=paged", &html]);
+    assert_eq!(exit, 0, "{stderr}");
+    let both = std::fs::read_to_string(&file).unwrap();
+    assert!(both.contains("Service time, p99 of by-name in both races") && both.contains("+0.00 %"), "{both}");
+    let (exit, _, stderr) = run(home.path(), &["report", "other"]);
+    assert!(exit == 64 && stderr.contains("No race `other` is in"), "{stderr}");
+}

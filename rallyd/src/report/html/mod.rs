@@ -1,0 +1,600 @@
+//! A race as one HTML file without anything from elsewhere: no script, no font, no picture.
+
+mod chart;
+mod compare;
+mod timeline;
+
+pub use compare::comparison_html;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+
+use rally_core::metrics::{
+    ArchivedVerdict, Distribution, Findings, OperationMetrics, RaceDocument, Results, ThresholdOutcome,
+};
+use rally_core::{RaceId, RaceOutcome, TaskIndex};
+use serde_json::Value;
+
+use self::chart::{Band, Chart, Line, XAxis, chart, clock, number};
+use self::timeline::{DriverPoint, TaskLine, Timeline};
+use super::escape::escaped;
+use super::rows::{Row, rows};
+use super::tags_text;
+use crate::archive::{Archive, ArchiveError};
+use crate::race::verdict_text;
+use crate::report::{findings_text, warnings};
+
+/// Ticks of a percentile curve: `1 / (1 - quantile)`, and the percentile.
+const PERCENTILE_TICKS: [(f64, &str); 7] = [
+    (1.0, "0"),
+    (2.0, "50"),
+    (10.0, "90"),
+    (100.0, "99"),
+    (1_000.0, "99.9"),
+    (10_000.0, "99.99"),
+    (100_000.0, "99.999"),
+];
+
+/// Points of a percentile curve for each power of ten.
+const CURVE_POINTS: u32 = 16;
+
+/// Everything that the page shows of a race.
+#[derive(Debug)]
+pub struct RacePage {
+    document: RaceDocument,
+    verdict: Option<ArchivedVerdict>,
+    /// In the order of the schedule.
+    tasks: Vec<String>,
+    timeline: Timeline,
+    hosts: Vec<Value>,
+}
+
+impl RacePage {
+    /// Reads a race. Of one that did not run to its end, or whose coordinator died, there is what was complete.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such race, or a file of it cannot be read.
+    pub fn load(archive: &Archive, race: &RaceId) -> Result<Self, ArchiveError> {
+        let mut document = archive.load(race)?;
+        document.results = archive.results(&document)?;
+        let tasks = match archive.tasks(&document) {
+            Err(ArchiveError::Unknown { .. }) => Vec::new(),
+            tasks => tasks?,
+        };
+        let path = archive.intervals_path(race);
+        let timeline = Timeline::read(&path).map_err(|source| ArchiveError::File { action: "read", path, source })?;
+        let path = archive.hosts_path(race);
+        let hosts = match fs::read(&path) {
+            Ok(json) => serde_json::from_slice(&json).map_err(|source| ArchiveError::Document { path, source })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(source) => return Err(ArchiveError::File { action: "read", path, source }),
+        };
+        Ok(Self { verdict: archive.verdict(race)?, document, tasks, timeline, hosts })
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn html(&self) -> String {
+        let it = &self.document;
+        let title = format!("{} · {}", it.track, it.race_id);
+        let mut page = begin(&title);
+        self.write_head(&mut page);
+        self.write_verdict(&mut page);
+        if let Some(results) = &it.results {
+            write_tasks_at_a_glance(&mut page, results);
+        }
+        self.write_tasks(&mut page);
+        self.write_drivers(&mut page);
+        self.write_environment(&mut page);
+        if let Some(results) = &it.results {
+            write_summary(&mut page, results);
+        }
+        end(page, &it.rally_version)
+    }
+
+    fn task_name(&self, index: TaskIndex) -> String {
+        self.tasks.get(index.0 as usize).cloned().unwrap_or_else(|| format!("Task {}", index.0))
+    }
+
+    fn named_lines(&self) -> Vec<(String, &TaskLine)> {
+        self.timeline.tasks.iter().map(|(index, line)| (self.task_name(*index), line)).collect()
+    }
+
+    fn findings(&self) -> Findings {
+        self.verdict.as_ref().map(|verdict| verdict.findings.clone()).unwrap_or_default()
+    }
+
+    fn write_head(&self, page: &mut String) {
+        let it = &self.document;
+        let has_failed_threshold = self.findings().thresholds.iter().any(ThresholdOutcome::failed);
+        let (class, outcome) = match it.outcome {
+            Some(RaceOutcome::Completed) if has_failed_threshold => ("bad", "a threshold failed"),
+            Some(RaceOutcome::Completed) => ("good", "complete"),
+            Some(RaceOutcome::Incomplete) => ("warn", "incomplete"),
+            Some(RaceOutcome::Cancelled) => ("warn", "cancelled"),
+            Some(_) => ("bad", "failed"),
+            None if it.results.is_some() => ("warn", "its end is not known"),
+            None => ("bad", "without results"),
+        };
+        let challenge = it.challenge.as_ref().map(|it| format!(" / {it}")).unwrap_or_default();
+        let _ = write!(
+            page,
+            "<h1>{}{} <span class=\"badge {class}\">{outcome}</span></h1>\n<p class=\"soft\">Race {}</p>\n",
+            escaped(&it.track),
+            escaped(&challenge),
+            escaped(it.race_id.as_str())
+        );
+        let moment = jiff::Timestamp::from_millisecond(it.epoch_millis).unwrap_or_default();
+        let began = if it.epoch_millis > 0 {
+            moment.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+        } else {
+            it.race_timestamp.clone()
+        };
+        let params = tags_text(&it.track_params);
+        write_facts(
+            page,
+            [
+                ("Began", began),
+                ("Pipeline", it.pipeline.clone()),
+                ("Car", it.car.join(", ")),
+                ("Environment", it.environment.clone()),
+                ("Track revision", it.track_revision.clone().unwrap_or_default()),
+                ("Track parameters", params),
+                ("User tags", tags_text(&it.user_tags)),
+            ]
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value)),
+        );
+    }
+
+    fn write_verdict(&self, page: &mut String) {
+        page.push_str("<h2>Verdict</h2>\n");
+        let findings = self.findings();
+        match &self.verdict {
+            Some(verdict) => {
+                let text = verdict_text(&verdict.verdict);
+                let errors = verdict.verdict.errors.iter().map(ToString::to_string);
+                write_notes(page, "", text.lines().map(|line| line.trim().to_owned()).chain(errors));
+            }
+            None => page
+                .push_str("<p class=\"warn\">Nobody wrote down how the race ended; this is what was complete.</p>\n"),
+        }
+        let errors = &findings.errors;
+        let without_errors = Findings { errors: Vec::new(), ..findings.clone() };
+        let of_tasks = self.document.results.as_ref().map(warnings).unwrap_or_default();
+        let damage = self
+            .timeline
+            .is_damaged
+            .then(|| "the file of intervals ends in damage; what follows is missing".to_owned());
+        write_notes(page, "warn", of_tasks.into_iter().chain(findings_text(&without_errors)).chain(damage));
+        if !findings.thresholds.is_empty() {
+            page.push_str("<h3>Thresholds</h3>\n");
+            let line = |outcome: &ThresholdOutcome| {
+                let (class, word) = if outcome.failed() { ("bad", "failed") } else { ("good", "holds") };
+                vec![
+                    Cell::text(outcome.threshold.to_string()),
+                    Cell { class, text: word.to_owned() },
+                    Cell::text(outcome.reasons().join("; ")),
+                ]
+            };
+            write_table(
+                page,
+                &["The race fails if", "", "Because"],
+                &findings.thresholds.iter().map(line).collect::<Vec<_>>(),
+            );
+        }
+        if !errors.is_empty() {
+            page.push_str("<h3>Errors by class</h3>\n<p class=\"soft\">Warm-up included; one example of each.</p>\n");
+            let mut lines = Vec::new();
+            for task in errors {
+                let mut classes: Vec<_> = task.errors.iter().collect();
+                classes.sort_by(|one, other| other.count.cmp(&one.count).then_with(|| one.class.cmp(&other.class)));
+                lines.extend(classes.into_iter().map(|error| {
+                    vec![
+                        Cell::text(&task.task),
+                        Cell::text(&error.class),
+                        Cell::number(number(error.count as f64)),
+                        Cell { class: "pre", text: error.example.clone() },
+                    ]
+                }));
+            }
+            write_table(page, &["Task", "Class", "#Count", "Example"], &lines);
+        }
+    }
+
+    fn write_tasks(&self, page: &mut String) {
+        if self.timeline.tasks.is_empty() {
+            return;
+        }
+        page.push_str("<h2>Tasks over time</h2>\n<p class=\"soft\">Each point is one second, or as many as fit. Throughput is that of the point alone, while the summary has Rally's, which is cumulative. Distributions leave warm-up out.</p>\n");
+        let (long, short): (Vec<_>, Vec<_>) =
+            self.named_lines().into_iter().partition(|(_, line)| line.service_time.len() > 1);
+        for (name, line) in long {
+            let _ = write!(page, "<h3>{}</h3>\n<div class=\"charts\">\n", escaped(&name));
+            write_throughput(page, &name, line);
+            write_times(page, &name, "Service time", line, &line.service_time);
+            write_times(page, &name, "Latency", line, &line.latency);
+            write_distribution(page, &name, line);
+            page.push_str("</div>\n");
+        }
+        let short: Vec<_> = short.into_iter().map(|(name, _)| name).collect();
+        if !short.is_empty() {
+            let names = escaped(&short.join(", "));
+            let _ = writeln!(page, "<p class=\"soft\">Too short for a chart: {names}.</p>");
+        }
+    }
+
+    fn write_drivers(&self, page: &mut String) {
+        let findings = self.findings();
+        if findings.drivers.is_empty() && self.timeline.drivers.is_empty() {
+            return;
+        }
+        page.push_str("<h2>Load drivers</h2>\n<p class=\"soft\">Whether the load generators themselves kept up.</p>\n");
+        let lines = findings.drivers.iter().map(|it| {
+            let count = |count: u64| Cell::number(number(count as f64));
+            vec![Cell::text(&it.driver), count(it.intervals), count(it.saturated), count(it.lost), count(it.unwritten)]
+        });
+        let head = ["Driver", "#Seconds", "#Saturated seconds", "#Lost samples", "#Samples without a file"];
+        write_table(page, &head, &lines.collect::<Vec<_>>());
+        for (driver, points) in &self.timeline.drivers {
+            let _ = write!(page, "<h3>{}</h3>\n<div class=\"charts\">\n", escaped(driver));
+            write_health(page, driver, points);
+            page.push_str("</div>\n");
+        }
+    }
+
+    fn write_environment(&self, page: &mut String) {
+        if !self.document.cluster.is_empty() {
+            page.push_str("<h2>Cluster under test</h2>\n");
+            write_facts(page, self.document.cluster.iter().map(|(key, value)| (called(key), plain(key, value))));
+        }
+        if !self.hosts.is_empty() {
+            page.push_str("<h2>Hosts</h2>\n");
+        }
+        for host in &self.hosts {
+            let text = |key: &str| host.get(key).map(|value| plain(key, value)).unwrap_or_default();
+            let _ = writeln!(page, "<h3>{}</h3>", escaped(&format!("{} ({})", text("name"), text("role"))));
+            let clients =
+                host.get("clients").and_then(|it| Some((it.get("first")?.as_u64()?, it.get("count")?.as_u64()?)));
+            let clients = clients.map(|(first, count)| {
+                let text = if count == 0 {
+                    "none".to_owned()
+                } else {
+                    format!("{first} to {}", first.saturating_add(count - 1))
+                };
+                ("Clients".to_owned(), text)
+            });
+            let facts = host.get("facts").and_then(Value::as_object);
+            let facts = facts.into_iter().flatten().map(|(key, value)| (called(key), plain(key, value)));
+            write_facts(page, clients.into_iter().chain(facts));
+        }
+    }
+}
+
+/// The page up to its content.
+fn begin(title: &str) -> String {
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n<meta name=\"viewport\" \
+         content=\"width=device-width, initial-scale=1\"/>\n<title>{}</title>\n<style>\n{}</style>\n</head>\n<body>\n<main>\n",
+        escaped(title),
+        include_str!("style.css"),
+    )
+}
+
+/// The page with what comes after its content; `version` is that of who ran the race.
+fn end(page: String, version: &str) -> String {
+    let version = escaped(version);
+    page + &format!(
+        "<footer>Made by rallyd from the archive of the race, run by version {version}.</footer>\n</main>\n</body>\n</html>\n"
+    )
+}
+
+/// A key as it may stand in front of its value.
+fn called(key: &str) -> String {
+    let words = key.replace(['-', '_'], " ");
+    let mut rest = words.chars();
+    rest.next().map_or_else(String::new, |first| first.to_uppercase().chain(rest).collect())
+}
+
+fn plain(key: &str, value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Number(it) if key == "memory" => {
+            format!("{} GiB", number(it.as_f64().unwrap_or_default() / f64::from(1 << 30)))
+        }
+        other => other.to_string(),
+    }
+}
+
+struct Cell {
+    class: &'static str,
+    text: String,
+}
+
+impl Cell {
+    fn text(text: impl Into<String>) -> Self {
+        Self { class: "", text: text.into() }
+    }
+
+    fn number(text: String) -> Self {
+        Self { class: "n", text }
+    }
+}
+
+/// Headings of columns with numbers begin with `#`.
+fn write_table(page: &mut String, head: &[&str], lines: &[Vec<Cell>]) {
+    if lines.is_empty() {
+        return;
+    }
+    page.push_str("<div class=\"scroll\"><table>\n<thead><tr>");
+    for name in head {
+        let _ = match name.strip_prefix('#') {
+            Some(name) => write!(page, "<th class=\"n\">{}</th>", escaped(name)),
+            None => write!(page, "<th>{}</th>", escaped(name)),
+        };
+    }
+    page.push_str("</tr></thead>\n<tbody>\n");
+    for line in lines {
+        page.push_str("<tr>");
+        for Cell { class, text } in line {
+            let text = escaped(text);
+            let _ = match *class {
+                "" => write!(page, "<td>{text}</td>"),
+                "pre" => write!(page, "<td><pre>{text}</pre></td>"),
+                "group" => write!(page, "<td class=\"group\" colspan=\"{}\">{text}</td>", head.len()),
+                class => write!(page, "<td class=\"{class}\">{text}</td>"),
+            };
+        }
+        page.push_str("</tr>\n");
+    }
+    page.push_str("</tbody>\n</table></div>\n");
+}
+
+/// Names with values; those without a value are left out.
+fn write_facts(page: &mut String, facts: impl Iterator<Item = (String, String)>) {
+    page.push_str("<dl class=\"facts\">\n");
+    for (name, value) in facts.filter(|(_, value)| !value.is_empty()) {
+        let _ = writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(&name), escaped(&value));
+    }
+    page.push_str("</dl>\n");
+}
+
+fn write_notes(page: &mut String, class: &str, notes: impl Iterator<Item = String>) {
+    let items: Vec<String> = notes.map(|note| format!("<li>{}</li>\n", escaped(&note))).collect();
+    if !items.is_empty() {
+        let _ = write!(page, "<ul class=\"note-list {class}\">\n{}</ul>\n", items.concat());
+    }
+}
+
+fn write_tasks_at_a_glance(page: &mut String, results: &Results) {
+    if results.op_metrics.is_empty() {
+        return;
+    }
+    page.push_str("<h2>At a glance</h2>\n");
+    let line = |task: &OperationMetrics| {
+        let or_dash = |value: Option<f64>| Cell::number(value.map_or_else(|| "–".to_owned(), number));
+        let percentile = |times: &rally_core::metrics::Percentiles, key: &str| or_dash(times.values.get(key).copied());
+        let error_rate = task.error_rate * 100.0;
+        let throughput = task.throughput.median.map(|median| format!("{} {}", number(median), task.throughput.unit));
+        vec![
+            Cell::text(&task.task),
+            Cell::number(throughput.unwrap_or_else(|| "–".to_owned())),
+            percentile(&task.service_time, "50_0"),
+            percentile(&task.service_time, "99_0"),
+            percentile(&task.service_time, "100_0"),
+            percentile(&task.latency, "99_0"),
+            Cell::number(number(error_rate)),
+            Cell::number(clock(task.duration / 1e3)),
+        ]
+    };
+    let head = [
+        "Task",
+        "#Median throughput",
+        "#Service p50, ms",
+        "#p99",
+        "#Max",
+        "#Latency p99, ms",
+        "#Errors, %",
+        "#Duration",
+    ];
+    write_table(page, &head, &results.op_metrics.iter().map(line).collect::<Vec<_>>());
+}
+
+/// All lines of the summary report that have a value, those of a task under its name.
+fn write_summary(page: &mut String, results: &Results) {
+    page.push_str("<h2>Summary report</h2>\n");
+    let mut lines = Vec::new();
+    let mut group = String::new();
+    for Row { metric, task, raw, unit, .. } in rows(results, true) {
+        let Some(raw) = raw else { continue };
+        if task != group {
+            lines.push(vec![Cell { class: "group", text: task.clone() }]);
+            group = task;
+        }
+        let (divisor, unit) = unit.resolve(raw);
+        lines.push(vec![Cell::text(metric), Cell::number(number(raw / divisor)), Cell::text(unit)]);
+    }
+    write_table(page, &["Metric", "#Value", "Unit"], &lines);
+}
+
+fn write_figure(page: &mut String, title: &str, chart: &str, legend: &[(&str, &str)]) {
+    let items = legend.iter().map(|(class, text)| format!("<span class=\"{class}\">{text}</span>"));
+    let legend = items.collect::<String>();
+    let _ = writeln!(page, "<figure><strong>{title}</strong>{chart}<figcaption>{legend}</figcaption></figure>");
+}
+
+fn write_throughput(page: &mut String, task: &str, line: &TaskLine) {
+    let unit = format!("{}/s", line.unit);
+    let hint = |&(at, rate): &(f64, f64)| (at, format!("{}: {} {unit}", clock(at), number(rate)));
+    let svg = chart(&Chart {
+        label: format!("Throughput of {task} over time"),
+        y_unit: &unit,
+        x: XAxis::Seconds,
+        bands: Vec::new(),
+        lines: vec![Line { class: "one", points: line.throughput.clone() }],
+        shaded_until: line.warmup_until,
+        hints: line.throughput.iter().map(hint).collect(),
+    });
+    write_figure(page, "Throughput", &svg, &[]);
+}
+
+fn write_times(page: &mut String, task: &str, title: &str, line: &TaskLine, points: &[(f64, [f64; 4])]) {
+    let band =
+        |class, low: usize| Band { class, points: points.iter().map(|(at, it)| (*at, it[low], it[low + 1])).collect() };
+    let hint = |(at, [p50, p90, p99, max]): &(f64, [f64; 4])| {
+        let [p50, p90, p99, max] = [p50, p90, p99, max].map(|it| number(*it));
+        (*at, format!("{}: p50 {p50} ms, p90 {p90} ms, p99 {p99} ms, max {max} ms", clock(*at)))
+    };
+    let svg = chart(&Chart {
+        label: format!("{title} of {task} over time"),
+        y_unit: "ms",
+        x: XAxis::Seconds,
+        bands: vec![band("bmax", 2), band("b99", 1), band("b90", 0)],
+        lines: vec![Line { class: "one", points: points.iter().map(|(at, it)| (*at, it[0])).collect() }],
+        shaded_until: line.warmup_until,
+        hints: points.iter().map(hint).collect(),
+    });
+    write_figure(page, title, &svg, &[("one", "p50"), ("b90", "to p90"), ("b99", "to p99"), ("bmax", "to max")]);
+}
+
+fn write_distribution(page: &mut String, task: &str, line: &TaskLine) {
+    let (latency, service_time) = (curve(&line.all_latencies), curve(&line.all_service_times));
+    let svg = chart(&Chart {
+        label: format!("Latency and service time of {task} by percentile"),
+        y_unit: "ms",
+        x: XAxis::Percentiles(&PERCENTILE_TICKS),
+        bands: Vec::new(),
+        lines: vec![Line { class: "two", points: latency }, Line { class: "one", points: service_time.clone() }],
+        shaded_until: None,
+        hints: service_time
+            .iter()
+            .map(|&(at, value)| {
+                (at, format!("{} % within {} ms (service time)", number(100.0 - 100.0 / at), number(value)))
+            })
+            .collect(),
+    });
+    write_figure(page, "By percentile", &svg, &[("one", "service time"), ("two", "latency")]);
+}
+
+/// Times in milliseconds by `1 / (1 - quantile)`, as far as the number of samples can tell.
+fn curve(times: &Distribution) -> Vec<(f64, f64)> {
+    if times.is_empty() {
+        return Vec::new();
+    }
+    let powers = (times.count() as f64).log10().min(5.0);
+    let last = (powers * f64::from(CURVE_POINTS)).floor() as u32;
+    let places: Vec<f64> = (0..=last).map(|index| 10f64.powf(f64::from(index) / f64::from(CURVE_POINTS))).collect();
+    let percentiles: Vec<f64> = places.iter().map(|at| 100.0 - 100.0 / at).collect();
+    let millis = times.percentiles(&percentiles).into_iter().map(|nanos| nanos / 1e6);
+    places.into_iter().zip(millis).collect()
+}
+
+fn write_health(page: &mut String, driver: &str, points: &[DriverPoint]) {
+    let lag: Vec<_> = points.iter().filter_map(|point| Some((point.at, point.lag?))).collect();
+    let busiest = points.iter().map(|point| (point.at, point.busiest * 100.0)).collect();
+    let in_flight = points.iter().map(|point| (point.at, f64::from(point.in_flight))).collect();
+    for (title, unit, points) in [
+        ("Dispatch lag, p99", "ms", lag),
+        ("Busiest worker", "% of the time", busiest),
+        ("Requests under way", "requests", in_flight),
+    ] {
+        let hint = |&(at, value): &(f64, f64)| (at, format!("{}: {} {unit}", clock(at), number(value)));
+        let svg = chart(&Chart {
+            label: format!("Driver {driver}: {title}"),
+            y_unit: unit,
+            x: XAxis::Seconds,
+            bands: Vec::new(),
+            hints: points.iter().map(hint).collect(),
+            lines: vec![Line { class: "one", points }],
+            shaded_until: None,
+        });
+        write_figure(page, title, &svg, &[]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rally_core::metrics::Interval;
+    use rally_core::race::{RaceLedger, RaceVerdict};
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::testing::failed_race;
+
+    fn page() -> String {
+        let report = failed_race();
+        let ledger = RaceLedger::default();
+        let verdict =
+            RaceVerdict { outcome: RaceOutcome::Completed, errors: Vec::new(), shortfalls: Vec::new(), ledger };
+        let mut timeline = Timeline::default();
+        let mut line = TaskLine { unit: "<docs>".to_owned(), width: 1, warmup_until: Some(2.0), ..TaskLine::default() };
+        for second in 0..5u32 {
+            let at = f64::from(second) + 0.5;
+            line.throughput.push((at, 100.0 + f64::from(second)));
+            line.service_time.push((at, [1.0, 2.0, 3.0, 200.0]));
+            line.all_service_times.record(u64::from(second) * 1_000_000);
+        }
+        timeline.tasks.insert(TaskIndex(1), line);
+        let point = DriverPoint { at: 0.5, lag: Some(0.1), busiest: 0.5, in_flight: 3 };
+        timeline.drivers.insert("10.0.0.2\"><b>".to_owned(), vec![point]);
+        let hosts = json!([{"name": "<i>", "role": "load driver", "clients": {"first": 0, "count": 8},
+            "facts": {"cores": 2, "memory": 8_589_934_592_u64, "platform": "Linux & more"}}]);
+        RacePage {
+            document: report.race,
+            verdict: Some(ArchivedVerdict { verdict, findings: report.findings }),
+            tasks: vec!["search".to_owned(), "<b>index".to_owned()],
+            timeline,
+            hosts: serde_json::from_value(hosts).unwrap(),
+        }
+        .html()
+    }
+
+    #[test]
+    fn the_page_has_everything_of_a_race() {
+        let page = page();
+        let body = page.split_once("</style>").unwrap().1;
+        insta::assert_snapshot!(body.replace("><", ">\n<"));
+    }
+
+    #[test]
+    fn nothing_comes_from_elsewhere_and_no_text_becomes_markup() {
+        let page = page();
+        for forbidden in ["http:", "https:", "src=", "url(", "@import", "<script", "<img", "<b>", "<i>", "href="] {
+            let page = page.replace("&lt;/script&gt;&lt;img src=x&gt;", "");
+            assert!(!page.contains(forbidden), "{forbidden}");
+        }
+    }
+
+    #[test]
+    fn every_element_is_closed() {
+        let page = page();
+        let mut open: Vec<&str> = Vec::new();
+        for tag in page.split('<').skip(2).map(|rest| rest.split_once('>').unwrap().0) {
+            let name = tag.split([' ', '/']).find(|name| !name.is_empty()).unwrap();
+            if tag.starts_with('/') {
+                assert_eq!(open.pop(), Some(name), "in {tag}");
+            } else if !tag.ends_with('/') {
+                open.push(name);
+            }
+        }
+        assert!(open.is_empty(), "{open:?}");
+    }
+
+    #[test]
+    fn a_race_of_which_nothing_is_known_has_a_page() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let document = RaceDocument { results: None, ..failed_race().race };
+        archive.store(&document).unwrap();
+        let page = RacePage::load(&archive, &document.race_id).unwrap().html();
+        assert!(page.contains("without results") && page.contains("Nobody wrote down how the race ended"));
+        let mut log = archive.interval_log(&document.race_id).unwrap();
+        log.append("a", rally_core::ClusterTime::from_nanos(5), &Interval { number: 1, ..Interval::default() })
+            .unwrap();
+        let page = RacePage::load(&archive, &document.race_id);
+        assert!(matches!(page, Err(ArchiveError::Unknown { .. })), "its track is missing");
+    }
+}
