@@ -221,7 +221,7 @@ impl Recorder {
         }
         add_work(&mut interval.throughput, self.start, times.called, outcome.weight, task_start);
         if let Some(throughput) = outcome.throughput {
-            interval.reported_throughput.push((self.start.to_cluster(times.called), throughput));
+            interval.reported_throughput.push((self.start.since(times.called), throughput));
         }
         if let Some(error) = error {
             recording.add_error(&error);
@@ -379,18 +379,9 @@ fn add_work(bins: &mut Vec<ThroughputBin>, start: StepStart, called: u64, weight
     };
     // Requests end in about the order in which they were started, so it is one of the last.
     match bins.iter_mut().rev().find(|known| known.second == bin.second) {
-        Some(known) => merge_bin(known, bin),
+        Some(known) => known.merge(bin),
         None => bins.push(bin),
     }
-}
-
-fn merge_bin(into: &mut ThroughputBin, bin: ThroughputBin) {
-    if bin.first < into.first {
-        (into.first, into.first_weight) = (bin.first, bin.first_weight);
-    }
-    into.last = into.last.max(bin.last);
-    into.weight += bin.weight;
-    into.task_start = into.task_start.min(bin.task_start);
 }
 
 fn is_same(one: &TaskInterval, other: &TaskInterval) -> bool {
@@ -409,7 +400,7 @@ fn merge_task(into: &mut TaskInterval, task: TaskInterval) {
     }
     for bin in task.throughput {
         match into.throughput.iter_mut().find(|known| known.second == bin.second) {
-            Some(known) => merge_bin(known, bin),
+            Some(known) => known.merge(bin),
             None => into.throughput.push(bin),
         }
     }

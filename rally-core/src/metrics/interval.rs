@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Distribution, SampleType};
-use crate::ClusterTime;
 use crate::allocation::TaskIndex;
 
 /// What one driver measured since its interval before.
@@ -49,8 +48,9 @@ pub struct TaskInterval {
     pub unit: String,
     /// Work done by the second in which its request was started.
     pub throughput: Vec<ThroughputBin>,
-    /// Throughput as runners report it themselves, in units per second; it takes the place of the computed one.
-    pub reported_throughput: Vec<(ClusterTime, f64)>,
+    /// Throughput as runners report it themselves, in units per second, by nanoseconds since the start of the step; it takes
+    /// the place of the computed one.
+    pub reported_throughput: Vec<(u64, f64)>,
     /// Errors by class, with an example of each.
     pub errors: Vec<ErrorCount>,
     /// From the start of the task to the end of its last request here, in nanoseconds.

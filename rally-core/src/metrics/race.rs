@@ -8,7 +8,6 @@ use super::{
     TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome, ThresholdTask, Throughput,
     ThroughputSummary, ThroughputValue,
 };
-use crate::ClusterTime;
 use crate::allocation::TaskIndex;
 use crate::track::{Challenge, Task, Track};
 
@@ -56,7 +55,8 @@ struct TaskTotals {
     failed: u64,
     unit: String,
     throughput: Throughput,
-    reported: Vec<(ClusterTime, f64)>,
+    /// By nanoseconds since the start of the step.
+    reported: Vec<(u64, f64)>,
     errors: Vec<ErrorCount>,
     /// Nanoseconds, warm-up included.
     duration: u64,
@@ -220,11 +220,7 @@ impl TaskTotals {
         if self.reported.is_empty() {
             return self.throughput.values();
         }
-        let value = |&(at, value): &(ClusterTime, f64)| ThroughputValue {
-            at: at.as_nanos(),
-            value,
-            sample_type: SampleType::Normal,
-        };
+        let value = |&(at, value): &(u64, f64)| ThroughputValue { at, value, sample_type: SampleType::Normal };
         self.reported.iter().map(value).collect()
     }
 }
@@ -268,5 +264,15 @@ mod tests {
         assert_eq!(metrics.unbalanced().collect::<Vec<_>>(), [("a", 10, 1)]);
         assert_eq!(metrics.errors(TaskIndex(0))[0].count, 3);
         assert_eq!(metrics.tasks[&TaskIndex(0)].service_time.count(), 30);
+    }
+
+    #[test]
+    fn throughput_that_runners_report_takes_the_place_of_the_computed_one_and_counts_from_the_start_of_the_step() {
+        let mut metrics = RaceMetrics::default();
+        let mut reporting = interval(1, 10, 10);
+        reporting.tasks[0].reported_throughput = vec![(2_000_000_000, 50.0)];
+        metrics.add("a", &reporting);
+        let expected = ThroughputValue { at: 2_000_000_000, value: 50.0, sample_type: SampleType::Normal };
+        assert_eq!(metrics.throughput(TaskIndex(0)), (vec![expected], "docs"));
     }
 }

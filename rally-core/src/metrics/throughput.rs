@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use super::{SampleType, ThroughputBin};
 
-const NANOS_PER_SECOND: f64 = 1e9;
+const SECOND: u64 = 1_000_000_000;
 
 /// The throughput of a task, out of the work of each second from any number of drivers.
 ///
-/// It needs memory by the seconds that a task takes, not by its requests. Seconds are those of the step; Rally counts them
-/// from the start of the task's earliest request, which is the same but for the microseconds in which a client starts.
+/// It needs memory by the seconds that a task takes, not by its requests. Seconds are those of the step, so that all clients
+/// and drivers agree on them; Rally counts them from the start of the task's earliest client. For a task that does not start
+/// with its step, values are therefore of other instants than Rally's, less than a second apart.
 #[derive(Clone, Debug, Default)]
 pub struct Throughput {
     /// By second, for warm-up and normal samples.
@@ -39,8 +40,8 @@ impl Throughput {
 
     /// All values in the order of time.
     ///
-    /// Rally's rules: each second after the first has a value at its earliest request; from the first normal sample on
-    /// values are normal; a task too short to have one gets one at its end.
+    /// Rally's rules: each second that begins when the task has run for one has a value at its earliest request; from the
+    /// first normal sample on values are normal; a task too short to have one gets one at its end.
     #[must_use]
     pub fn values(&self) -> Vec<ThroughputValue> {
         let bins = || self.seconds.values().flatten().flatten();
@@ -52,9 +53,9 @@ impl Throughput {
         };
         let mut values = Vec::new();
         let (mut done, mut last) = (0_u64, start);
-        for (&second, types) in &self.seconds {
+        for types in self.seconds.values() {
             let Some(earliest) = types.iter().flatten().min_by_key(|bin| bin.first) else { continue };
-            if second > 0 {
+            if earliest.first.saturating_sub(start) >= SECOND {
                 let work = done.saturating_add(earliest.first_weight);
                 values.extend(value(start, earliest.first, work, sample_type(earliest.first)));
             }
@@ -73,7 +74,7 @@ impl Throughput {
 
 fn value(start: u64, at: u64, work: u64, sample_type: SampleType) -> Option<ThroughputValue> {
     let interval = at.checked_sub(start).filter(|&interval| interval > 0)?;
-    Some(ThroughputValue { at, value: work as f64 / (interval as f64 / NANOS_PER_SECOND), sample_type })
+    Some(ThroughputValue { at, value: work as f64 / (interval as f64 / SECOND as f64), sample_type })
 }
 
 impl ThroughputBin {
@@ -95,8 +96,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const SECOND: u64 = 1_000_000_000;
 
     #[derive(Clone, Copy, Debug)]
     struct Single {
@@ -132,10 +131,10 @@ mod tests {
         values
     }
 
-    fn bin(sample: Single) -> ThroughputBin {
+    fn bin(sample: Single, task_start: u64) -> ThroughputBin {
         let Single { at, weight, .. } = sample;
         let second = (at / SECOND) as u32;
-        ThroughputBin { second, first: at, first_weight: weight, last: at, weight, task_start: 0 }
+        ThroughputBin { second, first: at, first_weight: weight, last: at, weight, task_start }
     }
 
     fn normal(millis: u64, weight: u64) -> Single {
@@ -143,9 +142,23 @@ mod tests {
     }
 
     fn of(samples: &[Single]) -> Throughput {
+        of_task(samples, 0)
+    }
+
+    fn of_task(samples: &[Single], task_start: u64) -> Throughput {
         let mut throughput = Throughput::default();
-        samples.iter().for_each(|&sample| throughput.add(sample.sample_type, bin(sample)));
+        samples.iter().for_each(|&sample| throughput.add(sample.sample_type, bin(sample, task_start)));
         throughput
+    }
+
+    #[test]
+    fn a_later_task_of_a_row_has_no_value_of_its_first_moments() {
+        // 20 requests per second from 3.999 s on, of one unit each.
+        let samples: Vec<Single> = (0..100).map(|number| normal(3_999 + 50 * number, 1)).collect();
+        let start = 3_999 * SECOND / 1_000 - 1_000;
+        let values = of_task(&samples, start).values();
+        assert_eq!(values.len(), 4, "{values:?}");
+        assert!(values.iter().all(|value| (19.0..22.0).contains(&value.value)), "{values:?}");
     }
 
     #[test]
@@ -185,6 +198,46 @@ mod tests {
             }
             let singles: Vec<Single> = samples.into_iter().map(|(sample, _)| sample).collect();
             prop_assert_eq!(merged.values(), oracle(&singles));
+        }
+
+        #[test]
+        fn a_task_that_starts_with_a_second_of_its_step_has_the_values_of_one_that_starts_with_the_step(
+            times in prop::collection::btree_map(0..20 * SECOND, 1_u64..100, 0..300),
+            seconds in 0..1_000_u64,
+        ) {
+            let task_start = seconds * SECOND;
+            let sample = |(at, weight)| Single { at, weight, sample_type: SampleType::Normal };
+            let samples: Vec<Single> = times.into_iter().map(sample).collect();
+            let later: Vec<Single> =
+                samples.iter().map(|&sample| Single { at: sample.at + task_start, ..sample }).collect();
+            let expected: Vec<ThroughputValue> =
+                oracle(&samples).into_iter().map(|value| ThroughputValue { at: value.at + task_start, ..value }).collect();
+            prop_assert_eq!(of_task(&later, task_start).values(), expected);
+        }
+
+        #[test]
+        fn values_of_a_task_that_starts_at_any_time_are_its_work_by_the_time_that_it_has_run(
+            times in prop::collection::btree_map(0..20 * SECOND, 1_u64..100, 1..300),
+            task_start in 1..100 * SECOND,
+        ) {
+            let sample = |(at, weight)| Single { at: at + task_start, weight, sample_type: SampleType::Normal };
+            let samples: Vec<Single> = times.into_iter().map(sample).collect();
+            let values = of_task(&samples, task_start).values();
+            let last = samples[samples.len() - 1].at;
+            for value in &values {
+                let work: u64 = samples.iter().filter(|sample| sample.at <= value.at).map(|sample| sample.weight).sum();
+                let interval = (value.at - task_start) as f64 / SECOND as f64;
+                prop_assert_eq!(value.value, work as f64 / interval);
+                prop_assert!(interval >= 1.0 || (values.len() == 1 && value.at == last), "{:?}", value);
+            }
+            prop_assert!(values.windows(2).all(|pair| pair[0].at / SECOND < pair[1].at / SECOND), "{:?}", values);
+            // Every second of the step in which the task has run for one has its value.
+            let seconds: std::collections::BTreeSet<u64> = samples
+                .iter()
+                .map(|sample| sample.at / SECOND)
+                .filter(|second| second * SECOND >= task_start + SECOND)
+                .collect();
+            prop_assert!(seconds.len() <= values.len(), "{:?}", values);
         }
     }
 }

@@ -589,9 +589,9 @@ impl Race {
         let mut ledger = RaceLedger::default();
         let mut shortfalls = std::mem::take(&mut self.shortfalls);
         for driver in &self.drivers {
-            ledger.made += driver.ledger.made;
-            ledger.merged += driver.merged;
-            ledger.lost += driver.ledger.lost;
+            ledger.made = ledger.made.saturating_add(driver.ledger.made);
+            ledger.merged = ledger.merged.saturating_add(driver.merged);
+            ledger.lost = ledger.lost.saturating_add(driver.ledger.lost);
             let name = || driver.name.clone();
             let is_named = shortfalls.iter().any(|shortfall| match shortfall {
                 Shortfall::Overdue { driver: named, .. } | Shortfall::Driver { driver: named, .. } => {
@@ -680,12 +680,13 @@ impl Driver {
 
     /// Takes an interval into account, once.
     fn record(&mut self, index: DriverIndex, interval: Box<Interval>) -> Option<RaceAction> {
-        let missing = interval.number.checked_sub(self.interval + 1)?;
-        self.missing_intervals += missing;
+        let missing = interval.number.checked_sub(self.interval.saturating_add(1))?;
+        self.missing_intervals = self.missing_intervals.saturating_add(missing);
         self.interval = interval.number;
         self.ledger = interval.ledger;
         // Inner operations are parts of a sample.
-        self.merged += interval.tasks.iter().filter(|task| task.inner.is_none()).map(|task| task.samples).sum::<u64>();
+        let tasks = interval.tasks.iter().filter(|task| task.inner.is_none());
+        self.merged = tasks.fold(self.merged, |merged, task| merged.saturating_add(task.samples));
         Some(RaceAction::Record { driver: index, interval })
     }
 }

@@ -50,10 +50,14 @@ impl Progress {
         for part in &interval.tasks {
             let Some(live) = self.tasks.get_mut(&part.task).filter(|_| part.inner.is_none()) else { continue };
             live.is_normal |= part.sample_type == SampleType::Normal;
-            live.samples += part.samples;
-            live.failed += part.failed;
-            live.unit.clone_from(&part.unit);
-            live.recent.weight += part.throughput.iter().map(|bin| bin.weight).sum::<u64>();
+            live.samples = live.samples.saturating_add(part.samples);
+            live.failed = live.failed.saturating_add(part.failed);
+            // There is none if all requests failed.
+            if !part.unit.is_empty() {
+                live.unit.clone_from(&part.unit);
+            }
+            let weight = &mut live.recent.weight;
+            *weight = part.throughput.iter().fold(*weight, |weight, bin| weight.saturating_add(bin.weight));
             live.recent.service_time.merge(&part.service_time);
         }
         for progress in &interval.progress {
@@ -116,7 +120,7 @@ impl LiveTask {
 
 impl Work {
     fn add(&mut self, other: Self) {
-        self.weight += other.weight;
+        self.weight = self.weight.saturating_add(other.weight);
         if self.service_time.is_empty() {
             self.service_time = other.service_time;
         } else {
@@ -182,6 +186,24 @@ mod tests {
         assert_eq!((status.throughput, status.samples, millis(&status)), (20.0, 8, Some([8, 8, 8])));
         let status = progress.conclude(4.0).remove(0);
         assert_eq!((status.throughput, status.samples, millis(&status)), (20.0, 8, Some([3, 8, 8])));
+    }
+
+    #[test]
+    fn the_unit_stays_when_all_requests_fail_and_no_sum_overflows() {
+        let mut progress = Progress::default();
+        progress.step(&[RunningTask { task: TASK, name: "index".to_owned() }]);
+        progress.record(DriverIndex(0), &interval(&[1], 0.1));
+        let mut failing = interval(&[1], 0.1);
+        failing.tasks[0].unit.clear();
+        failing.tasks[0].samples = u64::MAX;
+        failing.tasks[0].failed = u64::MAX;
+        failing.tasks[0].throughput[0].weight = u64::MAX;
+        progress.record(DriverIndex(0), &failing);
+        progress.record(DriverIndex(0), &failing);
+        let status = progress.report(1.0).remove(0);
+        assert_eq!((status.unit.as_str(), status.samples, status.failed), ("docs", u64::MAX, u64::MAX));
+        progress.record(DriverIndex(0), &failing);
+        assert_eq!(progress.conclude(1.0)[0].throughput, u64::MAX as f64);
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl TaskSeries {
         for (times, more) in current.times.iter_mut().zip([&part.latency, &part.service_time, &part.processing_time]) {
             times.merge(more);
         }
-        current.work = current.work.saturating_add(part.throughput.iter().map(|bin| bin.weight).sum());
+        current.work = part.throughput.iter().fold(current.work, |work, bin| work.saturating_add(bin.weight));
     }
 
     fn end_second(&mut self) {

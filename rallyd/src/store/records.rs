@@ -75,7 +75,7 @@ fn throughput<'a>(context: &'a RecordContext, tasks: &'a [TaskRecords]) -> impl 
         let unit = format!("{}/s", task.unit);
         task.throughput.iter().map(move |value| {
             Ok(context.task_value(TaskValue {
-                epoch_millis: (start.as_nanos() + value.at) as i64 / NANOS_PER_MILLI,
+                epoch_millis: start.as_nanos().saturating_add(value.at) as i64 / NANOS_PER_MILLI,
                 relative_millis: value.at as f64 / 1e6,
                 name: "throughput",
                 value: value.value,

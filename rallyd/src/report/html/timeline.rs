@@ -141,7 +141,8 @@ impl OpenTask {
             self.line.unit.clone_from(&part.unit);
         }
         for bin in &part.throughput {
-            *self.work.entry(u64::from(bin.second) / width).or_default() += bin.weight;
+            let work = self.work.entry(u64::from(bin.second) / width).or_default();
+            *work = work.saturating_add(bin.weight);
         }
         if part.samples == 0 {
             return;
