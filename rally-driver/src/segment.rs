@@ -139,6 +139,7 @@ impl SegmentWriter {
             announce,
             counts: Arc::clone(&counts),
             segment: None,
+            open: 0,
             waiting: Vec::new(),
         };
         let thread = std::thread::Builder::new()
@@ -196,6 +197,8 @@ struct WriterThread {
     announce: mpsc::Sender<Announcement>,
     counts: Arc<Counts>,
     segment: Option<Segment>,
+    /// Samples in the segment that is not complete.
+    open: u64,
     waiting: Vec<Row>,
 }
 
@@ -210,29 +213,28 @@ struct Row {
 
 impl WriterThread {
     fn run(mut self, batches: &Receiver<Batch>) {
-        let mut result = Ok(true);
+        let mut has_room = true;
         while let Ok(Batch { start, samples }) = batches.recv() {
-            if !matches!(result, Ok(true)) {
+            if !has_room {
                 self.counts.unwritten.fetch_add(outer(&samples), Ordering::Relaxed);
                 continue;
             }
             self.waiting.extend(samples.into_iter().map(|sample| Row { start, sample }));
-            result = self.write_groups(GROUP);
-            match result.as_ref().map(|has_room| *has_room) {
-                Ok(true) => (),
-                Ok(false) => self.say(Announcement::CapReached),
-                Err(_) => self.give_up(),
-            }
+            has_room = match self.write_groups(GROUP) {
+                Ok(true) => true,
+                Ok(false) => {
+                    self.say(Announcement::CapReached);
+                    false
+                }
+                Err(error) => {
+                    self.fail(error);
+                    false
+                }
+            };
         }
-        if let Ok(has_room) = result {
-            result = if has_room { self.write_groups(1) } else { Ok(false) };
-            result = result.and_then(|has_room| self.complete().map(|()| has_room));
+        if has_room && let Err(error) = self.write_groups(1).and_then(|_| self.complete()) {
+            self.fail(error);
         }
-        if let Err(error) = result {
-            self.give_up();
-            self.say(Announcement::Failed(error));
-        }
-        let _ = fs::remove_file(&self.part);
     }
 
     /// Writes what waits in groups, as long as there are enough for one. Says whether there is room for more.
@@ -241,8 +243,11 @@ impl WriterThread {
             let rest = self.waiting.split_off(self.waiting.len().min(GROUP));
             let rows = std::mem::replace(&mut self.waiting, rest);
             let before = self.segment.as_ref().map_or(0, Segment::bytes_written) as u64;
-            let length = self.write_group(&rows)?;
             let samples = rows.iter().filter(|row| row.sample.inner.is_none()).count() as u64;
+            let length = self.write_group(&rows).inspect_err(|_| {
+                self.counts.unwritten.fetch_add(samples, Ordering::Relaxed);
+            })?;
+            self.open += samples;
             self.counts.written.fetch_add(samples, Ordering::Relaxed);
             self.left = self.left.saturating_sub(length - before);
             if self.left == 0 || length >= SEGMENT_BYTES {
@@ -287,7 +292,10 @@ impl WriterThread {
             Ok(Announcement::Written { hash, length })
         });
         match named {
-            Ok(announcement) => self.say(announcement),
+            Ok(announcement) => {
+                self.open = 0;
+                self.say(announcement);
+            }
             Err(source) => return Err(WriteSegmentError::File { path: self.part.clone(), source }),
         }
         Ok(())
@@ -297,6 +305,17 @@ impl WriterThread {
     fn give_up(&mut self) {
         let samples = self.waiting.drain(..).filter(|row| row.sample.inner.is_none()).count() as u64;
         self.counts.unwritten.fetch_add(samples, Ordering::Relaxed);
+    }
+
+    /// Gives up for good: the segment that is not complete is removed, and its samples are not written after all.
+    fn fail(&mut self, error: WriteSegmentError) {
+        self.give_up();
+        let open = std::mem::take(&mut self.open);
+        self.counts.written.fetch_sub(open, Ordering::Relaxed);
+        self.counts.unwritten.fetch_add(open, Ordering::Relaxed);
+        self.segment = None;
+        let _ = fs::remove_file(&self.part);
+        self.say(Announcement::Failed(error));
     }
 
     fn say(&self, announcement: Announcement) {
@@ -444,5 +463,77 @@ impl Write for HashingFile {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use rally_core::track::{Challenge, Operation, Task, Track};
+    use rally_core::{ClusterTime, TaskIndex};
+
+    use super::*;
+
+    fn samples() -> Vec<RawSample> {
+        let sample = RawSample {
+            task: TaskIndex(0),
+            inner: None,
+            client: 0,
+            sample_type: SampleType::Normal,
+            called: 1,
+            service_time: 1,
+            processing_time: Some(1),
+            latency: Some(1),
+            dispatch_lag: None,
+            weight: 1,
+            unit: Cow::Borrowed("ops"),
+            success: true,
+            throughput: None,
+            meta: None,
+        };
+        vec![sample; GROUP]
+    }
+
+    fn writer(directory: &Path) -> SegmentWriter {
+        let challenge = Challenge::builder("all").task(Task::builder(Operation::builder("search")));
+        let track = Track::builder("all").challenge(challenge).build().unwrap();
+        let tasks = track.challenges[0].tasks().cloned().map(Arc::new).collect();
+        SegmentWriter::start(directory, "race", u64::MAX, tasks).unwrap()
+    }
+
+    fn start() -> StepStart {
+        StepStart { monotonic: 0, cluster: ClusterTime::from_nanos(0) }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_announced_at_once_and_every_sample_counts_as_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        // Where the file should be is a directory.
+        fs::create_dir(directory.path().join("race.part")).unwrap();
+        let mut writer = writer(directory.path());
+        writer.write(start(), samples());
+        assert!(matches!(writer.announcement().await, Some(Announcement::Failed(_))));
+        assert_eq!(writer.counts(), (0, GROUP as u64));
+        writer.write(start(), samples());
+        let (announcements, counts) = writer.finish().await;
+        assert!(announcements.is_empty(), "{announcements:?}");
+        assert_eq!(counts, (0, 2 * GROUP as u64));
+    }
+
+    #[tokio::test]
+    async fn samples_of_a_segment_that_cannot_be_completed_are_not_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let segments = directory.path().join("segments");
+        let writer = writer(&segments);
+        writer.write(start(), samples());
+        while writer.counts() == (0, 0) {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert_eq!(writer.counts(), (GROUP as u64, 0));
+        fs::remove_dir_all(&segments).unwrap();
+        let (announcements, counts) = writer.finish().await;
+        assert!(matches!(announcements[..], [Announcement::Failed(_)]), "{announcements:?}");
+        assert_eq!(counts, (0, GROUP as u64));
     }
 }

@@ -129,6 +129,6 @@ pub struct Ledger {
     pub written: u64,
     /// Samples that no segment has, because its disk was full or its cap was reached.
     pub unwritten: u64,
-    /// Samples that were lost.
+    /// Samples that were lost: their requests were cut off at the end of the race.
     pub lost: u64,
 }

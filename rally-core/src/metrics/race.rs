@@ -66,7 +66,7 @@ impl RaceMetrics {
     /// Adds an interval of a driver, once. The intervals of one driver come in the order of their numbers.
     pub fn add(&mut self, driver: &str, interval: &Interval) -> IntervalStanding {
         let totals = self.drivers.entry(driver.to_owned()).or_default();
-        let Some(gap) = interval.number.checked_sub(totals.last.saturating_add(1)) else {
+        let Some(gap) = interval.number.checked_sub(totals.last).and_then(|ahead| ahead.checked_sub(1)) else {
             return IntervalStanding::Duplicate;
         };
         totals.last = interval.number;

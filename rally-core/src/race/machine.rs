@@ -680,7 +680,7 @@ impl Driver {
 
     /// Takes an interval into account, once.
     fn record(&mut self, index: DriverIndex, interval: Box<Interval>) -> Option<RaceAction> {
-        let missing = interval.number.checked_sub(self.interval.saturating_add(1))?;
+        let missing = interval.number.checked_sub(self.interval)?.checked_sub(1)?;
         self.missing_intervals = self.missing_intervals.saturating_add(missing);
         self.interval = interval.number;
         self.ledger = interval.ledger;

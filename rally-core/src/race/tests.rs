@@ -355,3 +355,22 @@ fn samples_that_are_missing_make_a_race_incomplete() {
     assert_eq!(missing.shortfalls, [Shortfall::Intervals { driver: driver(), missing: 2 }]);
     assert_eq!((lost.outcome, missing.outcome), (RaceOutcome::Incomplete, RaceOutcome::Incomplete));
 }
+
+#[test]
+fn no_numbers_of_drivers_overflow() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    let most = Ledger { made: u64::MAX, lost: u64::MAX, ..Ledger::default() };
+    for driver in [A, B] {
+        script.measured(driver, u64::MAX - 1, u64::MAX, most);
+        script.measured(driver, u64::MAX, u64::MAX, most);
+        // It has come before.
+        script.measured(driver, u64::MAX, 1, Ledger::default());
+    }
+    for at in [1, 2] {
+        script.reached(A, at);
+        script.reached(B, at);
+    }
+    script.says(A, DriverEventKind::Ended);
+    script.says(B, DriverEventKind::Ended);
+    assert_eq!(script.verdict().ledger, RaceLedger { made: u64::MAX, merged: u64::MAX, lost: u64::MAX });
+}

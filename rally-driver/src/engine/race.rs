@@ -520,7 +520,7 @@ impl Race {
             WorkerEvent::Failed(error) => Err(error.into()),
             WorkerEvent::Broken(error) => Err(RaceError::Worker(error)),
             WorkerEvent::Ended(measurement) => {
-                self.merge(worker, *measurement);
+                self.merge_last(worker, *measurement);
                 Ok(())
             }
         }
@@ -574,12 +574,20 @@ impl Race {
         self.pending.busiest = self.pending.busiest.max(busy);
     }
 
+    /// Merges what a worker measured that has ended. Its requests under way were cut off: they are no samples of any interval.
+    fn merge_last(&mut self, worker: usize, measurement: Measurement) {
+        let cut_off = u64::from(measurement.in_flight);
+        self.ledger.made += cut_off;
+        self.ledger.lost += cut_off;
+        self.merge(worker, Measurement { in_flight: 0, ..measurement });
+    }
+
     fn tell_interval(&mut self) -> Result<(), NobodyListens> {
         let pending = std::mem::replace(&mut self.pending, Pending::new());
         // A worker that did not answer still will.
         self.pending.awaiting.clone_from(&pending.awaiting);
         self.ledger.made += pending.recording.samples;
-        self.ledger.merged = self.ledger.made;
+        self.ledger.merged += pending.recording.samples;
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
@@ -656,7 +664,7 @@ impl Race {
         {
             match report.event {
                 WorkerEvent::Ended(measurement) => {
-                    self.merge(report.worker, *measurement);
+                    self.merge_last(report.worker, *measurement);
                     ending.remove(&report.worker);
                 }
                 WorkerEvent::Broken(_) => drop(ending.remove(&report.worker)),
@@ -689,7 +697,7 @@ impl Race {
             self.ledger.unwritten += unwritten;
             announcements.iter().try_for_each(|announcement| self.announce(announcement))?;
         }
-        if self.intervals > 0 || self.pending.recording.samples > 0 {
+        if self.intervals > 0 || self.pending.recording.samples > 0 || self.ledger.lost > 0 {
             self.tell_interval()?;
         }
         Ok(())

@@ -80,6 +80,7 @@ pub(crate) enum WorkerEvent {
 pub(crate) struct Measurement {
     pub(crate) recording: Recording,
     pub(crate) progress: Vec<ProgressSum>,
+    /// Requests under way; those of a worker that has ended were cut off.
     pub(crate) in_flight: u32,
     /// CPU time of the worker as a share of the time since it was last asked.
     pub(crate) busy: f64,

@@ -244,7 +244,7 @@ async fn a_worker_that_has_no_time_left_is_reported_as_the_bottleneck() {
 
 #[tokio::test]
 async fn stopping_lets_requests_finish_or_drops_them() {
-    for (mode, samples) in [(StopMode::Drain, 1), (StopMode::Now, 0)] {
+    for (mode, samples, lost) in [(StopMode::Drain, 1, 0), (StopMode::Now, 0, 1)] {
         let (registry, calls) = scripted(|_| takes(200));
         let task = task("a").time_period(Duration::from_secs(3_600));
         let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
@@ -255,6 +255,8 @@ async fn stopping_lets_requests_finish_or_drops_them() {
         }
         let told = race.stop(mode).await;
         assert_eq!(told.samples(0, SampleType::Normal), samples, "{mode:?}");
+        let ledger = told.intervals.last().unwrap().ledger;
+        assert_eq!((ledger.made, ledger.merged, ledger.lost), (1, samples, lost), "{mode:?}");
         assert_eq!(calls.count("a"), 1);
     }
 }
