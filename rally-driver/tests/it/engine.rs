@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rally_core::metrics::SampleType;
+use rally_core::metrics::{RaceMetrics, SampleType};
 use rally_core::track::{JsonObject, ParallelBuilder};
 use rally_core::{DriverEventKind, OnError, StopMode, TaskIndex};
 use rally_driver::{ErrorClass, Outcome, RunnerError};
@@ -125,6 +125,23 @@ async fn clients_with_several_tasks_run_one_after_the_other() {
         let tasks: Vec<_> = calls.iter().map(|call| call.task.as_str()).collect();
         assert_eq!(tasks, ["first", "first", "first", "second", "second"]);
     }
+}
+
+#[tokio::test]
+async fn the_throughput_of_a_later_task_counts_from_its_own_start() {
+    let (registry, _) = scripted(|call| takes(if call.task == "first" { 960 } else { 20 }));
+    let element = ParallelBuilder::new()
+        .property("clients", 1)
+        .task(task("first").iterations(1))
+        .task(task("second").iterations(10));
+    let told = run(registry, &plan(challenge().parallel(element)), 1).await;
+    let mut metrics = RaceMetrics::default();
+    for interval in &told.intervals {
+        metrics.add("here", interval);
+    }
+    let (values, _) = metrics.throughput(TaskIndex(1));
+    // The tenth request starts 180 ms after the first one at the earliest.
+    assert!(!values.is_empty() && values.iter().all(|value| value.value < 56.0), "{values:?}");
 }
 
 #[tokio::test]
