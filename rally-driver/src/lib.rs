@@ -40,5 +40,5 @@ pub use registry::Registry;
 pub use runner::{InnerTiming, Outcome, Runner, RunnerSetup};
 pub use scheduler::{Scheduler, SchedulerSetup};
 pub use task_run::{TaskReport, TaskRun, TaskRunError};
-pub use telemetry::{TelemetryDevice, telemetry_devices};
+pub use telemetry::{TelemetryDevice, check_telemetry, telemetry_devices};
 pub use timer::{RequestTimer, Span};

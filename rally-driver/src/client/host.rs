@@ -14,6 +14,9 @@ const LONGEST_BREAK: Duration = Duration::from_secs(30);
 
 const DEFAULT_PORT: u16 = 9200;
 
+/// The port of a URL that says `https` and none.
+const HTTPS_PORT: u16 = 443;
+
 /// Where one node of the cluster answers.
 #[derive(Clone, Debug)]
 pub(super) struct Host {
@@ -41,7 +44,12 @@ impl Host {
         let authority: http::uri::Authority = authority.parse().ok()?;
         let name = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let prefix = path.trim_end_matches('/');
-        let port = authority.port_u16().unwrap_or(DEFAULT_PORT);
+        // A user and a password belong into the client options.
+        if authority.as_str().contains('@') {
+            return None;
+        }
+        let default_port = if text.starts_with("https://") { HTTPS_PORT } else { DEFAULT_PORT };
+        let port = authority.port_u16().unwrap_or(default_port);
         let address = if name.contains(':') { format!("[{name}]:{port}") } else { format!("{name}:{port}") };
         Some(Self {
             authority: address.parse().ok()?,
@@ -91,6 +99,8 @@ mod tests {
             ("10.0.0.1:39200", true, Some(("10.0.0.1", 39200, true, ""))),
             ("https://es.example.org:443/cluster/", false, Some(("es.example.org", 443, true, "/cluster"))),
             ("http://[::1]:9201", false, Some(("::1", 9201, false, ""))),
+            ("https://es.example.org", false, Some(("es.example.org", 443, true, ""))),
+            ("me:secret@es", false, None),
             ("ftp://x", false, None),
             (":9200", false, None),
         ] {

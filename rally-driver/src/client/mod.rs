@@ -111,7 +111,9 @@ impl Client {
             .iter()
             .map(|text| {
                 Host::parse(text, options.use_ssl).ok_or_else(|| {
-                    wrong("target-hosts", format!("`{text}` is no host; `host:port` or a URL is expected"))
+                    let shown = text.rsplit('@').next().unwrap_or_default();
+                    let expected = "`host:port` or a URL is expected, with user and password in the client options";
+                    wrong("target-hosts", format!("`{shown}` is no host; {expected}"))
                 })
             })
             .collect::<Result<_, _>>()?;

@@ -32,7 +32,7 @@ use tokio::time::{Instant, interval_at, timeout};
 
 use crate::driver::CoordinatorClock;
 use device::{Cluster, Device, Records};
-pub use selection::{TelemetryDevice, telemetry_devices};
+pub use selection::{TelemetryDevice, check as check_telemetry, telemetry_devices};
 
 /// What waits to be taken.
 const FOUND: usize = 64;

@@ -133,12 +133,12 @@ fn is_available(plan: &RacePlan, availability: Availability) -> bool {
     !plan.is_serverless() || availability == Everybody || (plan.serverless_operator && availability == Operators)
 }
 
-/// Checks what the user asked for; returns what the user should know.
+/// Checks the telemetry devices that a plan asks for, and their parameters; returns what the user should know.
 ///
 /// # Errors
 ///
 /// A sentence that says which name or parameter makes no sense.
-pub(super) fn check(plan: &RacePlan) -> Result<Vec<String>, String> {
+pub fn check(plan: &RacePlan) -> Result<Vec<String>, String> {
     let mut notices = Vec::new();
     for name in &plan.telemetry {
         let Some(device) = DEVICES.iter().find(|device| device.name == name) else {

@@ -14,10 +14,10 @@ use crate::race::RaceArguments;
 use crate::report::ReportArguments;
 use crate::track::TrackCommand;
 
-/// Runs the Rally daemon of this machine.
+/// Benchmarks Elasticsearch and everything that speaks its API.
 ///
-/// The daemons of all machines that take part in a benchmark form a cluster. One of them is the coordinator: the one
-/// whose own address is the coordinator's. All others are members and follow it. They may start in any order.
+/// `race` runs a track against a cluster, from this machine or from many: their daemons form a cluster of their own, in which one
+/// is the coordinator and all others follow it. They may start in any order.
 #[derive(Debug, Parser)]
 #[command(
     name = "rallyd",
@@ -25,6 +25,12 @@ use crate::track::TrackCommand;
     infer_long_args = true,
     disable_help_subcommand = true,
     after_help = "Examples:\n  \
+        rallyd demo                                                  a race in small, with nothing to set up\n  \
+        rallyd race --track=geonames --target-hosts=10.0.0.9         from this machine\n  \
+        rallyd list races                                            what was measured\n  \
+        rallyd report RACE-ID                                        as one HTML file\n  \
+        rallyd compare --baseline=RACE-ID --contender=RACE-ID        says what is beyond noise\n\n\
+        Several machines:\n  \
         rallyd start --node-ip=10.0.0.1 --coordinator-ip=10.0.0.1    on the coordinator\n  \
         rallyd token                                                 prints a join string, there\n  \
         rallyd start --coordinator-ip=10.0.0.1 --token=…             on every other machine\n  \
@@ -69,7 +75,7 @@ pub(crate) enum Command {
     Daemon,
 }
 
-/// A race, and the daemon to which it is given.
+// A race, and the daemon to which it is given. A doc comment would take the place of the race's own.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct RaceCommand {
     #[command(flatten)]

@@ -13,10 +13,14 @@ use crate::track::{TemplateArgs, TrackSelection};
 /// it runs in this process.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
-    rallyd race --track-path=./mytrack --target-hosts=10.0.0.9:9200                 from this machine\n  \
-    rallyd race --track=geonames --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n                                                                                  \
-    from two others\n  \
-    rallyd race --track-path=./mytrack --dry-run                                    shows what would run where\n\n\
+    From this machine:\n    \
+    rallyd race --track-path=./mytrack --target-hosts=10.0.0.9:9200\n  \
+    From two others:\n    \
+    rallyd race --track=geonames --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n  \
+    What would run where:\n    \
+    rallyd race --track-path=./mytrack --dry-run\n  \
+    With a condition for the exit code:\n    \
+    rallyd race --track=geonames --fail-if 'search.service_time.p99 > 50ms'\n\n\
     Ctrl-C ends the race and keeps what was measured; a second one ends it at once.")]
 pub struct RaceArguments {
     #[command(flatten)]

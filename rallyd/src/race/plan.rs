@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
+use percent_encoding::percent_decode_str;
 use rally_core::metrics::ThresholdSyntaxError;
 use rally_core::track::JsonObject;
 use rally_core::{InvalidRaceId, RaceDescription, RaceId, RacePlan};
@@ -64,6 +65,9 @@ pub enum PlanError {
     /// Several clusters at the same time are wanted, and there is only one.
     #[error("--multi-cluster needs two clusters or more in --target-hosts")]
     OneCluster,
+    /// A telemetry device or its parameters make no sense.
+    #[error("--telemetry: {0}")]
+    Telemetry(String),
     /// The id is not a good one.
     #[error("--race-id")]
     RaceId(#[from] InvalidRaceId),
@@ -113,6 +117,7 @@ impl PlanError {
             | Self::Cluster { .. }
             | Self::OneCluster
             | Self::RaceId(_)
+            | Self::Telemetry(_)
             | Self::NotThereYet(_) => true,
         }
     }
@@ -140,8 +145,9 @@ pub async fn plan_race(
     };
     let list = |flag, text: &str| parse_list(text).map_err(|source| PlanError::Value { flag, source });
     let map = |flag, text: &str| parse_map(text).map_err(|source| PlanError::Value { flag, source });
-    let target_hosts = target_hosts(&arguments.target_hosts)?;
-    let client_options = client_options(arguments.client_options.as_deref(), &target_hosts)?;
+    let mut target_hosts = target_hosts(&arguments.target_hosts)?;
+    let mut client_options = client_options(arguments.client_options.as_deref(), &target_hosts)?;
+    take_credentials(&mut target_hosts, &mut client_options);
     if arguments.multi_cluster && target_hosts.len() < 2 {
         return Err(PlanError::OneCluster);
     }
@@ -177,6 +183,7 @@ pub async fn plan_race(
         sample_bytes: SAMPLE_BYTES,
         description: RaceDescription { thresholds, ..description(arguments)? },
     };
+    rally_driver::check_telemetry(&plan).map_err(PlanError::Telemetry)?;
     let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;
     Ok(PlannedRace { race, plan, load_driver_hosts })
 }
@@ -254,6 +261,28 @@ fn client_options(
     Ok(options)
 }
 
+/// Makes basic authentication of `user:password@` in front of hosts, so that plans can be shown. What the client options
+/// say of authentication counts more.
+fn take_credentials(hosts: &mut IndexMap<String, Vec<String>>, options: &mut IndexMap<String, JsonObject>) {
+    for (cluster, hosts) in hosts {
+        let Some(options) = options.get_mut(cluster) else { continue };
+        let has_its_own =
+            ["basic_auth_user", "basic_auth", "api_key", "bearer_auth"].iter().any(|key| options.contains_key(*key));
+        for host in hosts {
+            let scheme = host.find("://").map_or(0, |found| found + 3);
+            let end = host[scheme..].find('/').map_or(host.len(), |found| scheme + found);
+            let Some(at) = host[scheme..end].rfind('@').map(|found| scheme + found) else { continue };
+            let (user, password) = host[scheme..at].split_once(':').unwrap_or((&host[scheme..at], ""));
+            let decoded = |text: &str| json!(percent_decode_str(text).decode_utf8_lossy());
+            if !has_its_own && !options.contains_key("basic_auth_user") {
+                options.insert("basic_auth_user".to_owned(), decoded(user));
+                options.insert("basic_auth_password".to_owned(), decoded(password));
+            }
+            host.replace_range(scheme..=at, "");
+        }
+    }
+}
+
 fn is_by_cluster(text: &str) -> bool {
     text.trim_start().starts_with('{') || text.ends_with(".json")
 }
@@ -281,6 +310,26 @@ mod tests {
             let hosts = target_hosts(hosts).unwrap();
             let options = client_options(options, &hosts).unwrap();
             assert_eq!(json!([hosts, options]), expected);
+        }
+    }
+
+    #[test]
+    fn a_user_in_front_of_a_host_becomes_basic_authentication_and_is_shown_nowhere() {
+        for (hosts, given, host, options) in [
+            (
+                "https://me:p%40ss@es:9200/x",
+                None,
+                "https://es:9200/x",
+                json!({"timeout": 60, "basic_auth_user": "me", "basic_auth_password": "p@ss"}),
+            ),
+            ("me:a:b@es", None, "es", json!({"timeout": 60, "basic_auth_user": "me", "basic_auth_password": "a:b"})),
+            ("me:x@es", Some("api_key:k"), "es", json!({"timeout": 60, "api_key": "k"})),
+            ("http://es/a@b", None, "http://es/a@b", json!({"timeout": 60})),
+        ] {
+            let mut hosts = target_hosts(hosts).unwrap();
+            let mut found = client_options(given, &hosts).unwrap();
+            take_credentials(&mut hosts, &mut found);
+            assert_eq!((hosts["default"][0].as_str(), json!(found["default"])), (host, options));
         }
     }
 

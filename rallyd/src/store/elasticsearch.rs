@@ -40,6 +40,9 @@ pub struct ElasticsearchStore {
     pub(super) pause: Duration,
 }
 
+/// The status of a document that is there already, from an attempt whose answer was lost.
+const ALREADY_THERE: u64 = 409;
+
 impl ElasticsearchStore {
     /// A store that nothing has been said to yet.
     ///
@@ -137,10 +140,14 @@ impl ElasticsearchStore {
 
     /// Sends documents in bulks; those that are refused for the moment are sent again.
     async fn bulk(&self, action: &str, target: &str, documents: &[JsonObject]) -> Result<(), StoreError> {
-        let command = if self.settings.use_data_streams { "{\"create\":{}}\n" } else { "{\"index\":{}}\n" };
+        let verb = if self.settings.use_data_streams { "create" } else { "index" };
         for chunk in documents.chunks(CHUNK) {
-            let mut lines: Vec<String> =
-                chunk.iter().map(|document| format!("{command}{}\n", Value::Object(document.clone()))).collect();
+            // With an id, a document that is sent again because an answer was lost is not stored twice.
+            let line = |document: &JsonObject| {
+                let command = json!({ verb: { "_id": uuid::Uuid::new_v4().simple().to_string() } });
+                format!("{command}\n{}\n", Value::Object(document.clone()))
+            };
+            let mut lines: Vec<String> = chunk.iter().map(line).collect();
             let mut attempt = 0;
             loop {
                 let body = Body::Ndjson(lines.concat().into());
@@ -152,9 +159,9 @@ impl ElasticsearchStore {
                 let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
                 let (mut refused, mut cause) = (Vec::new(), String::new());
                 for (line, item) in std::mem::take(&mut lines).into_iter().zip(items) {
-                    let outcome = &item[if self.settings.use_data_streams { "create" } else { "index" }];
+                    let outcome = &item[verb];
                     let status = outcome["status"].as_u64().unwrap_or_default();
-                    if status <= 299 {
+                    if status <= 299 || status == ALREADY_THERE {
                         continue;
                     }
                     cause = format!("status {status}: {}", outcome["error"]);
