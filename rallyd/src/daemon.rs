@@ -8,7 +8,9 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rally_core::{Coordinator, HostFacts, RaceId, RaceRequest, RaceStatus, RoleError, Sequence, StopMode};
+use rally_core::{
+    Coordinator, HostFacts, RaceId, RaceRequest, RaceStatus, RoleError, RoleErrorKind, Sequence, StopMode,
+};
 use rally_net::{
     CoordinatorStatus, DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken,
     LinkState, ParseTokenError, Place, TokenSource,
@@ -366,7 +368,8 @@ impl Daemon {
     }
 
     async fn start_race(&self, mut request: RaceRequest, plan: String) -> Response {
-        if !plan.is_empty() {
+        let is_kept = !plan.is_empty();
+        if is_kept {
             match self.races.content.keep(plan.into_bytes()).await {
                 Ok(content) => request.bundle = content,
                 Err(error) => return refusal(&error),
@@ -376,7 +379,18 @@ impl Daemon {
         for host in request.load_driver_hosts.iter_mut().filter(|host| is_this_host(host)) {
             *host = self.host.address().to_string();
         }
-        accepted(self.coordinator().start_race(request).await)
+        let (race, plan) = (request.race.clone(), request.bundle);
+        let started = self.coordinator().start_race(request).await;
+        match &started {
+            _ if !is_kept => {}
+            Err(error) if matches!(error.kind, RoleErrorKind::Busy | RoleErrorKind::Invalid) => {
+                self.races.content.forget(plan).await;
+            }
+            // The coordinator itself deletes it when the race is over.
+            _ if self.races.coordinator.is_some() => {}
+            _ => self.races.forget_after(race, plan),
+        }
+        accepted(started)
     }
 }
 

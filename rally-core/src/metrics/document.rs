@@ -122,6 +122,9 @@ pub struct RaceReport {
     pub race: RaceDocument,
     /// What went wrong.
     pub findings: Findings,
+    /// Whether everything that belongs to the race is where it is kept, so that nothing more can go wrong.
+    #[serde(default)]
+    pub is_settled: bool,
 }
 
 /// What went wrong in a race, for its verdict.

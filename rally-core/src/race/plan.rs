@@ -1,5 +1,6 @@
 //! What every role of a race needs to know of it.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -52,7 +53,9 @@ pub struct ShippedFile {
 }
 
 /// A race as it is sent to load drivers, as JSON: the track with everything that its files said, and all options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+///
+/// Its `Debug` leaves out whatever may hold a secret, such as the values of client options.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct RacePlan {
     /// The track, with filters and test mode applied.
     pub track: Track,
@@ -138,6 +141,24 @@ impl Default for RaceDescription {
     }
 }
 
+impl fmt::Debug for RacePlan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clusters: Vec<_> = self.target_hosts.keys().collect();
+        let options: Vec<_> = self
+            .client_options
+            .iter()
+            .map(|(cluster, options)| (cluster, options.keys().collect::<Vec<_>>()))
+            .collect();
+        f.debug_struct("RacePlan")
+            .field("track", &self.track.name)
+            .field("challenge", &self.challenge)
+            .field("clusters", &clusters)
+            .field("client_options", &options)
+            .field("test_mode", &self.test_mode)
+            .finish_non_exhaustive()
+    }
+}
+
 impl RacePlan {
     /// A plan to run a challenge of a track against no cluster yet, with Rally's defaults: requests time out after 60 s,
     /// failed ones are recorded, and no raw samples are written.
@@ -186,5 +207,21 @@ impl RacePlan {
     #[must_use]
     pub fn is_serverless(&self) -> bool {
         self.distribution_flavor.as_deref() == Some("serverless")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::track::{Operation, Task};
+
+    #[test]
+    fn values_of_client_options_are_not_shown() {
+        let challenge = Challenge::builder("c").task(Task::builder(Operation::builder("search")));
+        let track = Track::builder("t").challenge(challenge).build().unwrap();
+        let mut plan = RacePlan::new(track, "c").target(["https://user:hidden@localhost:9200"]);
+        plan.client_options["default"].insert("basic_auth_password".to_owned(), "hidden".into());
+        let shown = format!("{plan:?}");
+        assert!(shown.contains("basic_auth_password") && !shown.contains("hidden"), "{shown}");
     }
 }

@@ -16,14 +16,15 @@ use crate::{ClusterTime, ContentHash, JoinPoint, RaceId, RoleError, Step, TaskIn
 /// Dropping a handle never ends a race; dropping the coordinator itself stops its race.
 #[async_trait]
 pub trait Coordinator: Send + Sync + 'static {
-    /// Starts a race.
+    /// Starts a race. The same request again, while its race runs, changes nothing: the answer may have been lost.
     ///
     /// # Errors
     ///
-    /// Busy while another race runs; invalid if the request cannot be run at all.
+    /// Busy while another race runs; invalid if the request cannot be run at all, or if its id is taken.
     async fn start_race(&self, request: RaceRequest) -> Result<(), RoleError>;
 
-    /// The events of a race after the one numbered `after`, as they happen; all of them for [`Sequence::START`].
+    /// The events of a race after the one numbered `after`, as they happen; all of them for [`Sequence::START`]. A race that
+    /// is only in the archive has nothing but its end.
     ///
     /// # Errors
     ///

@@ -119,6 +119,13 @@ impl ArchiveRecorder {
         self.conclude();
     }
 
+    /// Tells whoever asks for the report that nothing more can become known.
+    pub(crate) fn settle(&self) {
+        if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+            report.is_settled = true;
+        }
+    }
+
     /// What is known of the cluster under test as a whole.
     pub(crate) fn cluster(&self) -> &JsonObject {
         &self.cluster
@@ -176,7 +183,7 @@ impl ArchiveRecorder {
         if let Some(Err(error)) = self.archive.as_ref().map(store) {
             self.trouble.notice(sentence(&error));
         }
-        let report = RaceReport { race: self.document.clone(), findings: findings() };
+        let report = RaceReport { race: self.document.clone(), findings: findings(), is_settled: false };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
     }
 }

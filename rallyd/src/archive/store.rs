@@ -174,6 +174,12 @@ impl Archive {
         self.directory(race).join(INTERVALS)
     }
 
+    /// Whether there is a race of this id, be its document damaged or not.
+    #[must_use]
+    pub fn contains(&self, race: &RaceId) -> bool {
+        self.directory(race).join(RACE).exists()
+    }
+
     /// The document of a race.
     ///
     /// # Errors

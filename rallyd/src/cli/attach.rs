@@ -6,7 +6,7 @@ use rally_core::Coordinator;
 
 use super::arguments::AttachArguments;
 use super::error::CommandError;
-use super::report::conclude;
+use super::report::{conclude, known_trouble, settle};
 use super::selection::{Filter, only};
 use super::start::settings;
 use crate::console::Console;
@@ -28,5 +28,8 @@ pub(super) async fn attach(
     };
     let reporting = settings(directory, &Flags::default(), console)?.reporting;
     let verdict = watch(&coordinator, &race, View::new(console)).await?;
-    conclude(&coordinator, &race, &verdict, &arguments.report, &reporting, false, console).await
+    let known = known_trouble(&coordinator, &race).await;
+    let exit = conclude(&coordinator, &race, &verdict, &arguments.report, &reporting, false, console).await;
+    settle(&coordinator, &race, &known, console).await;
+    exit
 }

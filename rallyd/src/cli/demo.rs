@@ -34,6 +34,9 @@ What to try next, with a directory that has a track.json, and Elasticsearch or O
   rallyd race --track-path=DIRECTORY --target-hosts=localhost:9200 --detach      leaves the race to the daemon
   rallyd status                                                                  shows the race and every host
   rallyd attach                                                                  shows its progress again
+  rallyd list races                                                              shows the races of the archive
+  rallyd report RACE-ID                                                          writes a race as a page for a browser
+  rallyd compare --baseline=RACE-ID --contender=RACE-ID                          shows what changed between two races
   rallyd race --help, rallyd start --help                                        for races over several machines";
 
 /// Shows a race in small, and removes everything but its archive.

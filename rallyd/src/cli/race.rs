@@ -4,16 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rally_core::{ContentHash, Coordinator, RaceId, RaceRequest};
+use rally_core::{ContentHash, Coordinator, RaceRequest};
 
 use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::races::archive;
-use super::report::conclude;
+use super::report::{conclude, known_trouble, settle, show_late_trouble};
 use super::selection::{Filter, only};
 use super::start::settings;
 use super::track::track_settings;
-use crate::archive::Archive;
 use crate::console::Console;
 use crate::daemon::facts;
 use crate::exit::Exit;
@@ -78,20 +77,17 @@ pub(super) async fn race(
     let verdict = watch(&*coordinator, &planned.race, view).await?;
     let is_json = arguments.format == PlanFormat::Json;
     let (race, report, reporting) = (&planned.race, &arguments.report, &settings.reporting);
+    let known = known_trouble(&*coordinator, race).await;
     let exit = conclude(&*coordinator, race, &verdict, report, reporting, is_json, console).await;
-    if let Some(own) = own {
-        settle(&own, race, &archive, console).await;
+    match own {
+        Some(own) => {
+            own.settled().await;
+            show_late_trouble(&*coordinator, race, &known, console).await;
+            if archive.directory(race).exists() {
+                console.info(&format!("the race is archived in {}", archive.directory(race).display()));
+            }
+        }
+        None => settle(&*coordinator, race, &known, console).await,
     }
     exit
-}
-
-/// Waits until everything is in the archive, and says what went wrong since the race ended.
-async fn settle(own: &RaceCoordinator, race: &RaceId, archive: &Archive, console: Console) {
-    let trouble = async || own.report(race).await.map(|report| report.findings.archive).unwrap_or_default();
-    let known = trouble().await;
-    own.settled().await;
-    trouble().await.iter().filter(|text| !known.contains(text)).for_each(|text| console.warning(text));
-    if archive.directory(race).exists() {
-        console.info(&format!("the race is archived in {}", archive.directory(race).display()));
-    }
 }

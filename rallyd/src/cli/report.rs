@@ -3,11 +3,13 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use rally_core::metrics::RaceReport;
 use rally_core::race::RaceVerdict;
 use rally_core::{Coordinator, RaceId, RaceOutcome};
 use serde_json::json;
+use tokio::time::{sleep, timeout};
 
 use super::error::CommandError;
 use crate::console::Console;
@@ -17,6 +19,12 @@ use crate::report::{
     FINAL_SCORE, ReportArguments, ReportFormat, findings_text, junit, summary, thresholds_text, warnings,
 };
 use crate::settings::ReportingSettings;
+
+/// How long a viewer waits for what belongs to the archive of a race of the cluster.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often it asks.
+const SETTLED_EVERY: Duration = Duration::from_millis(200);
 
 /// Asks for the results of a race that has ended, and shows them.
 pub(super) async fn conclude(
@@ -48,6 +56,42 @@ pub(super) async fn conclude(
     held.iter().for_each(|text| console.info(text));
     failed.iter().for_each(|text| console.error(text));
     Ok(if exit == Exit::Success && !failed.is_empty() { Exit::Threshold } else { exit })
+}
+
+/// What is known so far to be missing in the archive of a race that has ended.
+pub(super) async fn known_trouble(coordinator: &dyn Coordinator, race: &RaceId) -> Vec<String> {
+    coordinator.report(race).await.map(|report| report.findings.archive).unwrap_or_default()
+}
+
+/// Says what turned out to be missing since the `known` was.
+pub(super) async fn show_late_trouble(
+    coordinator: &dyn Coordinator,
+    race: &RaceId,
+    known: &[String],
+    console: Console,
+) {
+    let now = known_trouble(coordinator, race).await;
+    now.iter().filter(|text| !known.contains(text)).for_each(|text| console.warning(text));
+}
+
+/// Waits until everything of a race of the cluster is in the archive, but not for ever, and says what went wrong since the
+/// race ended.
+pub(super) async fn settle(coordinator: &dyn Coordinator, race: &RaceId, known: &[String], console: Console) {
+    let settled = async {
+        while coordinator.report(race).await.is_ok_and(|report| !report.is_settled) {
+            sleep(SETTLED_EVERY).await;
+        }
+    };
+    let is_settled = tokio::select! {
+        settled = timeout(SETTLED_WITHIN, settled) => settled.is_ok(),
+        _ = tokio::signal::ctrl_c() => false,
+    };
+    show_late_trouble(coordinator, race, known, console).await;
+    if !is_settled {
+        console.info(&format!(
+            "the coordinator still collects raw samples; `rallyd attach {race}` shows later whether some are missing"
+        ));
+    }
 }
 
 fn show_report(

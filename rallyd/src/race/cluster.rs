@@ -2,20 +2,28 @@
 
 use std::error::Error;
 use std::fmt;
+use std::fs::{self, Permissions};
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::race::Timer;
-use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RacePlan, ShippedFile};
+use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RaceId, RacePlan, ShippedFile};
 use rally_driver::{
     ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
 use rally_net::{Fetch, FetchProgress, FileName, Host, PeerSource, Roles, Source, fetch};
+use tokio::fs::File;
+use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::warn;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::is_this_host;
@@ -23,6 +31,12 @@ use super::sharing::SharingDriver;
 use crate::archive::Archive;
 use crate::causes::causes;
 use crate::settings::ReportingSettings;
+
+/// The mode of files that others must not read.
+const OWNER_ONLY: u32 = 0o600;
+
+/// How often the coordinator is asked whether a race is over.
+const ASK_EVERY: Duration = Duration::from_secs(5);
 
 /// The host of a daemon for the roles that it plays, which are made before it.
 #[derive(Clone, Debug, Default)]
@@ -64,16 +78,40 @@ impl ClusterContent {
     /// Keeps a content, and offers it to the cluster.
     pub(crate) async fn keep(&self, bytes: Vec<u8>) -> io::Result<ContentHash> {
         let content = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
-        tokio::fs::create_dir_all(&self.directory).await?;
+        self.make_directory().await?;
         let path = self.directory.join(Self::name(content));
-        tokio::fs::write(&path, bytes).await?;
+        let mut file = File::options().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&path).await?;
+        file.write_all(&bytes).await?;
+        file.flush().await?;
+        drop(file);
         let host = self.host.get().ok_or_else(|| io::Error::other(Ending))?;
         host.shelf().add(path).await.map_err(io::Error::other)
     }
 
+    /// Plans may hold passwords of the cluster under test.
+    async fn make_directory(&self) -> io::Result<()> {
+        tokio::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory).await
+    }
+
+    /// Deletes a plan that is no longer needed here.
+    pub(crate) async fn forget(&self, content: ContentHash) {
+        if let Some(host) = self.host.get() {
+            host.shelf().remove(content);
+        }
+        let path = self.directory.join(Self::name(content));
+        match tokio::fs::remove_file(&path).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                warn!(path = %path.display(), %error, "the plan of a race cannot be deleted");
+            }
+            _ => {}
+        }
+    }
+
     /// Gets a plan from whichever host has it.
     async fn get(&self, content: ContentHash) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+        self.make_directory().await?;
         let path = self.find(content, self.directory.clone(), Self::name(content)).await?;
+        tokio::fs::set_permissions(&path, Permissions::from_mode(OWNER_ONLY)).await?;
         let bytes = tokio::fs::read(&path).await?;
         self.host.get().ok_or(Ending)?.shelf().add(path).await?;
         Ok(bytes)
@@ -151,6 +189,8 @@ pub(crate) struct RaceRoles {
     pub(crate) content: Arc<ClusterContent>,
     /// The owner of races, if this is the coordinator.
     pub(crate) coordinator: Option<Arc<RaceCoordinator>>,
+    /// Waits for the end of races whose plans are to be deleted.
+    forgetting: Mutex<JoinSet<()>>,
 }
 
 impl fmt::Debug for RaceRoles {
@@ -161,7 +201,7 @@ impl fmt::Debug for RaceRoles {
 
 impl RaceRoles {
     /// Makes the roles of a host that is about to start; plans and raw samples are kept in its directory. The coordinator
-    /// keeps races.
+    /// keeps races. Whatever an earlier run of the host left of them is deleted, so nobody else may use the directory.
     pub(crate) fn new(
         facts: HostFacts,
         registry: Arc<Registry>,
@@ -170,7 +210,16 @@ impl RaceRoles {
         keeping: Option<RaceKeeping>,
     ) -> Self {
         let host = LateHost::default();
-        let content = Arc::new(ClusterContent { host: host.clone(), directory: directory.join("plans") });
+        let (plans, samples) = (directory.join("plans"), directory.join("samples"));
+        for leftover in [&plans, &samples] {
+            match fs::remove_dir_all(leftover) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    warn!(path = %leftover.display(), %error, "what is left of earlier races cannot be deleted");
+                }
+                _ => {}
+            }
+        }
+        let content = Arc::new(ClusterContent { host: host.clone(), directory: plans });
         let name = facts.name.clone();
         let driver = LocalLoadDriver::new(DriverOptions {
             facts,
@@ -178,14 +227,16 @@ impl RaceRoles {
             content: Arc::clone(&content) as Arc<dyn ContentSource>,
             clock: host.clock(),
             data_dir,
-            segment_dir: directory.join("samples"),
+            segment_dir: samples,
         });
-        let driver = SharingDriver::new(driver, host.clone());
+        // The coordinator offers plans until their race is over.
+        let plans = keeping.is_none().then(|| Arc::clone(&content));
+        let driver = SharingDriver::new(driver, host.clone(), plans);
         let coordinator = keeping.map(|keeping| {
             let (host, content, driver) = (host.clone(), Arc::clone(&content), driver.clone());
             Arc::new(RaceCoordinator::new(name, Arc::new(ClusterSurroundings { host, content, driver, keeping })))
         });
-        Self { host, driver, content, coordinator }
+        Self { host, driver, content, coordinator, forgetting: Mutex::default() }
     }
 
     /// For the configuration of the host.
@@ -195,6 +246,26 @@ impl RaceRoles {
             provisioner: None,
             coordinator: self.coordinator.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
         }
+    }
+
+    /// Deletes a plan of this host as soon as the coordinator says that its race is over.
+    pub(crate) fn forget_after(&self, race: RaceId, plan: ContentHash) {
+        let content = Arc::clone(&self.content);
+        let mut forgetting = self.forgetting.lock().unwrap_or_else(PoisonError::into_inner);
+        while forgetting.try_join_next().is_some() {}
+        forgetting.spawn(async move {
+            loop {
+                sleep(ASK_EVERY).await;
+                let Some(coordinator) = content.host.get().map(|host| host.remote_coordinator()) else { return };
+                match coordinator.current_race().await {
+                    Ok(Some(status)) if status.race == race => {}
+                    Ok(_) => break,
+                    // It may still want the plan when it is back.
+                    Err(_) => {}
+                }
+            }
+            content.forget(plan).await;
+        });
     }
 
     /// Gives the roles their host.
@@ -288,11 +359,31 @@ impl Surroundings for ClusterSurroundings {
     }
 
     async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
-        let found = self.content.find(content, directory.to_owned(), format!("{content}.parquet")).await;
+        let name = format!("{content}.parquet");
+        let found = self.content.find(content, directory.to_owned(), name.clone()).await;
+        if found.is_err() {
+            delete_parts(directory, &name);
+        }
         found.map(drop).map_err(|error| error.to_string())
+    }
+
+    async fn forget(&self, content: ContentHash) {
+        self.content.forget(content).await;
     }
 
     fn reporting(&self) -> Result<ReportingSettings, String> {
         (self.keeping.reporting)()
+    }
+}
+
+/// Deletes what has arrived of a file that cannot be had as a whole.
+fn delete_parts(directory: &Path, name: &str) {
+    let prefix = format!(".{name}.");
+    let Ok(files) = fs::read_dir(directory) else { return };
+    for file in files.flatten() {
+        let is_part = file.file_name().to_str().is_some_and(|it| it.starts_with(&prefix) && it.ends_with(".part"));
+        if is_part && let Err(error) = fs::remove_file(file.path()) {
+            warn!(path = %file.path().display(), %error, "a part of a file cannot be deleted");
+        }
     }
 }

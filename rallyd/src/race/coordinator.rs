@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::stream;
 use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Timer};
 use rally_core::{
@@ -15,6 +16,7 @@ use rally_core::{
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
 use super::text::busy_text;
@@ -70,6 +72,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence if nobody has it.
     async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String>;
 
+    /// Deletes a plan that is no longer needed.
+    async fn forget(&self, _content: ContentHash) {}
+
     /// How results are reported, and to which metrics store they go.
     ///
     /// # Errors
@@ -97,10 +102,12 @@ struct Races {
 
 #[derive(Clone, Debug)]
 struct KnownRace {
-    race: RaceId,
+    request: RaceRequest,
     since: ClusterTime,
     log: Arc<RaceLog>,
     report: ReportSlot,
+    /// Cancelled as soon as nothing of the race is left to do.
+    settled: CancellationToken,
 }
 
 impl fmt::Debug for RaceCoordinator {
@@ -143,7 +150,7 @@ impl RaceCoordinator {
     }
 
     fn known(&self, race: &RaceId) -> Option<KnownRace> {
-        self.lock().known.iter().rev().find(|known| known.race == *race).cloned()
+        self.lock().known.iter().rev().find(|known| known.request.race == *race).cloned()
     }
 
     fn log(&self, phase: &str, race: &RaceId) -> Result<Arc<RaceLog>, RoleError> {
@@ -152,11 +159,25 @@ impl RaceCoordinator {
         })
     }
 
+    /// Why a race cannot have this id.
+    fn taken(&self, races: &Races, race: &RaceId) -> Option<String> {
+        if races.known.iter().any(|known| known.request.race == *race) {
+            return Some(format!("there has been a race {race} already; choose another --race-id"));
+        }
+        let is_archived = self.surroundings.archive().is_some_and(|archive| archive.contains(race));
+        is_archived.then(|| {
+            format!(
+                "there is a race {race} in the archive; choose another --race-id, or delete that race with \
+                 `rallyd delete race --id={race}`"
+            )
+        })
+    }
+
     /// The report of a race that is only in the archive.
     fn archived(&self, race: &RaceId) -> Option<RaceReport> {
         let archive = self.surroundings.archive()?;
         let verdict = archive.verdict(race).ok()??;
-        Some(RaceReport { race: archive.load(race).ok()?, findings: verdict.findings })
+        Some(RaceReport { race: archive.load(race).ok()?, findings: verdict.findings, is_settled: true })
     }
 }
 
@@ -166,30 +187,58 @@ impl Coordinator for RaceCoordinator {
         let mut races = self.lock();
         while races.running.try_join_next().is_some() {}
         let now = self.surroundings.timer().now();
-        if let Some(KnownRace { race, since, log, .. }) = races.known.back() {
-            if *race == request.race {
+        let error = |kind, cause| self.error(format!("start race {}", request.race), kind, cause);
+        let mut before = None;
+        if let Some(KnownRace { request: last, since, log, settled, .. }) = races.known.back() {
+            let status = log.status(&last.race, *since, now);
+            if status.is_some() && *last == request {
                 // Asked again, because the answer was lost.
                 return Ok(());
             }
-            if let Some(status) = log.status(race, *since, now) {
-                let cause = busy_text(&status);
-                return Err(self.error(format!("start race {}", request.race), RoleErrorKind::Busy, cause));
+            if let Some(status) = status.filter(|_| last.race != request.race) {
+                return Err(error(RoleErrorKind::Busy, busy_text(&status)));
             }
+            before = Some(settled.clone());
+        }
+        if let Some(cause) = self.taken(&races, &request.race) {
+            return Err(error(RoleErrorKind::Invalid, cause));
         }
         if races.known.len() == REMEMBERED {
             races.known.pop_front();
         }
         let (log, report) = (Arc::<RaceLog>::default(), ReportSlot::default());
-        let (race, log_of_race, report_of_race) = (request.race.clone(), Arc::clone(&log), Arc::clone(&report));
-        races.known.push_back(KnownRace { race, since: now, log: log_of_race, report: report_of_race });
+        let settled = CancellationToken::new();
+        let guard = settled.clone().drop_guard();
+        races.known.push_back(KnownRace {
+            request: request.clone(),
+            since: now,
+            log: Arc::clone(&log),
+            report: Arc::clone(&report),
+            settled,
+        });
         let span = info_span!("race", id = %request.race);
-        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log, report);
+        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log, report, before);
+        let run = async move {
+            run.await;
+            drop(guard);
+        };
         races.running.spawn(run.instrument(span));
         Ok(())
     }
 
     async fn events(&self, race: &RaceId, after: Sequence) -> Result<EventStream<RaceEvent>, RoleError> {
-        Ok(self.log("report on", race)?.follow(after))
+        let log = self.log("report on", race);
+        let archived = || self.surroundings.archive()?.verdict(race).ok()?;
+        match log {
+            Ok(log) => Ok(log.follow(after)),
+            Err(unknown) => {
+                let Some(archived) = archived() else { return Err(unknown) };
+                let sequence = Sequence::START.next();
+                let kind = RaceEventKind::Ended(Box::new(archived.verdict));
+                let event = RaceEvent { sequence, at: self.surroundings.timer().now(), kind };
+                Ok(Box::pin(stream::iter((after < sequence).then_some(Ok(event)))))
+            }
+        }
     }
 
     async fn cancel(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
@@ -200,7 +249,7 @@ impl Coordinator for RaceCoordinator {
     async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
         let now = self.surroundings.timer().now();
         let races = self.lock();
-        Ok(races.known.back().and_then(|known| known.log.status(&known.race, known.since, now)))
+        Ok(races.known.back().and_then(|known| known.log.status(&known.request.race, known.since, now)))
     }
 
     async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError> {
@@ -222,10 +271,18 @@ async fn run(
     request: RaceRequest,
     log: Arc<RaceLog>,
     report: ReportSlot,
+    before: Option<CancellationToken>,
 ) {
     let timer = surroundings.timer();
+    let begin = async {
+        // Samples of the race before may still be on their way, and would disturb this one.
+        if let Some(before) = before {
+            before.cancelled().await;
+        }
+        begin(&host, &*surroundings, &request, &log, report).await
+    };
     let begun = tokio::select! {
-        begun = begin(&host, &*surroundings, &request, &log, report) => begun,
+        begun = begin => begun,
         _ = log.cancelled(None) => Err("it was cancelled before it began".to_owned()),
     };
     let Begun { setup, mut recorder, store } = match begun {
@@ -236,12 +293,18 @@ async fn run(
             info!(%error, "the race cannot begin");
             log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
             log.push(timer.now(), RaceEventKind::Ended(Box::new(RaceVerdict::not_begun(error))));
+            surroundings.forget(request.bundle).await;
             return;
         }
     };
+    let shipped = setup.content;
     let verdict = setup.run(timer, log, &mut recorder).await;
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
+    for plan in [request.bundle, shipped] {
+        surroundings.forget(plan).await;
+    }
     collect(&*surroundings, &mut recorder, store).await;
+    recorder.settle();
 }
 
 /// A race that is about to run.

@@ -13,7 +13,7 @@ use rally_core::{
 use rally_driver::LocalLoadDriver;
 use tracing::warn;
 
-use super::cluster::LateHost;
+use super::cluster::{ClusterContent, LateHost};
 
 /// What is offered of each race, the latest last.
 type Shared = VecDeque<(RaceId, Vec<ContentHash>)>;
@@ -29,6 +29,10 @@ pub(super) struct SharingDriver {
     driver: Arc<LocalLoadDriver>,
     host: LateHost,
     shared: Arc<Mutex<Shared>>,
+    /// Where plans are deleted once their race has ended here; none if they are needed for longer.
+    plans: Option<Arc<ClusterContent>>,
+    /// The plan of the latest race.
+    plan: Arc<Mutex<Option<(RaceId, ContentHash)>>>,
 }
 
 impl fmt::Debug for SharingDriver {
@@ -38,8 +42,21 @@ impl fmt::Debug for SharingDriver {
 }
 
 impl SharingDriver {
-    pub(super) fn new(driver: LocalLoadDriver, host: LateHost) -> Self {
-        Self { driver: Arc::new(driver), host, shared: Arc::default() }
+    pub(super) fn new(driver: LocalLoadDriver, host: LateHost, plans: Option<Arc<ClusterContent>>) -> Self {
+        Self { driver: Arc::new(driver), host, shared: Arc::default(), plans, plan: Arc::default() }
+    }
+
+    /// Deletes the plan that it remembers if its race is one of these, and remembers another.
+    async fn change_plan(&self, is_over: impl FnOnce(&RaceId) -> bool, next: Option<(RaceId, ContentHash)>) {
+        let old = {
+            let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+            let old = plan.take_if(|(race, _)| is_over(race));
+            *plan = next.or_else(|| plan.take());
+            old
+        };
+        if let (Some(plans), Some((_, content))) = (&self.plans, old) {
+            plans.forget(content).await;
+        }
     }
 
     /// The driver itself.
@@ -88,8 +105,9 @@ impl LoadDriver for SharingDriver {
     }
 
     async fn prepare(&self, assignment: DriverAssignment) -> Result<(), RoleError> {
-        let race = assignment.race.clone();
+        let (race, plan) = (assignment.race.clone(), assignment.plan);
         self.driver.prepare(assignment).await?;
+        self.change_plan(|old| *old != race, Some((race.clone(), plan))).await;
         self.make_room(&race);
         Ok(())
     }
@@ -102,6 +120,9 @@ impl LoadDriver for SharingDriver {
             async move {
                 if let Ok(DriverEvent { kind: DriverEventKind::SegmentWritten { hash, .. }, .. }) = &event {
                     sharing.share(&race, *hash).await;
+                }
+                if let Ok(DriverEvent { kind: DriverEventKind::Ended, .. }) = &event {
+                    sharing.change_plan(|old| *old == race, None).await;
                 }
                 event
             }

@@ -1,5 +1,6 @@
 //! Races in this process, from the request to the verdict.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -151,12 +152,20 @@ async fn a_race_can_be_cancelled_and_the_next_one_runs() {
     let second = place.coordinator.start_race(place.request("second", &endless)).await.unwrap_err();
     assert_eq!(second.kind, RoleErrorKind::Busy);
     assert!(second.cause.contains("race endless has run for 0 s on localhost; `rallyd attach endless`"), "{second}");
+    // Whoever asks twice for the same gets it once; another race cannot have the same id.
+    place.coordinator.start_race(place.request("endless", &endless)).await.unwrap();
+    let other = plan(|challenge| challenge.task(task("other", 1)));
+    let other = place.coordinator.start_race(place.request("endless", &other)).await.unwrap_err();
+    assert_eq!(other.kind, RoleErrorKind::Invalid);
+    assert!(other.cause.contains("choose another --race-id"), "{other}");
     let status = place.coordinator.current_race().await.unwrap().unwrap();
     let step = status.step.unwrap();
     assert_eq!((&status.race, step.step.until.0, step.of, &*step.tasks[0].name), (&race, 1, 1, "search"));
 
     place.coordinator.cancel(&race, StopMode::Drain).await.unwrap();
     assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Cancelled);
+    let again = place.coordinator.start_race(place.request("endless", &endless)).await.unwrap_err();
+    assert!(again.cause.contains("there has been a race endless already"), "{again}");
 
     let short = plan(|challenge| challenge.task(task("index", 1).iterations(1)));
     let race = place.start("short", &short).await;
@@ -207,6 +216,52 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     assert_eq!(report.race.results.unwrap().op_metrics[0].error_rate, 0.0);
     assert!(report.findings.archive.iter().any(|text| text.contains("Not a directory")), "{:?}", report.findings);
     coordinator.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
+    let directory = tempfile::tempdir().unwrap();
+    let facts = HostFacts { name: "here".to_owned(), cores: 1, ..HostFacts::default() };
+    let (data, samples) = (directory.path().join("data"), directory.path().join("samples"));
+    let archive = Archive::new(directory.path().join("races"));
+    let surroundings = LocalSurroundings::new(facts, Arc::new(napping()), data, samples);
+    let surroundings = Arc::new(surroundings.keep(archive, ReportingSettings::default()));
+    let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
+    let request = RaceRequest {
+        race: "kept".parse().unwrap(),
+        bundle: surroundings.content().add(Bytes::from(serde_json::to_vec(&plan).unwrap())),
+        load_driver_hosts: vec!["localhost".to_owned()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
+    let race = request.race.clone();
+    let coordinator = RaceCoordinator::new("here".to_owned(), Arc::<LocalSurroundings>::clone(&surroundings));
+    coordinator.start_race(request.clone()).await.unwrap();
+    let verdict = watch(&coordinator, &race, View::quiet()).await.unwrap();
+    coordinator.settled().await;
+    let report = coordinator.report(&race).await.unwrap();
+    assert!(report.is_settled);
+
+    let next = RaceCoordinator::new("here".to_owned(), surroundings);
+    let error = next.start_race(request).await.unwrap_err();
+    assert!(error.cause.contains("`rallyd delete race --id=kept`"), "{error}");
+    assert_eq!(watch(&next, &race, View::quiet()).await.unwrap(), verdict);
+    assert_eq!(next.events(&race, Sequence(1)).await.unwrap().count().await, 0);
+    assert_eq!(next.report(&race).await.unwrap(), report);
+}
+
+#[test]
+fn what_an_earlier_run_of_a_host_left_of_races_is_deleted() {
+    let directory = tempfile::tempdir().unwrap();
+    for (place, file) in [("plans", "a.json"), ("samples", "b.parquet")] {
+        std::fs::create_dir(directory.path().join(place)).unwrap();
+        std::fs::write(directory.path().join(place).join(file), "secret").unwrap();
+    }
+    std::fs::write(directory.path().join("identity"), "kept").unwrap();
+    let data = directory.path().join("data");
+    RaceRoles::new(HostFacts::default(), Arc::new(napping()), directory.path(), data, None);
+    let left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["identity"]);
 }
 
 /// A host of a cluster on loopback, and where it keeps its files.
@@ -282,6 +337,8 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
         provisioner_hosts: Vec::new(),
         on_driver_loss: Default::default(),
     };
+    let plan_on = |member: &Member| member.directory.path().join(format!("plans/{bundle}.json"));
+    assert_eq!(std::fs::metadata(plan_on(&a)).unwrap().permissions().mode() & 0o777, 0o600);
     let remote = a.host.remote_coordinator();
     let race = request.race.clone();
     remote.start_race(request.clone()).await.unwrap();
@@ -299,6 +356,13 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
     assert_eq!(archive.load(&race).unwrap(), report.race);
     assert_eq!(archive.verdict(&race).unwrap().unwrap().verdict, verdict);
     assert!(remote.report(&"other".parse().unwrap()).await.is_err());
+
+    // Nobody keeps the plan, which may hold passwords.
+    for member in [&coordinator, &a, &b] {
+        while plan_on(member).exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
 
     // Both took part, and both are free again.
     let events = remote.events(&race, Sequence::START).await.unwrap();

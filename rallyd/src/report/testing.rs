@@ -51,6 +51,7 @@ pub(crate) fn failed_race() -> RaceReport {
         }],
     };
     RaceReport {
+        is_settled: true,
         race: serde_json::from_value(race).unwrap(),
         findings: Findings {
             errors: vec![TaskErrors { task: "<b>index".to_owned(), errors }],

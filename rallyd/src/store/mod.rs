@@ -1,8 +1,8 @@
 //! Where results go beside the archive: an Elasticsearch cluster for teams whose results outgrow one machine.
 //!
 //! The document of a race is stored before it begins, so that a store that cannot be used is known before the race and not
-//! after it. Everything else follows from the archive when the race has ended: nothing disturbs the load, and what a store
-//! does not take stays in the archive.
+//! after it. Everything else follows from the archive when the race has ended and before the next one begins: nothing
+//! disturbs the load, and what a store does not take stays in the archive.
 
 mod elasticsearch;
 mod records;
