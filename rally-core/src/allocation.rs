@@ -63,7 +63,7 @@ impl Allocation {
     /// fewer than its tasks want, they wrap around, and a client runs several tasks one after the other.
     #[must_use]
     pub fn new(challenge: &Challenge) -> Self {
-        let clients = challenge.schedule.iter().map(|element| element.clients()).max().unwrap_or(1).max(1);
+        let clients = clients(challenge);
         let mut task = 0;
         let mut steps = Vec::with_capacity(challenge.schedule.len());
         for (index, element) in challenge.schedule.iter().enumerate() {
@@ -93,12 +93,28 @@ impl Allocation {
         Self { clients, steps }
     }
 
+    /// Places of the matrix of a challenge: its clients in every step, and the clients of all of its tasks. The memory that
+    /// [`Allocation::new`] needs grows with them.
+    #[must_use]
+    pub fn places(challenge: &Challenge) -> u64 {
+        let rows = u64::from(clients(challenge)).saturating_mul(challenge.schedule.len() as u64);
+        challenge.tasks().fold(rows, |places, task| places.saturating_add(u64::from(task.clients)))
+    }
+
     /// The step that ends at a join point.
     #[must_use]
     pub fn step(&self, until: JoinPoint) -> Option<&AllocatedStep> {
         self.steps.get((until.0 as usize).checked_sub(1)?)
     }
 }
+
+/// Clients of a race: what the largest schedule element needs, at least one.
+fn clients(challenge: &Challenge) -> u32 {
+    challenge.schedule.iter().map(|element| element.clients()).max().unwrap_or(1).max(1)
+}
+
+/// The most places that [`Allocation::places`] of a challenge may be; its matrix then takes less than 512 MiB.
+pub const MAX_PLACES: u64 = 4_000_000;
 
 /// Spreads the clients of a race over drivers in proportion to their cores.
 ///

@@ -1,6 +1,7 @@
 //! Which addresses a daemon and its coordinator have.
 
 use std::fmt;
+use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::str::FromStr;
@@ -138,7 +139,8 @@ pub enum AddressError {
 
 /// Finds the addresses of a daemon on `port` and of its coordinator, which uses the same port unless it names its own.
 ///
-/// Without `node` it is the local address from which packets to the coordinator leave.
+/// Without `node` it is the coordinator's if this machine has that, otherwise the local address from which packets to
+/// the coordinator leave.
 ///
 /// # Errors
 ///
@@ -203,11 +205,24 @@ fn route(coordinators: &[SocketAddr], port: u16) -> Result<Addresses, AddressErr
     Err(failure.expect("a resolved name has at least one address"))
 }
 
+/// The address to reach `peer` from: its own if it is one of this machine, for which the kernel may take another.
 fn local_address(peer: SocketAddr) -> io::Result<SocketAddr> {
+    if is_of_this_machine(peer) {
+        return Ok(peer);
+    }
     let any: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
     socket.connect(peer)?;
     socket.local_addr()
+}
+
+/// Whether the address can be bound here, and is not just because the kernel was told to allow any.
+pub(crate) fn is_of_this_machine(mut address: SocketAddr) -> bool {
+    let family = if address.is_ipv4() { "ipv4" } else { "ipv6" };
+    let any = fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+    let tells = address.ip().is_loopback() || !any.is_ok_and(|any| any.trim() == "1");
+    address.set_port(0);
+    tells && UdpSocket::bind(address).is_ok()
 }
 
 #[cfg(test)]
@@ -251,6 +266,7 @@ mod tests {
             ("127.0.0.2", "127.0.0.1:1901", ("127.0.0.2:1900", "127.0.0.1:1901")),
             ("::1", "[::1]:1901", ("[::1]:1900", "[::1]:1901")),
             ("", "127.0.0.1", ("127.0.0.1:1900", "127.0.0.1:1900")),
+            ("", "127.0.0.2", ("127.0.0.2:1900", "127.0.0.2:1900")),
             ("", "127.0.0.1:1901", ("127.0.0.1:1900", "127.0.0.1:1901")),
         ] {
             let (node_address, coordinator_address) = resolved(node, coordinator, 1900).await.expect(coordinator);

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::address::is_of_this_machine;
 use crate::archive::Archive;
 use crate::causes::causes;
 use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
@@ -160,17 +161,14 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
     let (host, races) = start_host(&config, &instance).await?;
     let control = ControlServer::bind(&instance)
         .map_err(|source| DaemonError::Control { path: instance.control_socket(), source })?;
+    // Before the coordinator is waited for: a daemon whose start was interrupted runs on, and can be restarted too.
+    if let Err(error) = instance.write_start_settings(&config.start_settings) {
+        warn!(%error, "a restart will not know how this daemon was started");
+    }
     info!(address = %config.address, coordinator = %config.coordinator, pid = std::process::id(), "daemon started");
 
     let stop = CancellationToken::new();
     let daemon = Arc::new(Daemon { host, races, instance, log: config.log.clone(), stop: stop.clone() });
-    let up = |report| {
-        // Only a daemon that was up is worth a restart.
-        if let Err(error) = daemon.instance.write_start_settings(&config.start_settings) {
-            warn!(%error, "a restart will not know how this daemon was started");
-        }
-        up(report);
-    };
     let until_end = async {
         let ended = tokio::select! {
             biased;
@@ -262,17 +260,12 @@ fn settings(directory: &Path) -> Result<Settings, SettingsError> {
 fn token_source(config: &DaemonConfig) -> Result<TokenSource, ParseTokenError> {
     match &config.token {
         Some(token) => token.reveal().parse::<JoinToken>().map(TokenSource::Given),
-        None if is_local(config.coordinator) => {
+        None if is_of_this_machine(config.coordinator) => {
             let coordinator = Instance::new(&config.rally_directory, config.coordinator);
             Ok(TokenSource::CoordinatorDirectory(coordinator.directory().to_owned()))
         }
         None => Ok(TokenSource::None),
     }
-}
-
-/// Whether the address is one of this machine.
-fn is_local(address: SocketAddr) -> bool {
-    UdpSocket::bind(SocketAddr::new(address.ip(), 0)).is_ok()
 }
 
 fn refused(config: &DaemonConfig, error: JoinError) -> DaemonError {

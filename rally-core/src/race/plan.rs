@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::ContentHash;
+use crate::allocation::MAX_PLACES;
 use crate::metrics::Threshold;
 use crate::track::{Challenge, JsonObject, Track};
+use crate::{Allocation, ContentHash};
 
 /// What a failed request does to the race.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,7 +160,41 @@ impl fmt::Debug for RacePlan {
     }
 }
 
+/// The plan of a race that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RacePlanError {
+    /// It is no plan.
+    #[error("the race plan makes no sense: {0}")]
+    Json(#[from] serde_json::Error),
+    /// No host has room for its clients.
+    #[error(
+        "challenge `{challenge}` has too many clients: those of all steps and tasks are {places}, at most {MAX_PLACES} \
+         fit into a race; lower `clients` in the track"
+    )]
+    TooManyClients {
+        /// The challenge to run.
+        challenge: String,
+        /// Its [`Allocation::places`].
+        places: u64,
+    },
+}
+
 impl RacePlan {
+    /// Reads a plan that came from another host.
+    ///
+    /// # Errors
+    ///
+    /// If it is no plan, or has more clients than there can be memory for.
+    pub fn from_json(json: &[u8]) -> Result<Self, RacePlanError> {
+        let plan: Self = serde_json::from_slice(json)?;
+        let places = plan.challenge().map_or(0, Allocation::places);
+        if places > MAX_PLACES {
+            return Err(RacePlanError::TooManyClients { challenge: plan.challenge, places });
+        }
+        Ok(plan)
+    }
+
     /// A plan to run a challenge of a track against no cluster yet, with Rally's defaults: requests time out after 60 s,
     /// failed ones are recorded, and no raw samples are written.
     #[must_use]
@@ -223,5 +258,27 @@ mod tests {
         plan.client_options["default"].insert("basic_auth_password".to_owned(), "hidden".into());
         let shown = format!("{plan:?}");
         assert!(shown.contains("basic_auth_password") && !shown.contains("hidden"), "{shown}");
+    }
+
+    fn plan(clients: &[u32]) -> Vec<u8> {
+        let challenge = clients.iter().enumerate().fold(Challenge::builder("c"), |challenge, (index, &clients)| {
+            let operation = Operation::builder("sleep").property("duration", 1);
+            challenge.task(Task::builder(operation).name(&format!("t{index}")).clients(clients))
+        });
+        let track = Track::builder("t").challenge(challenge.default_challenge()).build().unwrap();
+        serde_json::to_vec(&RacePlan::new(track, "c")).unwrap()
+    }
+
+    #[test]
+    fn a_plan_with_more_clients_than_memory_is_refused() {
+        assert!(RacePlan::from_json(&plan(&[2_000_000])).is_ok());
+        for (clients, places) in
+            [(&[2_000_001][..], 4_000_002_u64), (&[u32::MAX], 8_589_934_590), (&[1_000_000; 3], 6_000_000)]
+        {
+            let error = RacePlan::from_json(&plan(clients)).unwrap_err().to_string();
+            assert!(error.starts_with("challenge `c` has too many clients"), "{error}");
+            assert!(error.contains(&places.to_string()), "{error}");
+        }
+        assert!(matches!(RacePlan::from_json(b"{}"), Err(RacePlanError::Json(_))));
     }
 }

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use rally_core::metrics::{DriverHealth, Interval, Ledger};
 use rally_core::{
-    Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, Role, RoleError, RoleErrorKind,
-    Step, StopMode, TaskIndex,
+    Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, RacePlanError, Role, RoleError,
+    RoleErrorKind, Step, StopMode, TaskIndex,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
@@ -70,8 +70,8 @@ pub(crate) enum InvalidStep {
 enum RaceError {
     #[error("failed to fetch the race plan")]
     Fetch(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the race plan makes no sense")]
-    Plan(#[source] serde_json::Error),
+    #[error(transparent)]
+    Plan(#[from] RacePlanError),
     #[error("track `{track}` has no challenge `{challenge}`")]
     UnknownChallenge { track: String, challenge: String },
     #[error("the race has {clients} clients, but this driver was assigned those up to {end}")]
@@ -225,7 +225,7 @@ impl Race {
 
     async fn prepare(setup: RaceSetup) -> Result<Self, RaceError> {
         let bytes = setup.content.fetch(setup.assignment.plan).await.map_err(RaceError::Fetch)?;
-        let plan: Arc<RacePlan> = Arc::new(serde_json::from_slice(&bytes).map_err(RaceError::Plan)?);
+        let plan: Arc<RacePlan> = Arc::new(RacePlan::from_json(&bytes)?);
         let Some(challenge) = plan.challenge() else {
             let (track, challenge) = (plan.track.name.clone(), plan.challenge.clone());
             return Err(RaceError::UnknownChallenge { track, challenge });

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rally_core::{DriverEvent, HostFacts, ProvisionerEvent, RaceEvent, RaceId, RoleError};
+use rally_core::{DriverEvent, HostFacts, ProvisionerEvent, RaceEvent, RaceStatus, RoleError};
 use rally_net::{HostSummary, LeaseId, Rejection, SourceError};
 use rally_net_fuzz::{choose, round_trip};
 use serde::Serialize;
@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
             answer::<Result<(), RoleError>>,
             answer::<Result<HostFacts, RoleError>>,
             answer::<Result<LeaseId, RoleError>>,
-            answer::<Result<Option<RaceId>, RoleError>>,
+            answer::<Result<Option<RaceStatus>, RoleError>>,
             item::<DriverEvent>,
             item::<ProvisionerEvent>,
             item::<RaceEvent>,

@@ -45,6 +45,7 @@ fuzz_target!(|data: &[u8]| {
             request::<NodePlan>,
             request::<RaceRequest>,
             request::<(RaceId, Sequence)>,
+            request::<(RaceId, u64)>,
             request::<(RaceId, Step)>,
             request::<(RaceId, JoinPoint)>,
             request::<(RaceId, StopMode)>,

@@ -92,7 +92,7 @@ async fn previous(directory: &Path, arguments: &ClusterArguments) -> Result<Opti
         return Ok(Some(running.instance));
     }
     let mut known = filter.known(directory)?;
-    // One that has never been up is not worth a restart.
+    // One that never came so far as to run is not worth a restart.
     known.retain(|instance| !matches!(instance.start_settings(), Ok(None)));
     match known.len() {
         0 | 1 => Ok(known.pop()),

@@ -297,7 +297,7 @@ impl Surroundings for ClusterSurroundings {
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
         let bytes = self.content.get(content).await;
         let bytes = bytes.map_err(|error| format!("the plan of the race cannot be had: {error}"))?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("the plan of the race cannot be understood: {error}"))
+        RacePlan::from_json(&bytes).map_err(|error| error.to_string())
     }
 
     async fn ship(

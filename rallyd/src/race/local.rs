@@ -64,7 +64,7 @@ impl Surroundings for LocalSurroundings {
 
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
         let bytes = self.content.get(content).ok_or_else(|| format!("nothing is known of {content}"))?;
-        serde_json::from_slice(&bytes).map_err(|error| format!("the plan of the race cannot be understood: {error}"))
+        RacePlan::from_json(&bytes).map_err(|error| error.to_string())
     }
 
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {

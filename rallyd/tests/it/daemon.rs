@@ -131,6 +131,19 @@ fn a_restart_remembers_how_the_daemon_was_started() {
 }
 
 #[test]
+fn a_daemon_whose_start_was_interrupted_can_be_restarted() {
+    let home = Home::new();
+    let start = ["start", &format!("--coordinator-ip=127.0.0.1:{}", free_port()), "--wait=60s"];
+    let mut starting = home.command(&[&start[..], &[&format!("--port={}", home.port)]].concat()).spawn().unwrap();
+    within(SOON, "the daemon answers", || home.run(&["status"]).0 == 0);
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+    let (exit, said) = home.run(&["restart", "--wait=1s"]);
+    assert_eq!(exit, 0, "{said}");
+    assert_eq!(home.status()["address"], format!("127.0.0.1:{}", home.port));
+}
+
+#[test]
 fn daemons_on_one_machine_need_neither_token_nor_node_address_and_leave_each_other_alone() {
     let home = Home::new();
     let follow = format!("--coordinator-ip=127.0.0.1:{}", home.port);
