@@ -375,11 +375,7 @@ impl Rewrite {
 
     fn expression<'a>(&self, expr: &Expr<'a>) -> Expr<'a> {
         match expr {
-            Expr::Var(node) => {
-                let variable = Expr::Var(Spanned::new(Var { id: node.id }, node.span()));
-                // Those are containers that a call makes.
-                if matches!(node.id, "varargs" | "kwargs") { charged(variable, node.span()) } else { variable }
-            }
+            Expr::Var(node) => Expr::Var(Spanned::new(Var { id: node.id }, node.span())),
             Expr::Const(node) => Expr::Const(Spanned::new(Const { value: node.value.clone() }, node.span())),
             Expr::Slice(node) => {
                 let slice = Slice {
@@ -525,7 +521,6 @@ fn copy<'a>(expr: &Expr<'a>) -> Expr<'a> {
         Expr::Tuple(node) => {
             Expr::Tuple(Spanned::new(Tuple { items: node.items.iter().map(copy).collect() }, node.span()))
         }
-        Expr::Var(node) => Expr::Var(Spanned::new(Var { id: node.id }, node.span())),
         other => Rewrite { mutable_literals: false }.expression(other),
     }
 }
