@@ -424,8 +424,30 @@ fn templates_without_end_are_stopped() {
         "{% set ns = namespace(x='xxxxxxxx') %}{% for i in range(100) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}",
         "{% set x = range(1000000000) | list %}",
         "{% set ns = namespace(x=[1]) %}{% for i in range(100) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
+        "{% set ns = namespace(l=[1], m=[1]) %}{% for i in range(60) %}{% set ns.l = [ns.l, ns.l] %}\
+         {% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}",
+        "{% set ns = namespace(d={}) %}{% for i in range(60) %}{% set ns.d = dict(a=ns.d, b=ns.d) %}{% endfor %}",
+        "{% set ns = namespace(l=[1]) %}{% for i in range(60) %}{% set ns.l = (ns.l + ns.l) | batch(2) | list %}{% endfor %}",
+        "{{ 'x' * 3000000000 }}",
     ] {
-        assert!(stopped(text).contains("does not come to an end"), "{text}: {}", stopped(text));
+        assert!(stopped(text).contains("takes too many steps or makes too much text"), "{text}: {}", stopped(text));
+    }
+    for work in ["a == b", "a != b", "a <= b", "a is eq b", "b[0] in a", "a | sort | length", "a | unique | length"] {
+        let lists = "{% set a = [range(8000) | list] %}{% set b = [range(8000) | list] %}";
+        let text = |turns: usize| format!("{lists}{{% for i in range({turns}) %}}{{{{ {work} }}}}{{% endfor %}}");
+        assert!(stopped(&text(200)).contains("takes too many steps"), "{work}: {}", stopped(&text(200)));
+        assert!(!stopped(&text(1)).contains("takes too many steps"), "{work}: {}", stopped(&text(1)));
+    }
+    let small_texts = Limits { output_bytes: 1 << 20, ..Limits::default() };
+    for (text, problem) in [
+        ("{% set x = (['a' * 1000000] * 100000) | join %}", "a single text takes more than 1 MiB"),
+        ("{% set x = (['a'] * 1000) | join('b' * 100000) %}", "a single text takes more than 1 MiB"),
+        ("{% set x = 'a' * 1000000 %}{% set y = x ~ x %}", "a single text takes more than 1 MiB"),
+        ("{{ [1] | tojson(indent=1000000000) }}", "`tojson` cannot indent by more than 64 blanks"),
+    ] {
+        let options = LoadOptions { limits: small_texts.clone(), ..LoadOptions::default() };
+        let error = load_with(MemoryFiles::new().with("track.json", text), options).unwrap_err().to_string();
+        assert!(error.contains(problem), "{text}: {error}");
     }
     for text in [
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",

@@ -375,7 +375,12 @@ async fn find(
 /// A track outside of any repository: a folder, or a JSON file. It is named after the last component of the path.
 fn at_path(path: &Path) -> Result<(TrackDirectory, LoadOptions), TrackCommandError> {
     let no_track = || TrackCommandError::NoTrack(path.to_owned());
-    let path = std::path::absolute(path).map_err(|_| no_track())?;
+    let path = match path.file_name() {
+        Some(_) => std::path::absolute(path),
+        // `..` and `.` say nothing of the name. Anything else keeps its own, even if it is a link.
+        None => path.canonicalize(),
+    }
+    .map_err(|_| no_track())?;
     let text =
         |part: Option<&std::ffi::OsStr>| part.map(|part| part.to_string_lossy().into_owned()).ok_or_else(no_track);
     let mut options = LoadOptions { now: now(), ..LoadOptions::default() };
@@ -433,4 +438,21 @@ fn check_challenge(loaded: &LoadedTrack, options: &LoadOptions) -> Result<(), Tr
 fn now() -> f64 {
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since_epoch.unwrap_or_default().as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_ends_with_dots_is_named_after_the_folder_that_it_means() {
+        let root = tempfile::tempdir().unwrap();
+        let track = root.path().join("mine");
+        std::fs::create_dir_all(track.join("parts")).unwrap();
+        std::fs::write(track.join("track.json"), "{}").unwrap();
+        for path in ["mine", "mine/.", "mine/parts/.."] {
+            assert_eq!(at_path(&root.path().join(path)).unwrap().1.name, "mine", "{path}");
+        }
+        assert!(at_path(&root.path().join("mine/parts/../..")).is_err());
+    }
 }

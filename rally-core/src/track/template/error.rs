@@ -35,8 +35,8 @@ pub enum TemplateError {
         /// The part that went beyond it, if one did.
         location: Option<Location>,
     },
-    /// The template takes too many steps.
-    #[error("{}the template does not come to an end: stopped after {limit} steps", prefix(.location.as_ref()))]
+    /// The template takes too many steps, or makes or keeps so much that it counts for too many.
+    #[error("{}the template takes too many steps or makes too much text: it may take {limit} steps", prefix(.location.as_ref()))]
     Endless {
         /// The limit, in steps.
         limit: u64,

@@ -4,13 +4,32 @@ use jiff::civil::Time;
 use jiff::fmt::strtime;
 use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
-use minijinja::value::{Kwargs, Rest, ValueKind};
+use minijinja::value::{ArgType, Kwargs, Rest, StringInput, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::python;
 
 /// Adds the filters that every template has.
-pub(crate) fn add(env: &mut Environment<'_>) {
+///
+/// No text that `join` makes takes more than `longest` bytes.
+pub(crate) fn add(env: &mut Environment<'_>, longest: usize) {
+    env.add_filter(
+        "join",
+        move |state: &mut State<'_, '_>,
+              value: Value,
+              joiner: Option<Value>,
+              attribute: Option<Value>,
+              kwargs: Kwargs| { join(state, value, joiner, attribute, &kwargs, longest) },
+    );
+    env.add_filter("list", list);
+    env.add_filter("sort", |state: &State<'_, '_>, value: Value, kwargs: Kwargs| {
+        python::charge_size(state, &value)?;
+        minijinja::filters::sort(state, value, kwargs)
+    });
+    env.add_filter("unique", |state: &State<'_, '_>, value: Value, kwargs: Kwargs| {
+        python::charge_size(state, &value)?;
+        minijinja::filters::unique(state, value, kwargs)
+    });
     env.add_filter("tojson", tojson);
     env.add_filter("int", int);
     env.add_filter("float", float);
@@ -44,6 +63,55 @@ fn refuse_undefined(value: &Value) -> Result<(), Error> {
     if value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(()) }
 }
 
+/// The engine's `join`, which would build the whole text before it counts what it takes.
+fn join(
+    state: &mut State<'_, '_>,
+    value: Value,
+    joiner: Option<Value>,
+    attribute: Option<Value>,
+    kwargs: &Kwargs,
+    longest: usize,
+) -> Result<Value, Error> {
+    let joiner = joiner.or(kwargs.get("d")?);
+    let attribute = attribute.or(kwargs.get("attribute")?);
+    kwargs.assert_all_used()?;
+    let value = match attribute {
+        Some(attribute) => {
+            let named = Kwargs::from_iter([("attribute", attribute), ("default", Value::from(""))]);
+            state.apply_filter("map", &[value, named.into()])?
+        }
+        None => value,
+    };
+    let between = joiner.as_ref().map_or(Ok(0), text_length)?;
+    if let Ok(items) = value.try_iter() {
+        let mut length = 0;
+        for (index, item) in items.enumerate() {
+            let added = text_length(&item)? + if index > 0 { between } else { 0 };
+            python::charge_text(state, added, longest)?;
+            length += added;
+            python::refuse_long_text(length, longest)?;
+        }
+    }
+    let joiner = joiner.as_ref().map(|joiner| StringInput::from_value(Some(joiner))).transpose()?;
+    minijinja::filters::join(state, &value, joiner, None, Kwargs::from_iter::<[(&str, Value); 0]>([]))
+}
+
+/// Bytes of a value's text.
+fn text_length(value: &Value) -> Result<usize, Error> {
+    value.as_str().map_or_else(|| python::text_of(value).map(|text| text.len()), |text| Ok(text.len()))
+}
+
+/// The engine's `list`, which counts little for what a list takes.
+fn list(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    if value.kind() != ValueKind::String {
+        state.consume_fuel(2 * value.len().unwrap_or(0) as u64)?;
+    }
+    minijinja::filters::list(state, value)
+}
+
+/// `tojson` indents by no more blanks than this.
+const MAX_INDENT: usize = 64;
+
 fn tojson(value: Value, indent: Option<usize>, kwargs: Kwargs) -> Result<Value, Error> {
     let indent = match indent {
         Some(indent) => Some(indent),
@@ -51,6 +119,9 @@ fn tojson(value: Value, indent: Option<usize>, kwargs: Kwargs) -> Result<Value, 
     };
     kwargs.assert_all_used()?;
     refuse_undefined(&value)?;
+    if indent.is_some_and(|indent| indent > MAX_INDENT) {
+        return Err(invalid(format!("`tojson` cannot indent by more than {MAX_INDENT} blanks")));
+    }
     python::to_json(&value, indent).map(Value::from)
 }
 

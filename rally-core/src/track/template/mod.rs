@@ -157,8 +157,8 @@ impl Renderer {
             None => minijinja::escape_formatter(out, state, value),
         });
         env.remove_global("debug");
-        filters::add(&mut env);
-        semantics::add_functions(&mut env);
+        filters::add(&mut env, self.limits.output_bytes);
+        semantics::add_functions(&mut env, self.limits.output_bytes);
         semantics::add_tests(&mut env);
         env.add_function("range", python::Range::call);
         env.add_function("dict", python::dict);

@@ -264,8 +264,13 @@ fn all_pairs(sources: &[Value], named: &Kwargs) -> Result<Vec<(Value, Value)>, E
 }
 
 /// The function `dict`, of a map or pairs, and keyword arguments.
-pub(crate) fn dict(sources: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
-    all_pairs(&sources, &named).map(|pairs| Dict::from_entries(pairs).into())
+pub(crate) fn dict(state: &State<'_, '_>, sources: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+    let pairs = all_pairs(&sources, &named)?;
+    pairs.iter().try_for_each(|(key, value)| {
+        charge_size(state, key)?;
+        charge_size(state, value)
+    })?;
+    Ok(Dict::from_entries(pairs).into())
 }
 
 /// What the function `range` returns: numbers from `start` in steps, `length` of them.
@@ -359,6 +364,44 @@ pub(crate) fn text_of(value: &Value) -> Result<String, Error> {
 
 fn is_plainly_printed(value: &Value) -> bool {
     value.downcast_object_ref::<Range>().is_some()
+}
+
+/// Takes fuel for what looking through a list or a dict costs. One that occurs several times in another counts each time,
+/// as it does for whatever compares or prints it: 60 lists within each other can stand for more than can ever be visited.
+pub(crate) fn charge_size(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+    charge_nested(state, value, 0)
+}
+
+fn charge_nested(state: &State<'_, '_>, value: &Value, depth: usize) -> Result<(), Error> {
+    if !matches!(value.kind(), ValueKind::Map | ValueKind::Seq) || is_plainly_printed(value) {
+        return Ok(());
+    }
+    if depth > MAX_NESTING {
+        return Err(too_deep());
+    }
+    state.consume_fuel(1 + value.len().unwrap_or(0) as u64 / 8)?;
+    for item in value.try_iter()? {
+        charge_nested(state, &item, depth + 1)?;
+        if value.kind() == ValueKind::Map {
+            charge_nested(state, &value.get_item(&item)?, depth + 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes fuel for a text before it is made, and refuses one that is longer than `longest`.
+pub(crate) fn charge_text(state: &State<'_, '_>, length: usize, longest: usize) -> Result<(), Error> {
+    state.consume_fuel(1 + length as u64 / 64)?;
+    refuse_long_text(length, longest)
+}
+
+/// No single text may take more than `longest` bytes.
+pub(crate) fn refuse_long_text(length: usize, longest: usize) -> Result<(), Error> {
+    if length > longest {
+        let text = format!("a single text takes more than {} MiB", longest >> 20);
+        return Err(Error::new(ErrorKind::InvalidOperation, text));
+    }
+    Ok(())
 }
 
 fn too_deep() -> Error {

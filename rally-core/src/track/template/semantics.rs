@@ -2,6 +2,8 @@
 //!
 //! * `<`, `<=`, `>` and `>=` refuse what has no order in Python, such as a text and a number, or an undefined value; so do
 //!   `in` with what contains nothing, and slices of what is undefined.
+//! * `==`, `!=` and whatever else looks through lists and dicts take fuel by the size of these; so do `set` and lists and
+//!   dicts that are written down, so that none becomes larger than the fuel allows by containing another several times.
 //! * `~` prints numbers and containers as Python does; `+` and `*` of lists give lists.
 //! * `%` with a literal text on the left formats it.
 //! * A loop over `none` is an error.
@@ -23,7 +25,7 @@ use minijinja::machinery::ast::{
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::python::{Dict, List, text_of};
+use super::python::{Dict, List, charge_size, charge_text, text_of};
 
 /// Methods that change a list or a dict.
 const MUTATORS: [&str; 11] =
@@ -35,6 +37,7 @@ const CONCATENATE: &str = "~";
 const CONTAINS: &str = "in";
 const ITERATE: &str = "for";
 const SETTLE: &str = "+";
+const SIZE: &str = "[[]]";
 const SLICE: &str = "[:]";
 const LIST: &str = "[]";
 const DICT: &str = "{}";
@@ -49,21 +52,41 @@ const ORDERS: [Order; 4] = [
     (&[">=", "ge"], Ordering::is_ge),
 ];
 
+/// Tests and functions of (in)equality, and which result of a comparison they are about.
+const EQUALITIES: [(&[&str], bool); 2] = [(&["==", "eq", "equalto"], true), (&["!=", "ne"], false)];
+
 /// Adds the functions that changed trees refer to, and tests with Python's rules.
-pub(crate) fn add_functions(env: &mut Environment<'_>) {
+///
+/// No text that `~` makes takes more than `longest` bytes.
+pub(crate) fn add_functions(env: &mut Environment<'_>, longest: usize) {
     for (names, accepts) in ORDERS {
-        let order = move |a: Value, b: Value| compare(names[0], a, b).map(accepts);
+        let order = move |state: &State<'_, '_>, a: Value, b: Value| {
+            charge_size(state, &a)?;
+            compare(names[0], a, b).map(accepts)
+        };
         env.add_function(names[0], order);
         names.iter().for_each(|name| env.add_test(*name, order));
     }
+    for (names, expected) in EQUALITIES {
+        let equality = move |state: &State<'_, '_>, a: Value, b: Value| {
+            // Nothing is looked through unless both are containers.
+            if b.as_object().is_some() {
+                charge_size(state, &a)?;
+            }
+            Ok::<_, Error>((a == b) == expected)
+        };
+        env.add_function(names[0], equality);
+        names.iter().for_each(|name| env.add_test(*name, equality));
+    }
     env.add_function(CONTAINS, contains);
     env.add_test(CONTAINS, contains);
-    env.add_function(CONCATENATE, |state: &State<'_, '_>, a: Value, b: Value| {
-        let text = text_of(&a)? + &text_of(&b)?;
-        state.consume_fuel(1 + text.len() as u64 / 64)?;
-        Ok::<_, Error>(text)
+    env.add_function(CONCATENATE, move |state: &State<'_, '_>, a: Value, b: Value| {
+        let (a, b) = (text_of(&a)?, text_of(&b)?);
+        charge_text(state, a.len() + b.len(), longest)?;
+        Ok::<_, Error>(a + &b)
     });
     env.add_function(SETTLE, settle);
+    env.add_function(SIZE, |state: &State<'_, '_>, value: Value| charge_size(state, &value).map(|()| value));
     env.add_function(SLICE, |value: Value| {
         let refused = value.is_undefined() || value.is_none();
         if refused { Err(invalid(format!("{} has no slices", value.kind()))) } else { Ok(value) }
@@ -114,7 +137,10 @@ fn settle(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
     if value.kind() != ValueKind::Iterable {
         return Ok(value);
     }
-    let items = value.try_iter()?.map(|item| state.consume_fuel(4).map(|()| item));
+    let items = value.try_iter()?.map(|item| {
+        state.consume_fuel(4)?;
+        charge_size(state, &item).map(|()| item)
+    });
     Ok(List::from_items(items.collect::<Result<Vec<_>, Error>>()?).into())
 }
 
@@ -126,6 +152,9 @@ fn contains(state: &State<'_, '_>, item: Value, container: Value) -> Result<bool
     };
     if refused {
         return Err(invalid(format!("`in` does not work between {} and {}", item.kind(), container.kind())));
+    }
+    if item.as_object().is_some() {
+        charge_size(state, &container)?;
     }
     minijinja::tests::is_in(state, &item, &container)
 }
@@ -262,7 +291,7 @@ impl Rewrite {
                 Stmt::WithBlock(Spanned::new(WithBlock { assignments, body: self.body(&node.body) }, node.span()))
             }
             Stmt::Set(node) => {
-                let set = Set { target: copy(&node.target), expr: self.expression(&node.expr) };
+                let set = Set { target: copy(&node.target), expr: charged(self.expression(&node.expr), node.span()) };
                 Stmt::Set(Spanned::new(set, node.span()))
             }
             Stmt::SetBlock(node) => {
@@ -402,12 +431,16 @@ impl Rewrite {
             Expr::Call(node) => Expr::Call(self.call(node)),
             Expr::List(node) => {
                 let list = Expr::List(Spanned::new(ListLiteral { items: self.expressions(&node.items) }, node.span()));
+                let list = charged(list, node.span());
                 if self.mutable_literals { call(LIST, vec![list], node.span()) } else { list }
             }
-            Expr::Tuple(node) => Expr::Tuple(Spanned::new(Tuple { items: self.expressions(&node.items) }, node.span())),
+            Expr::Tuple(node) => {
+                let tuple = Expr::Tuple(Spanned::new(Tuple { items: self.expressions(&node.items) }, node.span()));
+                charged(tuple, node.span())
+            }
             Expr::Map(node) => {
                 let map = Map { keys: self.expressions(&node.keys), values: self.expressions(&node.values) };
-                let map = Expr::Map(Spanned::new(map, node.span()));
+                let map = charged(Expr::Map(Spanned::new(map, node.span())), expr.span());
                 if self.mutable_literals { call(DICT, vec![map], expr.span()) } else { map }
             }
         }
@@ -442,6 +475,8 @@ impl Rewrite {
 /// An operator between two operands that have been changed already.
 fn operator<'a>(op: BinOpKind, left: Expr<'a>, right: Expr<'a>, span: Span) -> Expr<'a> {
     let function = match op {
+        BinOpKind::Eq => "==",
+        BinOpKind::Ne => "!=",
         BinOpKind::Lt => "<",
         BinOpKind::Lte => "<=",
         BinOpKind::Gt => ">",
@@ -459,6 +494,19 @@ fn operator<'a>(op: BinOpKind, left: Expr<'a>, right: Expr<'a>, span: Span) -> E
     call(function, vec![left, right], span)
 }
 
+/// An expression whose value is paid for by its size. Constants are as large as they are written.
+fn charged<'a>(expr: Expr<'a>, span: Span) -> Expr<'a> {
+    let constant = |expr: &Expr<'a>| matches!(expr, Expr::Const(_));
+    let small = match &expr {
+        Expr::Const(_) => true,
+        Expr::List(node) => node.items.iter().all(constant),
+        Expr::Tuple(node) => node.items.iter().all(constant),
+        Expr::Map(node) => node.keys.iter().chain(&node.values).all(constant),
+        _ => false,
+    };
+    if small { expr } else { call(SIZE, vec![expr], span) }
+}
+
 fn scoped<'a>(body: Vec<Stmt<'a>>, span: Span) -> Stmt<'a> {
     Stmt::WithBlock(Spanned::new(WithBlock { assignments: Vec::new(), body }, span))
 }
@@ -469,6 +517,9 @@ fn copy<'a>(expr: &Expr<'a>) -> Expr<'a> {
         // The targets are unpacked as they are, never made into lists of ours.
         Expr::List(node) => {
             Expr::List(Spanned::new(ListLiteral { items: node.items.iter().map(copy).collect() }, node.span()))
+        }
+        Expr::Tuple(node) => {
+            Expr::Tuple(Spanned::new(Tuple { items: node.items.iter().map(copy).collect() }, node.span()))
         }
         other => Rewrite { mutable_literals: false }.expression(other),
     }
