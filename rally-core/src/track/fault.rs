@@ -27,6 +27,13 @@ impl fmt::Display for Fault {
     }
 }
 
+impl Fault {
+    /// The key of the track below which it is; empty if it is one of the whole track.
+    pub(crate) fn section(&self) -> &str {
+        self.pointer.split('/').nth(1).unwrap_or_default()
+    }
+}
+
 /// Characters of a value that are shown.
 const MAX_SHOWN: usize = 80;
 

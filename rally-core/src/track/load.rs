@@ -159,7 +159,7 @@ pub enum LoadTrackError {
         warnings: Vec<LoadWarning>,
     },
     /// The rendered file is not a valid track, or the parameters do not fit it.
-    #[error("track `{track}` is not valid:{}{}{}", bullets(.faults), bullets(.parameters), hints(.warnings))]
+    #[error("track `{track}` is not valid:{}{}{}{}", bullets(.faults), bullets(.parameters), taken(.parameters, .exposed_parameters), hints(.warnings))]
     Invalid {
         /// The track.
         track: String,
@@ -300,6 +300,16 @@ fn write_lines<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt:
         write!(f, "{item}")?;
     }
     Ok(())
+}
+
+/// What the track takes, for users who gave what it does not.
+fn taken(faults: &[ParameterFault], exposed: &BTreeSet<String>) -> String {
+    let is_unused = |fault: &ParameterFault| matches!(fault, ParameterFault::Unused { .. });
+    if exposed.is_empty() || !faults.iter().any(is_unused) {
+        return String::new();
+    }
+    let names: Vec<&str> = exposed.iter().map(String::as_str).collect();
+    format!("\n  the track takes {}", names.join(", "))
 }
 
 fn bullets<T: fmt::Display>(items: &[T]) -> String {

@@ -549,3 +549,73 @@ fn processors_change_the_track_in_their_order_and_may_refuse_it() {
     assert_eq!(error.to_string(), "a processor refused track `track`");
     assert_eq!(error.source.to_string(), "`a` is there already");
 }
+
+#[test]
+fn faults_of_shape_do_not_hide_what_is_wrong_elsewhere() {
+    let found = faults(json!({
+        "indices": [{ "name": 5 }],
+        "corpora": [
+            { "name": "c", "documents": [{ "source-file": "a.json", "document-count": 1 }] },
+            { "name": "c", "documents": [{ "source-file": "b.json", "document-count": 1 }] },
+        ],
+        "component-templates": [{ "name": "t", "template": "missing.json" }],
+        "schedule": [
+            { "operation": "index", "warmup-iterations": 1, "time-period": 1 },
+            { "operation": { "operation-type": "search" }, "clients": 1 },
+        ],
+    }));
+    assert!(found.contains("/indices/0/name: "), "{found}");
+    assert!(found.contains("/schedule/0") && found.contains("missing.json"), "{found}");
+    // Which index corpora go to cannot be told.
+    assert!(!found.contains("/corpora/1: another corpus"), "{found}");
+}
+
+#[test]
+fn constructs_that_few_tracks_use_have_their_place_in_the_model() {
+    let track = json!({
+        "version": 2, "description": "d", "meta": { "m": 1 }, "dependencies": ["elasticsearch"],
+        "indices": [{ "name": "logs", "body": "index.json" }],
+        "templates": [{ "name": "old", "index-pattern": "o*", "template": "body.json", "delete-matching-indices": false }],
+        "corpora": [{
+            "name": "c", "base-url": "http://localhost/c", "meta": { "k": true },
+            "documents": [
+                { "source-file": "a.json.bz2", "document-count": 5, "compressed-bytes": 6, "uncompressed-bytes": 7 },
+                { "source-file": "b.json.zst", "document-count": 5, "source-url": "http://localhost/b", "includes-action-and-meta-data": true },
+                { "source-file": "d.json.lz4", "document-count": 5 }, { "source-file": "e.json.zip", "document-count": 5 },
+                { "source-file": "f.json.gz", "document-count": 5 }, { "source-file": "g.json", "document-count": 5 },
+            ],
+        }],
+        "challenge": {
+            "name": "only", "user-info": "u", "meta": { "n": 2 },
+            "schedule": [
+                { "operation": { "operation-type": "bulk", "bulk-size": 5 }, "run-on-serverless": false, "ramp-up-time-period": 1,
+                  "warmup-time-period": 2, "time-period": 3 },
+                { "parallel": { "completed-by": "x", "clients": 2, "tasks": [
+                    { "name": "x", "operation": { "operation-type": "search", "index": "logs", "body": null } },
+                    { "name": "y", "operation": { "operation-type": "search", "index": "logs", "body": null } },
+                ] } },
+            ],
+        },
+    });
+    let files = MemoryFiles::new()
+        .with("track.json", track.to_string())
+        .with("index.json", "{}")
+        .with("body.json", r#"{"order": 1}"#);
+    let Track { meta, dependencies, templates, corpora, challenges, .. } =
+        load_with(files, LoadOptions::default()).unwrap().track;
+    assert_eq!((meta["m"].clone(), dependencies), (json!(1), vec!["elasticsearch".to_owned()]));
+    assert_eq!((templates[0].pattern.as_str(), templates[0].delete_matching_indices), ("o*", false));
+    assert_eq!(templates[0].content, json!({"order": 1}));
+    let files: Vec<_> = corpora[0].documents.iter().map(|it| it.document_file.as_str()).collect();
+    assert_eq!(files, ["a.json", "b.json", "d.json", "e.json", "f.json", "g.json"]);
+    let [a, b, ..] = &corpora[0].documents[..] else { panic!("{files:?}") };
+    assert_eq!(a.base_url.as_deref(), Some("http://localhost/c"));
+    assert!(b.includes_action_and_meta_data && a.target_index.as_deref() == Some("logs"));
+    let challenge = &challenges[0];
+    assert_eq!((challenge.user_info.as_deref(), &challenge.meta["n"]), (Some("u"), &json!(2)));
+    let [ScheduleElement::Task(bulk), ScheduleElement::Parallel(parallel)] = &challenge.schedule[..] else {
+        panic!("{challenge:?}")
+    };
+    assert_eq!(bulk.ramp_up_time_period, Some(std::time::Duration::from_secs(1)));
+    assert_eq!(parallel.tasks.iter().filter(|task| task.completes_parent).count(), 1);
+}

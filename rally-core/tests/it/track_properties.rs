@@ -56,6 +56,9 @@ fn properties() -> impl Strategy<Value = Value> {
         Just(json!({})),
         (0..5_u64, 1..50_u64).prop_map(|(warmup, n)| json!({"warmup-iterations": warmup, "iterations": n})),
         (0..90_u64, 1..90_u64).prop_map(|(warmup, n)| json!({"warmup-time-period": warmup, "time-period": n})),
+        (1..90_u64, 0..90_u64).prop_map(|(ramp_up, more)| {
+            json!({"ramp-up-time-period": ramp_up, "warmup-time-period": ramp_up + more, "time-period": 5})
+        }),
     ];
     let target = prop_oneof![
         Just(json!({})),
@@ -86,29 +89,39 @@ prop_compose! {
         meta in object(),
         schedules in prop::collection::vec(schedule(), 1..4),
         documents in prop::collection::vec((1..5_000_u64, any::<bool>(), text()), 1..4),
+        (parameters, corpus_meta, streams, by_name) in (object(), object(), any::<bool>(), any::<bool>()),
     ) -> Track {
-        let mut track = Track::builder("generated")
+        let track = Track::builder("generated")
             .property("meta", meta)
-            .index("only", body)
+            .property("dependencies", json!(["elasticsearch"]));
+        let mut track = if streams { track.data_stream("only") } else { track.index("only", body) }
             .composable_template("t", "only*", content.clone())
             .component_template("c", content);
-        let mut corpus = Corpus::builder("corpus");
+        let mut corpus = Corpus::builder("corpus").property("meta", corpus_meta);
         for (index, (count, with_actions, url)) in documents.iter().enumerate() {
             let mut set = Documents::builder(&format!("d{index}.json.bz2"), *count).base_url(url);
             if *with_actions {
                 set = set.includes_action_and_meta_data();
+            } else if streams {
+                set = set.target_data_stream("other");
+            } else {
+                set = set.target_index("other");
             }
             corpus = corpus.documents(set);
         }
         track = track.corpus(corpus);
         for (index, schedule) in schedules.into_iter().enumerate() {
             let mut challenge = Challenge::builder(&format!("challenge-{index}")).property("default", index == 0);
+            challenge = challenge.property("parameters", parameters.clone()).property("user-info", "said to users");
             for (step, tasks) in schedule.into_iter().enumerate() {
                 let single = tasks.len() == 1;
                 let mut parallel = ParallelBuilder::new();
+                let first = format!("task-{step}-0");
                 for (task, (properties, operation)) in tasks.into_iter().enumerate() {
                     let mut builder = Task::builder(Operation::builder(operation)).name(&format!("task-{step}-{task}"));
-                    for (key, value) in properties.as_object().unwrap() {
+                    // Only a parallel element as a whole may ramp up.
+                    let own = properties.as_object().unwrap().iter();
+                    for (key, value) in own.filter(|(key, _)| single || *key != "ramp-up-time-period") {
                         builder = builder.property(key, value.clone());
                     }
                     if single {
@@ -118,7 +131,7 @@ prop_compose! {
                     parallel = parallel.task(builder);
                 }
                 if !single {
-                    challenge = challenge.parallel(parallel.completed_by("any"));
+                    challenge = challenge.parallel(parallel.completed_by(if by_name { &first } else { "any" }));
                 }
             }
             track = track.challenge(challenge);

@@ -41,23 +41,34 @@ impl<'a> Reader<'a> {
     /// Reads the track called `name`, or says all that is wrong with it.
     pub(crate) fn read(&mut self, name: &str, specification: &Value) -> Result<Track, Vec<Fault>> {
         let root = Node::root(specification);
-        let faults = schema::check(&root);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
+        let mut faults = schema::check(&root);
+        // What has the right shape is read all the same, for all else that may be wrong with it.
+        let broken: HashSet<String> = faults.iter().map(|fault| fault.section().to_owned()).collect();
+        let is_sound = |sections: &[&str]| !broken.contains("") && sections.iter().all(|it| !broken.contains(*it));
         self.shared = shared_files(specification).map(|file| (file, None)).collect();
-        let indices = self.list(&root, "indices", Self::index);
-        let data_streams = self.list(&root, "data-streams", |_, node| DataStream { name: text(node, "name") });
+        let indices = self.list_if(is_sound(&["indices"]), &root, "indices", Self::index);
+        let data_streams = self.list_if(is_sound(&["data-streams"]), &root, "data-streams", |_, node| DataStream {
+            name: text(node, "name"),
+        });
         if !indices.is_empty() && !data_streams.is_empty() {
             self.faults.push(root.lack("`indices` and `data-streams` exclude each other"));
         }
-        let templates = self.list(&root, "templates", Self::index_template);
-        let composable_templates = self.list(&root, "composable-templates", Self::index_template);
-        let component_templates = self.list(&root, "component-templates", Self::component_template);
-        let corpora = self.corpora(&root, &indices, &data_streams);
-        let challenges = self.challenges(&root);
-        if !self.faults.is_empty() {
-            return Err(std::mem::take(&mut self.faults));
+        let templates = self.list_if(is_sound(&["templates"]), &root, "templates", Self::index_template);
+        let composable = "composable-templates";
+        let composable_templates = self.list_if(is_sound(&[composable]), &root, composable, Self::index_template);
+        let component = "component-templates";
+        let component_templates = self.list_if(is_sound(&[component]), &root, component, Self::component_template);
+        let corpora = match is_sound(&["corpora", "indices", "data-streams"]) {
+            true => self.corpora(&root, &indices, &data_streams),
+            false => Vec::new(),
+        };
+        let challenges = match is_sound(&["operations", "parameters", "challenge", "challenges", "schedule"]) {
+            true => self.challenges(&root),
+            false => Vec::new(),
+        };
+        faults.append(&mut self.faults);
+        if !faults.is_empty() {
+            return Err(faults);
         }
         Ok(Track {
             name: name.to_owned(),
@@ -74,6 +85,16 @@ impl<'a> Reader<'a> {
             challenges,
             has_python_plugin: false,
         })
+    }
+
+    fn list_if<T>(
+        &mut self,
+        is_sound: bool,
+        parent: &Node<'_>,
+        key: &str,
+        each: impl FnMut(&mut Self, &Node<'_>) -> T,
+    ) -> Vec<T> {
+        if is_sound { self.list(parent, key, each) } else { Vec::new() }
     }
 
     fn list<T>(&mut self, parent: &Node<'_>, key: &str, mut each: impl FnMut(&mut Self, &Node<'_>) -> T) -> Vec<T> {
