@@ -24,10 +24,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use rally_core::RacePlan;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 use tokio::time::{Instant, interval_at, timeout};
 
 use crate::driver::CoordinatorClock;
@@ -96,9 +96,13 @@ impl Telemetry {
                 for notice in notices {
                     send(&sender, Found::Notice(notice)).await;
                 }
-                run(&plan, &clock, detached, &sender).await;
+                // Without a receiver the race is over, and devices stop where they are.
+                tokio::select! {
+                    () = run(&plan, &clock, detached, &sender) => {}
+                    () = sender.closed() => {}
+                }
             };
-            LocalSet::new().block_on(&runtime, work);
+            runtime.block_on(work);
         };
         let thread = std::thread::Builder::new().name("telemetry".to_owned()).spawn(run).map_err(start)?;
         Ok(Some(Self { detach, found, _thread: thread }))
@@ -120,7 +124,7 @@ async fn send(sender: &mpsc::Sender<Found>, found: Found) {
     let _ = sender.send(found).await;
 }
 
-/// Runs all devices from before the race until after it, or until nobody wants to know any more.
+/// Runs all devices from before the race until after it.
 async fn run(
     plan: &Arc<RacePlan>,
     clock: &CoordinatorClock,
@@ -153,22 +157,15 @@ async fn run(
     }
     send(found, Found::Attached).await;
 
-    let samples = futures_util::future::join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report)));
-    tokio::select! {
-        _ = samples => {}
-        () = found.closed() => return,
-    }
+    join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report))).await;
 
     let detach = async {
         for device in &mut devices {
             device.look(Moment::After, &report).await;
         }
     };
-    tokio::select! {
-        ended = timeout(DETACH, detach) => if ended.is_err() {
-            send(found, Found::Notice(format!("telemetry: devices did not end within {DETACH:?}"))).await;
-        },
-        () = found.closed() => return,
+    if timeout(DETACH, detach).await.is_err() {
+        send(found, Found::Notice(format!("telemetry: devices did not end within {DETACH:?}"))).await;
     }
     send(found, Found::Detached).await;
 }
