@@ -150,7 +150,7 @@ LOAD = [
     {"name": "index", "clients": 3, "operation": {"operation-type": "bulk", "bulk-size": 250}},
     # A schedule in documents.
     {
-        "name": "index-at-a-rate", "clients": 4, "target-throughput": "4000 docs/s",
+        "name": "index-at-a-rate", "clients": 4, "target-throughput": "1000 docs/s",
         "operation": {"name": "index-at-a-rate", "operation-type": "bulk", "bulk-size": 100, "ingest-percentage": 80, "timeout": "timed"},
     },
     {

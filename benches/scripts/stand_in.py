@@ -295,18 +295,23 @@ ROUTES = [
 ROUTES = [(re.compile(path), answer) for path, answer in ROUTES]
 
 
+def answer(request, state):
+    """Status and body."""
+    return next(answer for route, answer in ROUTES if route.match(request.path))(request, state)
+
+
 class StandIn(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Small answers would wait for each other's acknowledgements.
     wbufsize = -1
 
-    def answer(self):
+    def respond(self):
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         path, _, query = self.path.partition("?")
         request = Request(self.client(), self.command, path, query, body)
         with self.server.state.lock:
             self.server.seen.append(request)
-        status, found = next(answer for route, answer in ROUTES if route.match(path))(request, self.server.state)
+        status, found = answer(request, self.server.state)
         data = b"" if self.command == "HEAD" else json.dumps(found).encode()
         self.send_response(status)
         self.send_header("x-elastic-product", "Elasticsearch")
@@ -316,7 +321,7 @@ class StandIn(http.server.BaseHTTPRequestHandler):
         self.wfile.write(data)
         self.wfile.flush()
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = respond
 
     def client(self):
         """The number of the simulated client, by the API key of its own; none if it is no client that asks."""

@@ -21,7 +21,7 @@ pub(super) struct Tally {
     pub(super) errors: u64,
     /// Of the last request.
     pub(super) status: u16,
-    /// The highest of a document in the last answer.
+    /// The highest of a document in the last answer, if some have failed there.
     max_status: Option<u16>,
     /// The highest of a document in the last answer that failed.
     max_failed_status: Option<u16>,
@@ -57,6 +57,9 @@ impl Tally {
             if let Some(shards) = result.shards {
                 *tally.shards.entry(shards).or_default() += 1;
             }
+        }
+        if tally.errors == 0 {
+            tally.max_status = None;
         }
         tally
     }
@@ -182,7 +185,7 @@ mod tests {
         all.retries = 1;
         let meta = all.meta(true, false);
         let expected = json!({
-            "took": 6, "success-count": 2, "error-count": 1, "request-status": 200, "max-doc-status": 201,
+            "took": 6, "success-count": 2, "error-count": 1, "request-status": 200, "max-doc-status": 200,
             "retry-count": 1, "retried": true,
         });
         assert_eq!(Value::Object(meta), expected);
