@@ -176,6 +176,8 @@ class Comparison:
             self.departures.add("texts of errors")
             error = json.loads(text)["error"]
             meta["error-description"] = f"{error['type']} ({error['reason']})"
+        # Rally adds up some counts as floats.
+        meta = {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in meta.items()}
         meta = json.dumps(meta, sort_keys=True, ensure_ascii=False)
         kind = (operation, sample["operation_type"], sample["inner"], sample["sample_type"])
         return (sample["client"], *kind, work, sample["success"], meta)

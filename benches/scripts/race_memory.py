@@ -45,6 +45,8 @@ def race(program, home, requests, clients, target):
         done = subprocess.run(cluster.command(track, target, cluster.ports[1:], options), env=cluster.env, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"the race failed:\n{done.stdout}\n{done.stderr}")
+        # Samples that were not written, for one.
+        print(*(line for line in done.stderr.splitlines() if "WARNING" in line), sep="\n", end="")
         return before, [peak(pid) for pid in pids], time.monotonic() - start
     finally:
         cluster.stop()

@@ -51,7 +51,8 @@ async fn every_document_arrives_once_and_conflicting_ones_take_the_place_of_othe
     assert_eq!(count(&server, json!({ "match_all": {} })).await, DOCUMENTS);
     assert_eq!(count(&server, json!({ "range": { "n": { "lt": 250 } } })).await, 250);
 
-    let with_ids = || Operation::builder("bulk").property("conflicts", "sequential").property("conflict-probability", 0);
+    let with_ids =
+        || Operation::builder("bulk").property("conflicts", "sequential").property("conflict-probability", 0);
     send(&server, home.path(), with_ids()).await;
     assert_eq!(count(&server, json!({ "match_all": {} })).await, 2 * DOCUMENTS);
     send(&server, home.path(), with_ids()).await;

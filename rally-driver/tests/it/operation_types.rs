@@ -41,21 +41,21 @@ const SNAPSHOTS: Proof = OnServer("snapshots_are_created_waited_for_and_restored
 const PAGES: Proof = OnServer("pages_are_followed_by_their_sort_values_in_and_out_of_a_point_in_time");
 const SETTINGS: Proof = OnServer("pipelines_and_settings_arrive");
 const ASYNC: Proof = Mock("async_searches_are_submitted_waited_for_and_deleted", || json!({ "index": "a" }));
-const ML: Proof = Mock("machine_learning_takes_the_older_path_after_status_400", || {
-    json!({ "datafeed-id": "d", "job-id": "j", "body": {} })
-});
+const ML: Proof = Mock(
+    "machine_learning_takes_the_older_path_after_status_400",
+    || json!({ "datafeed-id": "d", "job-id": "j", "body": {} }),
+);
 const TRANSFORMS: Proof =
     Mock("transforms_policies_and_enrichment_are_administered", || json!({ "transform-id": "t", "body": {} }));
-const POLICIES: Proof = Mock("transforms_policies_and_enrichment_are_administered", || {
-    json!({ "policy-name": "p", "body": { "policy": { "phases": {} } } })
-});
+const POLICIES: Proof = Mock(
+    "transforms_policies_and_enrichment_are_administered",
+    || json!({ "policy-name": "p", "body": { "policy": { "phases": {} } } }),
+);
 
 /// The proof for a type; none if nobody has thought of it yet.
 fn proof(operation_type: &OperationType) -> Option<Proof> {
     Some(match operation_type {
-        OperationType::Bulk => {
-            OnServer("every_document_arrives_once_and_conflicting_ones_take_the_place_of_others")
-        }
+        OperationType::Bulk => OnServer("every_document_arrives_once_and_conflicting_ones_take_the_place_of_others"),
         OperationType::Search => OnServer("searches_find_what_is_there"),
         OperationType::ScrollSearch => OnServer("pages_of_a_scroll_add_up_to_all_documents"),
         OperationType::CompositeAgg => Mock("a_composite_aggregation_is_read_to_its_last_bucket", || {
@@ -69,12 +69,8 @@ fn proof(operation_type: &OperationType) -> Option<Proof> {
         | OperationType::OpenPointInTime
         | OperationType::ClosePointInTime => PAGES,
         OperationType::Sql => Mock("sql_follows_its_cursor", || json!({ "body": { "query": "SELECT 1" } })),
-        OperationType::Esql => {
-            Mock("esql_says_whether_its_results_are_partial", || json!({ "query": "FROM a" }))
-        }
-        OperationType::EsqlProfile => {
-            Mock("an_esql_profile_is_kept_with_the_sample", || json!({ "query": "FROM a" }))
-        }
+        OperationType::Esql => Mock("esql_says_whether_its_results_are_partial", || json!({ "query": "FROM a" })),
+        OperationType::EsqlProfile => Mock("an_esql_profile_is_kept_with_the_sample", || json!({ "query": "FROM a" })),
         OperationType::SubmitAsyncSearch | OperationType::GetAsyncSearch | OperationType::DeleteAsyncSearch => ASYNC,
         OperationType::RunUntil => OnServer("run_until_ends_once_the_server_says_so"),
         OperationType::Sleep => Alone("operations_run_in_order_and_the_outer_time_spans_all_of_them"),
@@ -103,14 +99,11 @@ fn proof(operation_type: &OperationType) -> Option<Proof> {
         OperationType::CreateDataStream => {
             Mock("indices_and_data_streams_are_created", || json!({ "data-stream": "s" }))
         }
-        OperationType::DeleteDataStream => {
-            Mock("indices_are_deleted_while_wildcards_are_allowed_and_the_setting_is_put_back", || {
-                json!({ "data-stream": "s", "only-if-exists": false })
-            })
-        }
-        OperationType::Downsample => {
-            Mock("maintenance_is_one_request_each", || json!({ "source-index": "a" }))
-        }
+        OperationType::DeleteDataStream => Mock(
+            "indices_are_deleted_while_wildcards_are_allowed_and_the_setting_is_put_back",
+            || json!({ "data-stream": "s", "only-if-exists": false }),
+        ),
+        OperationType::Downsample => Mock("maintenance_is_one_request_each", || json!({ "source-index": "a" })),
         OperationType::CreateMlDatafeed
         | OperationType::DeleteMlDatafeed
         | OperationType::StartMlDatafeed
@@ -127,11 +120,10 @@ fn proof(operation_type: &OperationType) -> Option<Proof> {
             Mock("statistics_are_asked_for_and_compared", || json!({ "transform-id": "t" }))
         }
         OperationType::CreateIlmPolicy | OperationType::DeleteIlmPolicy => POLICIES,
-        OperationType::Other(name) if name == "enrich-policy" => {
-            Mock("enrich_policies_are_created_and_executed_side_by_side", || {
-                json!({ "policies": { "e": {} }, "delete": false })
-            })
-        }
+        OperationType::Other(name) if name == "enrich-policy" => Mock(
+            "enrich_policies_are_created_and_executed_side_by_side",
+            || json!({ "policies": { "e": {} }, "delete": false }),
+        ),
         _ => return None,
     })
 }
@@ -142,9 +134,10 @@ fn all() -> impl Iterator<Item = OperationType> {
 
 /// Whether a test of this name is there and names the type of the operation.
 fn is_tested_by(operation_type: &OperationType, test: &str) -> bool {
-    SOURCES.iter().filter_map(|source| source.split_once(&format!("\nasync fn {test}() {{\n"))).any(|(_, rest)| {
-        rest.split("\n}\n").next().is_some_and(|body| body.contains(&format!("\"{operation_type}\"")))
-    })
+    SOURCES
+        .iter()
+        .filter_map(|source| source.split_once(&format!("\nasync fn {test}() {{\n")))
+        .any(|(_, rest)| rest.split("\n}\n").next().is_some_and(|body| body.contains(&format!("\"{operation_type}\""))))
 }
 
 #[test]
