@@ -99,6 +99,49 @@ fn garbage_collection_is_what_happened_during_the_race_by_node_and_in_all() {
 }
 
 #[test]
+fn counters_that_make_no_sense_are_added_up_to_the_highest_one() {
+    let garbage = |count: u64| {
+        let collectors = json!({ "young": { "collection_count": count, "collection_time_in_millis": count } });
+        let node = |name: &str| json!({ "name": name, "jvm": { "gc": { "collectors": collectors } } });
+        json!({ "nodes": { "1": node("a"), "2": node("b") } })
+    };
+    let path = "/_nodes/stats/jvm";
+    let answers = [[(path, garbage(0))], [(path, garbage(u64::MAX))]];
+    let [.., after] = reports("jvm-summary", json!({}), &answers[0], &answers[1]);
+    assert!(after.contains(&value("node_total_young_gen_gc_time", u64::MAX, "ms", json!({}))), "{after:#?}");
+    assert!(after.contains(&value("node_total_young_gen_gc_count", u64::MAX, "", json!({}))), "{after:#?}");
+
+    let ingested = |count: u64| {
+        let node = |name: &str| json!({ "name": name, "ingest": { "total": { "count": count } } });
+        json!({ "cluster_name": "es", "nodes": { "1": node("a"), "2": node("b") } })
+    };
+    let path = "/_nodes/stats/ingest";
+    let answers = [[(path, ingested(0))], [(path, ingested(u64::MAX))]];
+    let [.., after] = reports("ingest-pipeline-stats", json!({}), &answers[0], &answers[1]);
+    let expected = value("ingest_pipeline_cluster_count", u64::MAX, "", json!({ "cluster_name": "es" }));
+    assert!(after.contains(&expected), "{after:#?}");
+}
+
+#[test]
+fn names_in_paths_are_encoded() {
+    let recovery = json!({ "x": { "shards": [{ "id": 1 }] } });
+    let params = json!({ "recovery-stats-indices": ["<logs-{now/d}>", "a*"] });
+    let answers = [("/%3Clogs-%7Bnow%2Fd%7D%3E,a*/_recovery", recovery)];
+    let [_, sample, _] = reports("recovery-stats", params, &[], &answers);
+    assert_eq!(sample.len(), 1);
+    let usage = json!({ "x": { "fields": { "f": { "total_in_bytes": 1 } } } });
+    let params = json!({ "disk-usage-stats-indices": ["<logs-{now/d}>"] });
+    let [.., usage] = reports("disk-usage-stats", params, &[], &[("/%3Clogs-%7Bnow%2Fd%7D%3E/_disk_usage", usage)]);
+    assert_eq!(usage.len(), 1);
+    let answers = [
+        ("/_cluster/state/master_node", json!({ "master_node": "a/b c" })),
+        ("/_nodes/a%2Fb%20c/os", json!({ "nodes": { "a/b c": { "name": "n" } } })),
+    ];
+    let [_, sample, _] = reports("master-node-stats", json!({}), &[], &answers);
+    assert_eq!(sample[0]["node"], "n");
+}
+
+#[test]
 fn index_statistics_are_those_at_the_end_with_the_times_of_primary_shards() {
     let shard = |primary: bool, millis: u64| json!({ "routing": { "primary": primary }, "merges": { "total_time_in_millis": millis } });
     let stats = json!({
@@ -402,6 +445,12 @@ fn what_makes_no_sense_is_refused_and_what_does_not_apply_is_announced() {
     assert_eq!(
         refused(&["ccr-stats"], json!({ "ccr-stats-indices": { "x": "a" } }), |_| ()),
         "the telemetry parameter `ccr-stats-indices` names the cluster `x`, but --target-hosts has default"
+    );
+    let pattern = json!({ "searchable-snapshots-stats-indices": "a[" });
+    let pattern = refused(&["searchable-snapshots-stats"], pattern, |_| ());
+    assert!(
+        pattern.starts_with("the telemetry parameter `searchable-snapshots-stats-indices` has the pattern `a[`"),
+        "{pattern}"
     );
     let without_indices = refused(&["disk-usage-stats"], json!({}), |plan| plan.track.indices.clear());
     assert!(without_indices.contains("has nothing to look at"), "{without_indices}");
