@@ -168,7 +168,7 @@ async fn run(
             Err(error) => send(found, Found::Notice(format!("no telemetry of cluster `{name}`: {error}"))).await,
         }
     }
-    join_all(devices.iter_mut().map(|it| it.attach(&report))).await;
+    join_all(devices.iter_mut().map(|it| it.attach(ATTACH, &report))).await;
     send(found, Found::Attached).await;
 
     join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report))).await;
@@ -222,9 +222,9 @@ impl Attached {
     }
 
     /// Looks before the race, for a bounded time.
-    async fn attach(&mut self, report: &Report) {
-        if timeout(ATTACH, self.look(Moment::Before, report)).await.is_err() {
-            self.fail(&format!("the cluster did not answer within {ATTACH:?} before the race"), report).await;
+    async fn attach(&mut self, limit: Duration, report: &Report) {
+        if timeout(limit, self.look(Moment::Before, report)).await.is_err() {
+            self.fail(&format!("the cluster did not answer within {limit:?} before the race"), report).await;
         }
     }
 

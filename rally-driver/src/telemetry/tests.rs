@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::device::object;
 use super::*;
+use crate::RunnerError;
 
 /// A plan whose cluster answers from this table of paths and bodies.
 fn plan(directory: &tempfile::TempDir, answers: &[(&str, Value)]) -> RacePlan {
@@ -96,6 +97,70 @@ fn garbage_collection_is_what_happened_during_the_race_by_node_and_in_all() {
     for record in expected {
         assert!(after.contains(&record), "{record} is missing in {after:#?}");
     }
+}
+
+/// Never gets an answer before the race.
+struct Waiting {
+    before: Option<()>,
+}
+
+#[async_trait::async_trait(?Send)]
+impl Device for Waiting {
+    fn name(&self) -> &'static str {
+        "waiting"
+    }
+
+    async fn before(&mut self, _: &Cluster, _: &mut Records) -> Result<(), RunnerError> {
+        std::future::pending::<()>().await;
+        self.before = Some(());
+        Ok(())
+    }
+
+    async fn after(&mut self, _: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
+        device::first_look(self.before.as_ref())?;
+        records.value("difference", 1, "", JsonObject::new());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_device_whose_first_look_took_too_long_says_so_once_and_tells_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&directory, &[]);
+    block_on(async {
+        let (found, mut received) = mpsc::channel(100);
+        let report = Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found };
+        let cluster = Rc::new(Cluster::new(&plan, "default").unwrap());
+        let mut device = Attached::new(Box::new(Waiting { before: None }), &cluster);
+        device.attach(Duration::from_millis(1), &report).await;
+        assert!(!device.look(Moment::After, &report).await);
+        drop(report);
+        let notice =
+            "telemetry device `waiting` at cluster `default`: the cluster did not answer within 1ms before the race";
+        assert_eq!(received.recv().await, Some(Found::Notice(notice.to_owned())));
+        assert_eq!(received.recv().await, None);
+    });
+}
+
+#[test]
+fn differences_need_a_first_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let collectors = json!({ "young": { "collection_count": 900, "collection_time_in_millis": 900 } });
+    let node =
+        json!({ "name": "n", "jvm": { "gc": { "collectors": collectors } }, "ingest": { "total": { "count": 900 } } });
+    let stats = json!({ "nodes": { "id": node } });
+    let plan = plan(&directory, &[("/_nodes/stats/jvm", stats.clone()), ("/_nodes/stats/ingest", stats)]);
+    block_on(async {
+        let cluster = Cluster::new(&plan, "default").unwrap();
+        for mut device in selection::devices(&plan, "default") {
+            if ["jvm-summary", "ingest-pipeline-stats"].contains(&device.name()) {
+                let mut records = Records::default();
+                let error = device.after(&cluster, &mut records).await.unwrap_err().to_string();
+                assert!(error.starts_with("it has not seen the cluster before the race"), "{error}");
+                assert_eq!(records.into_parts(), (Vec::new(), Vec::new()));
+            }
+        }
+    });
 }
 
 #[test]
