@@ -84,7 +84,8 @@ impl Connection {
                 Some(connector) => {
                     let tls = |error: &dyn Display| failed(ErrorClass::Tls, error);
                     let name = ServerName::try_from(host.name.clone()).map_err(|error| tls(&error))?;
-                    Either::Right(Box::new(connector.connect(name, stream).await.map_err(|error| tls(&error))?))
+                    let stream = connector.connect(name, stream).await;
+                    Either::Right(Box::new(stream.map_err(|error| failed(class_of(&error), &error))?))
                 }
             };
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(ErrorClass::Connect, &error))
@@ -114,7 +115,7 @@ impl Connection {
             let status = head.status.as_u16();
             let encoding = head.headers.remove(header::CONTENT_ENCODING);
             let error = (status > 299).then(|| Box::new(head.headers));
-            Ok(Answer { status, encoding, error, body: read(body).await? })
+            Ok(Answer { status, encoding, error, body: read(body, LARGEST_BODY).await? })
         });
         watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))
     }
@@ -128,11 +129,24 @@ async fn connect(host: &Host, number: usize) -> io::Result<TcpStream> {
     TcpStream::connect(&addresses[..]).await
 }
 
-/// Reads a body to its last byte. One that comes in one piece is not copied.
-async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
+/// Reads a body to its last byte, unless it is larger than a limit in bytes. One that comes in one piece is not copied.
+async fn read(
+    mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
+    limit: u64,
+) -> Result<Bytes, NoAnswer> {
+    let too_large = || {
+        let cause = format!("the answer is larger than {limit} bytes");
+        NoAnswer::Broken { class: ErrorClass::Response, cause }
+    };
+    if body.size_hint().lower() > limit {
+        return Err(too_large());
+    }
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
+        if (first.len().max(rest.len()) + data.len()) as u64 > limit {
+            return Err(too_large());
+        }
         if first.is_empty() {
             first = data;
             continue;
@@ -143,10 +157,6 @@ async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
             rest.extend_from_slice(&first);
         }
         rest.extend_from_slice(&data);
-        if rest.len() as u64 > LARGEST_BODY {
-            let cause = format!("the answer is larger than {LARGEST_BODY} bytes");
-            return Err(NoAnswer::Broken { class: ErrorClass::Response, cause });
-        }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
@@ -182,14 +192,25 @@ impl From<hyper::Error> for NoAnswer {
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
-                // rustls wraps its own errors into those of I/O.
-                let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-                let class = if is_tls { ErrorClass::Tls } else { ErrorClass::Connect };
-                return Self::Broken { class, cause: error.to_string() };
+                return Self::Broken { class: class_of(error), cause: error.to_string() };
             }
             source = inner.source();
         }
-        Self::Broken { class: ErrorClass::Connect, cause: error.to_string() }
+        // A head that is malformed or too large.
+        let class = if error.is_parse() { ErrorClass::Response } else { ErrorClass::Connect };
+        Self::Broken { class, cause: error.to_string() }
+    }
+}
+
+/// What kind of failure ended a connection.
+fn class_of(error: &io::Error) -> ErrorClass {
+    // rustls wraps its own errors into those of I/O, and hyper what is wrong with the chunks of a body.
+    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        ErrorClass::Tls
+    } else if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) {
+        ErrorClass::Response
+    } else {
+        ErrorClass::Connect
     }
 }
 
@@ -239,4 +260,59 @@ impl Watchdog {
 
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Longer than any test takes: who waits for so long waits for ever.
+    const FOR_EVER: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_a_limit_however_it_is_cut() {
+        for (pieces, limit, expected) in [
+            (&["abcd"][..], 4, Some("abcd")),
+            (&["ab", "", "cd"], 4, Some("abcd")),
+            (&["", "a"], 1, Some("a")),
+            (&[], 0, Some("")),
+            (&["abcd"], 3, None),
+            (&["ab", "cd"], 3, None),
+            (&["a", "b", "c", "d"], 3, None),
+        ] {
+            let frames = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
+            match (read(StreamBody::new(stream::iter(frames)), limit).await, expected) {
+                (Ok(body), Some(expected)) => assert_eq!(body, expected, "{pieces:?}"),
+                (Err(NoAnswer::Broken { class: ErrorClass::Response, cause }), None) => {
+                    assert_eq!(cause, format!("the answer is larger than {limit} bytes"), "{pieces:?}");
+                }
+                (result, expected) => panic!("{pieces:?}: {result:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_counts_whether_it_is_shorter_or_longer_than_the_one_before() {
+        let (short, long) = (Duration::from_millis(20), FOR_EVER * 2);
+        let mut watchdog = Watchdog::new(long);
+        let late = Duration::from_millis(60);
+        // True: what it guards takes longer than the short limit, and shorter than the long one.
+        for (limit, is_in_time) in [(short, false), (long, true), (short, false), (short, false), (long, true)] {
+            let work = async {
+                match is_in_time {
+                    true => sleep(late).await,
+                    false => pending().await,
+                }
+            };
+            let guarded = watchdog.guard(RequestTimer::now(), limit, work);
+            let result = timeout(FOR_EVER, guarded).await.expect("it is woken");
+            assert_eq!(result.is_some(), is_in_time, "{limit:?}");
+        }
+    }
 }

@@ -50,15 +50,16 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// With a client of its own.
+    /// With a client of its own, which asks the cluster what it is.
     ///
     /// # Errors
     ///
     /// What is wrong with its hosts or options.
-    pub(super) fn new(plan: &RacePlan, name: &str) -> Result<Self, RunnerError> {
+    pub(super) async fn new(plan: &RacePlan, name: &str) -> Result<Self, RunnerError> {
         let unusable = |cause: &dyn std::fmt::Display| RunnerError::Other(cause.to_string());
-        let clients =
-            Clients::new(plan, NUMBER, &Rc::new(RequestTimer::default())).map_err(|error| unusable(&error))?;
+        let mut clients =
+            Clients::new(plan, NUMBER, &Rc::new(RequestTimer::default())).map_err(|error| unusable(&error))?.only(name);
+        clients.get_acquainted(plan).await;
         let unknown = || unusable(&format!("there is no cluster `{name}`"));
         Ok(Self { name: name.to_owned(), client: Rc::clone(clients.get(name).ok_or_else(unknown)?) })
     }

@@ -38,9 +38,9 @@ fn reports(name: &str, params: Value, before: &[(&str, Value)], after: &[(&str, 
         let mut devices = selection::devices(&before, "default");
         let device = devices.iter_mut().find(|device| device.name() == name).unwrap();
         let mut all = [Records::default(), Records::default(), Records::default()];
-        let cluster = Cluster::new(&before, "default").unwrap();
+        let cluster = Cluster::new(&before, "default").await.unwrap();
         device.before(&cluster, &mut all[0]).await.unwrap();
-        let cluster = Cluster::new(&after, "default").unwrap();
+        let cluster = Cluster::new(&after, "default").await.unwrap();
         device.sample(&cluster, &mut all[1]).await.unwrap();
         device.after(&cluster, &mut all[2]).await.unwrap();
         all.map(|records| {
