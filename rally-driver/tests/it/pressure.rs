@@ -236,7 +236,14 @@ async fn api_keys_are_deleted_if_there_cannot_be_one_for_each_client() {
     let failure = race.until_reached().await.failure().unwrap();
     assert!(failure.contains("cannot create an API key for client 5: HTTP status 403: security_exception (no)"), "{failure}");
     let made: Vec<String> = (0..5).map(|client| format!("rally-client-{client}")).collect();
-    assert_eq!(deleted_keys(&cluster), made);
+    // The failure is told before each worker has cleaned up.
+    let cleaned_up = async {
+        while deleted_keys(&cluster) != made {
+            tokio::time::sleep(milliseconds(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), cleaned_up).await;
+    assert!(in_time.is_ok(), "{:?} were deleted, not {made:?}", deleted_keys(&cluster));
 }
 
 #[tokio::test]
