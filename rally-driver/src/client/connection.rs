@@ -23,6 +23,7 @@ use tokio_util::either::Either;
 
 use super::LARGEST_BODY;
 use super::host::Host;
+use super::tls;
 use crate::{ErrorClass, RequestTimer, RunnerError};
 
 /// The most that is made ready for what a peer says it will send, in bytes.
@@ -82,10 +83,13 @@ impl Connection {
             let stream = match tls.filter(|_| host.tls) {
                 None => Either::Left(stream),
                 Some(connector) => {
-                    let tls = |error: &dyn Display| failed(ErrorClass::Tls, error);
-                    let name = ServerName::try_from(host.name.clone()).map_err(|error| tls(&error))?;
-                    let stream = connector.connect(name, stream).await;
-                    Either::Right(Box::new(stream.map_err(|error| failed(class_of(&error), &error))?))
+                    let name = ServerName::try_from(host.name.clone());
+                    let name = name.map_err(|error| failed(ErrorClass::Tls, &error))?;
+                    let stream = connector.connect(name, stream).await.map_err(|error| {
+                        let (class, cause) = explain(&error);
+                        failed(class, &cause)
+                    })?;
+                    Either::Right(Box::new(stream))
                 }
             };
             http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(ErrorClass::Connect, &error))
@@ -192,7 +196,8 @@ impl From<hyper::Error> for NoAnswer {
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
-                return Self::Broken { class: class_of(error), cause: error.to_string() };
+                let (class, cause) = explain(error);
+                return Self::Broken { class, cause };
             }
             source = inner.source();
         }
@@ -202,16 +207,14 @@ impl From<hyper::Error> for NoAnswer {
     }
 }
 
-/// What kind of failure ended a connection.
-fn class_of(error: &io::Error) -> ErrorClass {
+/// What kind of failure ended a connection, and what is said of it.
+fn explain(error: &io::Error) -> (ErrorClass, String) {
     // rustls wraps its own errors into those of I/O, and hyper what is wrong with the chunks of a body.
-    if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-        ErrorClass::Tls
-    } else if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput) {
-        ErrorClass::Response
-    } else {
-        ErrorClass::Connect
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return (ErrorClass::Tls, tls::explain(error));
     }
+    let makes_no_sense = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    (if makes_no_sense { ErrorClass::Response } else { ErrorClass::Connect }, error.to_string())
 }
 
 /// Wakes a request that takes too long.

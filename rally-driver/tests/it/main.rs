@@ -19,3 +19,4 @@ mod search;
 mod search_server;
 mod server;
 mod target;
+mod tls;
