@@ -91,7 +91,9 @@ impl<'a> Parameters<'a> {
     pub(crate) fn names(&self, key: &str) -> Result<Option<Vec<String>>, RunnerError> {
         self.read(key, None, "a name or a list of names", |value| match value {
             Value::String(name) => Some(Some(vec![name.clone()])),
-            Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>().map(Some),
+            Value::Array(names) => {
+                names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>().map(Some)
+            }
             _ => None,
         })
     }

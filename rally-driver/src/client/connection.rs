@@ -50,8 +50,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// How the body is packed, if it is.
     pub(super) encoding: Option<HeaderValue>,
-    /// The headers of an error. Those of others are dropped at once: they are large to move around, and nobody asks.
-    pub(super) error: Option<Box<HeaderMap>>,
+    /// The headers of an error, and of what they are asked of. Others are dropped at once: they are large to move around.
+    pub(super) headers: Option<Box<HeaderMap>>,
     pub(super) body: Bytes,
 }
 
@@ -106,20 +106,22 @@ impl Connection {
         polled.is_pending() && self.sender.is_ready()
     }
 
-    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte.
+    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte, with its
+    /// headers if they are wanted.
     pub(super) async fn exchange(
         &mut self,
         request: http::Request<Full<Bytes>>,
         sent: u64,
         limit: Duration,
+        wants_headers: bool,
     ) -> Result<Answer, NoAnswer> {
         let Self { sender, driver, watchdog } = self;
         let exchange = together(Pin::new(driver), async {
             let (mut head, body) = sender.send_request(request).await?.into_parts();
             let status = head.status.as_u16();
             let encoding = head.headers.remove(header::CONTENT_ENCODING);
-            let error = (status > 299).then(|| Box::new(head.headers));
-            Ok(Answer { status, encoding, error, body: read(body, LARGEST_BODY).await? })
+            let headers = (status > 299 || wants_headers).then(|| Box::new(head.headers));
+            Ok(Answer { status, encoding, headers, body: read(body, LARGEST_BODY).await? })
         });
         watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))
     }
@@ -134,10 +136,7 @@ async fn connect(host: &Host, number: usize) -> io::Result<TcpStream> {
 }
 
 /// Reads a body to its last byte, unless it is larger than a limit in bytes. One that comes in one piece is not copied.
-async fn read(
-    mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin,
-    limit: u64,
-) -> Result<Bytes, NoAnswer> {
+async fn read(mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin, limit: u64) -> Result<Bytes, NoAnswer> {
     let too_large = || {
         let cause = format!("the answer is larger than {limit} bytes");
         NoAnswer::Broken { class: ErrorClass::Response, cause }

@@ -56,6 +56,9 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// The longest part of an answer that stands in an error, in characters.
 const LONGEST_DESCRIPTION: usize = 2_000;
 
+/// The header in which a hosted cluster says which one it is.
+pub(crate) const HANDLING_CLUSTER: &str = "x-found-handling-cluster";
+
 /// The connections of one simulated client to one cluster under test.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -293,6 +296,7 @@ impl Client {
             body,
             timeout: request.timeout.unwrap_or(self.options.timeout),
             ignore: request.ignore.as_slice().into(),
+            wants_headers: request.wants_headers,
             answer: match &self.shared.static_responses {
                 None => None,
                 Some(responses) => {
@@ -326,7 +330,7 @@ impl Client {
         if let Some(body) = &request.answer {
             self.timer.sent();
             self.timer.received();
-            return Ok(Response { status: 200, body: body.clone() });
+            return Ok(Response { status: 200, headers: None, body: body.clone() });
         }
         let mut attempt = 0;
         loop {
@@ -368,7 +372,7 @@ impl Client {
         *message.uri_mut() = head.uri.clone();
         *message.headers_mut() = head.headers.clone();
         let sent = self.timer.sent();
-        let result = connection.exchange(message, sent, request.timeout).await;
+        let result = connection.exchange(message, sent, request.timeout, request.wants_headers).await;
         self.timer.received();
         let no_answer = match result {
             Ok(answer) => {
@@ -431,20 +435,22 @@ impl Client {
             None | Some(b"identity") => answer.body,
             Some(other) => {
                 let other = String::from_utf8_lossy(other);
-                return Err(RunnerError::response(format!("an answer is packed with `{other}`, which nobody asked for")));
+                return Err(RunnerError::response(format!(
+                    "an answer is packed with `{other}`, which nobody asked for"
+                )));
             }
         };
         if status <= 299 || request.ignore.contains(&status) {
-            return Ok(Response { status, body });
+            return Ok(Response { status, headers: answer.headers, body });
         }
         let meta = [
             ("request_id", "x-cloud-request-id"),
             ("handling_node", "x-found-handling-instance"),
-            ("handling_cluster", "x-found-handling-cluster"),
+            ("handling_cluster", HANDLING_CLUSTER),
         ];
         let meta = meta
             .into_iter()
-            .filter_map(|(name, header)| Some((name, answer.error.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
+            .filter_map(|(name, header)| Some((name, answer.headers.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
         let meta = meta.collect();
         let description = describe(&body);
         self.error_body.replace(body);

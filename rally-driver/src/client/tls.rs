@@ -81,7 +81,9 @@ pub(super) fn explain(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
             "name a PEM file with the authority that signed its certificate in the client option `ca_certs`"
         }
-        Error::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
             "address it by a name that stands in its certificate, or set the client option `ssl_assert_hostname:false`"
         }
         Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
@@ -220,7 +222,8 @@ mod tests {
         }
 
         fn sign(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
-            let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+            let mut params =
+                CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
             adjust(&mut params);
             params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().into()
         }

@@ -94,7 +94,8 @@ impl Bulk {
         let index = given.value("index");
         let path = if has_action_lines { "/_bulk".to_owned() } else { format!("/{}/_bulk", given.name("index")?) };
         let call = given.call("PUT", path);
-        let call = ["timeout", "pipeline", "refresh"].into_iter().fold(call, |call, name| call.query(name, given.value(name)));
+        let call =
+            ["timeout", "pipeline", "refresh"].into_iter().fold(call, |call, name| call.query(name, given.value(name)));
         let mut template = call.request()?;
         let body = Self::body(&given, params)?;
         template.body = Body::Ndjson(body.clone());

@@ -146,8 +146,7 @@ impl Call<'_> {
             }
             _ => None,
         };
-        let mut request =
-            request::request(self.method, &self.path, &self.query, &self.given, request_params.as_ref())?;
+        let mut request = request::request(self.method, &self.path, &self.query, &self.given, request_params.as_ref())?;
         request.body = request::body(self.body.as_ref());
         request.ignore.extend(self.ignore);
         Ok(request)

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use rally_core::track::JsonObject;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::RunnerError;
@@ -49,11 +50,15 @@ pub(super) fn request(
     Ok(request)
 }
 
-/// A body that is JSON, or already text as it is in requests with several lines.
+/// A body that is JSON, or already text. Of a text, several lines are lines of JSON if the first of them is JSON by itself.
 pub(super) fn body(value: Option<&Value>) -> Body {
+    let is_whole = |line: &str| serde_json::from_str::<IgnoredAny>(line).is_ok();
     match value {
         None | Some(Value::Null) => Body::Empty,
-        Some(Value::String(text)) => Body::Ndjson(text.clone().into()),
+        Some(Value::String(text)) => match text.trim().split_once('\n') {
+            Some((first, _)) if is_whole(first) => Body::Ndjson(text.clone().into()),
+            _ => Body::Json(text.clone().into()),
+        },
         Some(value) => Body::Json(value.to_string().into()),
     }
 }
@@ -109,7 +114,8 @@ mod tests {
         let request_params = json!({
             "ignore": "404, 409", "preference": "a b/c", "expand": ["open", "closed"], "q": true, "none": null, "from": 3,
         });
-        let params = json!({ "headers": { "x-a": 1, "x-b": null }, "opaque-id": "me", "request-timeout": "1.5", "ignore": 400 });
+        let params =
+            json!({ "headers": { "x-a": 1, "x-b": null }, "opaque-id": "me", "request-timeout": "1.5", "ignore": 400 });
         let request = make(&params, request_params).unwrap();
         assert_eq!(request.path, "/logs-*/_search?size=5&preference=a%20b%2Fc&expand=open,closed&q=true&from=3");
         assert_eq!(request.headers, [("x-a".to_owned(), "1".to_owned()), ("x-opaque-id".to_owned(), "me".to_owned())]);
@@ -122,11 +128,29 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         for (params, problem) in [
             (json!({ "headers": ["x-a"] }), "`headers` must be an object, not [\"x-a\"]"),
-            (json!({ "request-timeout": "soon" }), "`request-timeout` must be a number of seconds, at least 0, not \"soon\""),
+            (
+                json!({ "request-timeout": "soon" }),
+                "`request-timeout` must be a number of seconds, at least 0, not \"soon\"",
+            ),
             (json!({ "ignore": [404, "x"] }), "`ignore` must be an HTTP status or a list of them, not [404,\"x\"]"),
         ] {
             let error = make(&params, Value::Null).unwrap_err().to_string();
             assert!(error.ends_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn texts_of_several_lines_are_lines_of_json_unless_they_are_one_value() {
+        for (text, is_lines) in [
+            ("{}\n{\"size\":1}\n", true),
+            ("{}\r\n{}", true),
+            ("{\n\"size\": 1\n}\n", false),
+            ("{\"size\":1}\n", false),
+            ("", false),
+        ] {
+            let body = body(Some(&json!(text)));
+            let expected = if is_lines { Body::Ndjson(text.into()) } else { Body::Json(text.into()) };
+            assert_eq!(body, expected, "{text:?}");
         }
     }
 }

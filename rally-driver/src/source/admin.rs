@@ -3,8 +3,8 @@
 use rally_core::track::{Index, IndexTemplate, JsonObject};
 use serde_json::{Map, Value, json};
 
-use super::search::only_target;
 use super::Fixed;
+use super::search::only_target;
 use crate::parameters::Parameters;
 use crate::{ParamSourceSetup, Registry, RunnerError};
 

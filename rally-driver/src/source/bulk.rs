@@ -131,11 +131,19 @@ impl BulkOptions {
             Some(action) if action == "update" => true,
             Some(other) => return Err(given.wrong("on-conflict", "`index` or `update`", other)),
         };
-        let probability = number(&given, "conflict-probability", 25.0, "at least 0 and at most 100", 0.0, 100.0)? / 100.0;
+        let probability =
+            number(&given, "conflict-probability", 25.0, "at least 0 and at most 100", 0.0, 100.0)? / 100.0;
         let recency = number(&given, "recency", 0.0, "at least 0 and at most 1", 0.0, 1.0)?;
         Ok(Self {
             bulk_size,
-            percentage: number(&given, "ingest-percentage", 100.0, "above 0 and at most 100", f64::MIN_POSITIVE, 100.0)?,
+            percentage: number(
+                &given,
+                "ingest-percentage",
+                100.0,
+                "above 0 and at most 100",
+                f64::MIN_POSITIVE,
+                100.0,
+            )?,
             documents,
             conflicts: order.map(|order| Conflicts { order, probability, recency }),
             updates,
@@ -160,7 +168,9 @@ impl BulkOptions {
             }
             (false, Some(target), None) => ActionLines::same(if is_stream { "create" } else { "index" }, target),
             (false, Some(target), Some(_)) if is_stream => {
-                return Err(Parameters::of(task).invalid(format!("`conflicts` make no sense in the data stream `{target}`")));
+                return Err(
+                    Parameters::of(task).invalid(format!("`conflicts` make no sense in the data stream `{target}`"))
+                );
             }
             (false, Some(target), Some(conflicts)) => {
                 let ids = Ids::new(conflicts, first, count, setup.seed.wrapping_add(number));
@@ -255,8 +265,7 @@ fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a 
     if corpora.is_empty() {
         return Err(Parameters::of(task).invalid("the track has no corpus to take documents from"));
     }
-    let (wanted, indices, streams) =
-        (given.names("corpora")?, given.names("indices")?, given.names("data-streams")?);
+    let (wanted, indices, streams) = (given.names("corpora")?, given.names("indices")?, given.names("data-streams")?);
     let fits = |wanted: &Option<Vec<String>>, name: Option<&String>| {
         wanted.as_ref().is_none_or(|wanted| name.is_some_and(|name| wanted.contains(name)))
     };
@@ -275,7 +284,9 @@ fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a 
         .collect();
     if selected.is_empty() {
         let known: Vec<&str> = corpora.iter().map(|corpus| corpus.name.as_str()).collect();
-        return Err(Parameters::of(task).invalid(format!("no documents match; the track has the corpora {}", known.join(", "))));
+        return Err(
+            Parameters::of(task).invalid(format!("no documents match; the track has the corpora {}", known.join(", ")))
+        );
     }
     Ok(selected)
 }

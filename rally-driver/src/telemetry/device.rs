@@ -9,7 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Clients, Request, Response};
+use crate::client::{Client, Clients, HANDLING_CLUSTER, Request, Response};
 use crate::{RequestTimer, RunnerError};
 
 /// Devices begin with the first host.
@@ -69,12 +69,17 @@ impl Cluster {
         self.json(Request::new("GET", path)).await
     }
 
+    /// What the cluster says of itself, and whether it is hosted by its maker.
+    pub(super) async fn root(&self) -> Result<(Value, bool), RunnerError> {
+        let response = self.send(Request { wants_headers: true, ..Request::new("GET", "/") }).await?;
+        let is_hosted = response.headers.as_ref().is_some_and(|headers| headers.contains_key(HANDLING_CLUSTER));
+        Ok((read("/", &response)?, is_hosted))
+    }
+
     /// The answer to a request, as JSON.
     pub(super) async fn json(&self, request: Request) -> Result<Value, RunnerError> {
         let path = request.path.clone();
-        let response = self.send(request).await?;
-        serde_json::from_slice(&response.body)
-            .map_err(|error| RunnerError::Other(format!("the answer to {path} makes no sense: {error}")))
+        read(&path, &self.send(request).await?)
     }
 
     /// The answer to a request.
@@ -86,6 +91,11 @@ impl Cluster {
     pub(super) fn meta(&self) -> JsonObject {
         object(json!({ "cluster": self.name }))
     }
+}
+
+fn read(path: &str, response: &Response) -> Result<Value, RunnerError> {
+    serde_json::from_slice(&response.body)
+        .map_err(|error| RunnerError::Other(format!("the answer to {path} makes no sense: {error}")))
 }
 
 /// Records of one look.

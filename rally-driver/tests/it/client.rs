@@ -183,7 +183,8 @@ async fn nobody_there_is_a_connection_error_with_the_address() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let timer = Rc::new(RequestTimer::default());
     let options = ClientOptions { max_retries: 0, ..ClientOptions::default() };
-    let client = Client::new(std::slice::from_ref(&address), options, MediaTypes::default(), 0, Rc::clone(&timer)).unwrap();
+    let client =
+        Client::new(std::slice::from_ref(&address), options, MediaTypes::default(), 0, Rc::clone(&timer)).unwrap();
     client.warm_up().await;
     let error = client.request(&Request::new("GET", "/")).await.unwrap_err();
     assert!(matches!(&error, RunnerError::Transport { class: ErrorClass::Connect, .. }), "{error}");

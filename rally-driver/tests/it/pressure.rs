@@ -227,14 +227,19 @@ async fn api_keys_of_several_workers_are_asked_for_at_the_same_time() {
 async fn api_keys_are_deleted_if_there_cannot_be_one_for_each_client() {
     // The last client asks when the others have their keys, or will have them.
     let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
-        Some("rally-client-5") => Reply::Now(403, r#"{"error":{"type":"security_exception","reason":"no"}}"#.to_owned()),
+        Some("rally-client-5") => {
+            Reply::Now(403, r#"{"error":{"type":"security_exception","reason":"no"}}"#.to_owned())
+        }
         Some(name) => Reply::Once(6, json!({ "id": name, "api_key": "k" }).to_string()),
         None => Reply::json(json!({})),
     })
     .await;
     let mut race = Race::prepare(Registry::rally(), &with_keys(&cluster, 6), 2).await;
     let failure = race.until_reached().await.failure().unwrap();
-    assert!(failure.contains("cannot create an API key for client 5: HTTP status 403: security_exception (no)"), "{failure}");
+    assert!(
+        failure.contains("cannot create an API key for client 5: HTTP status 403: security_exception (no)"),
+        "{failure}"
+    );
     let made: Vec<String> = (0..5).map(|client| format!("rally-client-{client}")).collect();
     // The failure is told before each worker has cleaned up.
     let cleaned_up = async {

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rally_core::track::JsonObject;
+use rally_core::DriverEventKind;
+use rally_core::metrics::SampleType;
+use rally_core::track::{Documents, JsonObject, Operation, Task};
 use rally_driver::client::{Client, ClientOptions, MediaTypes, Request};
-use rally_driver::{ErrorClass, RunnerError};
+use rally_driver::{ErrorClass, Registry, RunnerError};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -18,6 +20,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+
+use crate::corpora::{self, Host};
+use crate::fixture::{self, Race};
 
 /// Signs certificates, and keeps them in files.
 struct Authority {
@@ -145,7 +150,12 @@ async fn a_host_is_trusted_by_its_authority_and_its_name_as_far_as_the_options_s
     let nothing = json!({ "verify_certs": false });
     for (host, server, options, problem) in [
         ("localhost", &named, trust.clone(), None),
-        ("localhost", &named, other.clone(), Some("PEM file with the authority that signed its certificate in the client option `ca_certs`")),
+        (
+            "localhost",
+            &named,
+            other.clone(),
+            Some("PEM file with the authority that signed its certificate in the client option `ca_certs`"),
+        ),
         ("localhost", &elsewhere, trust.clone(), Some("address it by a name that stands in its certificate")),
         ("localhost", &elsewhere, nameless(&trust), None),
         ("localhost", &named, nameless(&other), Some("the client option `ca_certs`")),
@@ -174,9 +184,7 @@ async fn a_host_is_trusted_by_its_authority_and_its_name_as_far_as_the_options_s
 async fn a_certificate_of_ours_is_shown_to_hosts_that_ask_for_one() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let server = Server::start(&ours.sign(&["localhost"], |_| ()), Some(&ours)).await;
-    let shown = |identity: &Identity| {
-        json!({ "ca_certs": ours.file(), "client_cert": identity.files.0, "client_key": identity.files.1 })
-    };
+    let shown = |identity: &Identity| json!({ "ca_certs": ours.file(), "client_cert": identity.files.0, "client_key": identity.files.1 });
     let (good, bad) = (ours.sign(&["us"], |_| ()), theirs.sign(&["us"], |_| ()));
     assert_eq!(ask("localhost", &server, shown(&good)).await.unwrap(), "GET /secret HTTP/1.1");
     for (options, problem) in [
@@ -198,7 +206,10 @@ fn files_that_are_no_certificates_are_named_with_their_option() {
     let (certificate, key) = &identity.files;
     for (given, problem) in [
         (json!({ "ca_certs": "/nowhere/ca.pem" }), "client option `ca_certs`: cannot use /nowhere/ca.pem: "),
-        (json!({ "ca_certs": empty }), "client option `ca_certs`: there is no authority to trust; name a PEM file with one"),
+        (
+            json!({ "ca_certs": empty }),
+            "client option `ca_certs`: there is no authority to trust; name a PEM file with one",
+        ),
         (json!({ "client_cert": certificate, "client_key": empty }), "client option `client_key`: cannot use "),
         (json!({ "client_cert": empty, "client_key": key }), "client option `client_cert`: "),
     ] {
@@ -209,4 +220,54 @@ fn files_that_are_no_certificates_are_named_with_their_option() {
         let text = made.unwrap_err().to_string();
         assert!(text.starts_with(problem), "{text}");
     }
+}
+
+#[tokio::test]
+async fn corpora_come_from_servers_that_the_environment_trusts() {
+    const URL: &str = "RALLY_TEST_CORPUS_URL";
+    if let Ok(url) = std::env::var(URL) {
+        // This is the process that the other branch has started.
+        let documents = Documents::builder("documents.json", 1).base_url(&url);
+        let host = Host::new();
+        let prepared = host.prepare(&corpora::plan(documents)).await.map(|here| fs::read_to_string(here.path).unwrap());
+        return println!("{prepared:?}");
+    }
+    let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let server = Server::start(&ours.sign(&["localhost"], |_| ()), None).await;
+    for (trusted, expected) in [
+        (&ours, r#"Ok("GET /documents.json HTTP/1.1")"#),
+        (&theirs, "name a PEM file with its authority in the environment variable SSL_CERT_FILE"),
+    ] {
+        let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "tls::corpora_come_from_servers_that_the_environment_trusts", "--nocapture"]);
+        child.env("SSL_CERT_FILE", trusted.file()).env_remove("SSL_CERT_DIR");
+        child.env(URL, format!("https://localhost:{}", server.port));
+        let output = child.kill_on_drop(true).output().await.unwrap();
+        let told = String::from_utf8_lossy(&output.stdout);
+        assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_trusts_everybody_is_warned() {
+    let authority = Authority::new("ours");
+    let server = Server::start(&authority.sign(&["es.example.org"], |_| ()), None).await;
+    let task = Task::builder(Operation::builder("raw-request").property("path", "/secret"));
+    let mut plan = fixture::plan(fixture::challenge().task(task));
+    plan.target_hosts.insert("default".to_owned(), vec![format!("https://localhost:{}", server.port)]);
+    let trusting = json!({ "verify_certs": false }).as_object().unwrap().clone();
+    plan.client_options.insert("default".to_owned(), trusting);
+    let mut race = Race::prepare(Registry::rally(), &plan, 1).await;
+    let mut notices = Vec::new();
+    loop {
+        match race.next().await.unwrap() {
+            DriverEventKind::Noticed { message } => notices.push(message),
+            other => break assert_eq!(other, DriverEventKind::Prepared),
+        }
+    }
+    assert!(notices.iter().any(|notice| notice.contains("certificates are not checked")), "{notices:?}");
+    race.begin(1).await;
+    let told = race.until_reached().await;
+    assert_eq!((told.samples(0, SampleType::Normal), told.failure()), (1, None));
+    assert!(told.tasks(0, SampleType::Normal).all(|interval| interval.failed == 0), "{told:?}");
 }

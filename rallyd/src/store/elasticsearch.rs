@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rally_core::metrics::{MetricsStore, RaceDocument, StoreError};
 use rally_core::track::JsonObject;
-use rally_driver::client::{Authorization, Body, Client, ClientOptions, InvalidClientOptions, MediaTypes, Request, Response};
+use rally_driver::client::{
+    Authorization, Body, Client, ClientOptions, InvalidClientOptions, MediaTypes, Request, Response,
+};
 use rally_driver::{ErrorClass, RunnerError};
 use serde_json::{Value, json};
 use tracing::{info, warn};

@@ -39,9 +39,8 @@ impl Composite {
 impl Runner for Composite {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
         let limit = Given::new(&self.setup, params).positive("max-connections")?;
-        self.limit = limit.map(|limit| {
-            Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))
-        });
+        self.limit =
+            limit.map(|limit| Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)));
         self.steps = Some(Planner::new(&self.setup, &self.context).steps(params)?);
         Ok(())
     }

@@ -182,7 +182,8 @@ fn operations(further: &Value) -> Vec<(String, &'static str, Value)> {
 /// Answers with which all of them are content, with this status.
 fn contenting(status: u16) -> HashMap<String, Vec<Answer>> {
     let hits = json!({ "total": { "value": 5, "relation": "eq" }, "hits": [{ "sort": [1] }] });
-    let page = json!({ "_scroll_id": "s", "pit_id": "1", "hits": hits, "aggregations": { "a": { "after_key": { "k": 1 } } } });
+    let page =
+        json!({ "_scroll_id": "s", "pit_id": "1", "hits": hits, "aggregations": { "a": { "after_key": { "k": 1 } } } });
     let done = json!({ "snapshots": [{ "state": "SUCCESS", "stats": {} }] });
     let answers = [
         ("GET /a/_recovery", json!({ "a": { "shards": [{ "stage": "DONE" }] } })),
@@ -256,7 +257,8 @@ async fn every_operation_ignores_what_it_is_told() {
     for further in [json!({ "ignore": [418] }), json!({ "request-params": { "ignore": "418" } })] {
         for (name, operation_type, params) in operations(&further) {
             // What an operation asks beside what it is about is no matter of `request-params`.
-            let asks_aside = ["force-merge", "enrich-policy", "wait-for-", "delete-index"].iter().any(|it| name.starts_with(it));
+            let asks_aside =
+                ["force-merge", "enrich-policy", "wait-for-", "delete-index"].iter().any(|it| name.starts_with(it));
             if asks_aside && further.get("ignore").is_none() {
                 continue;
             }
@@ -276,9 +278,23 @@ async fn an_answer_that_makes_no_sense_is_a_failed_request_and_no_reason_to_ask_
     });
     let page = || HashMap::from([("*".to_owned(), vec![Answer::Text(200, "<html>Welcome</html>".to_owned())])]);
     let reading = [
-        "search", "scroll-search", "paginated-search", "composite-agg", "sql", "esql", "esql-profile", "run-until",
-        "open-point-in-time", "submit-async-search", "index-stats", "transform-stats", "cluster-health",
-        "wait-for-recovery", "wait-for-snapshot-create", "wait-for-current-snapshots-create", "wait-for-transform",
+        "search",
+        "scroll-search",
+        "paginated-search",
+        "composite-agg",
+        "sql",
+        "esql",
+        "esql-profile",
+        "run-until",
+        "open-point-in-time",
+        "submit-async-search",
+        "index-stats",
+        "transform-stats",
+        "cluster-health",
+        "wait-for-recovery",
+        "wait-for-snapshot-create",
+        "wait-for-current-snapshots-create",
+        "wait-for-transform",
     ];
     let mut tested = 0;
     for (name, operation_type, params) in operations(&further) {
