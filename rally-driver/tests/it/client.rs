@@ -70,6 +70,20 @@ async fn headers_of_the_user_are_never_replaced() {
 }
 
 #[tokio::test]
+async fn a_request_ends_where_its_body_does_whatever_headers_say() {
+    let target = Target::acting(&vec![answer(200, "{}"); 3]).await;
+    let (client, _) = client(&[&target], json!({ "headers": { "content-length": "7" }, "timeout": 30 }));
+    let mut request = Request::new("POST", "/logs/_search").json("{}");
+    client.request(&request).await.unwrap();
+    request.headers.push(("Transfer-Encoding".to_owned(), "chunked".to_owned()));
+    request.headers.push(("Content-Length".to_owned(), "1".to_owned()));
+    client.request(&request).await.unwrap();
+    client.request(&Request::new("GET", "/")).await.unwrap();
+    let seen = target.seen();
+    assert_eq!(seen.iter().map(|seen| seen.body()).collect::<Vec<_>>(), ["{}", "{}", ""]);
+}
+
+#[tokio::test]
 async fn what_goes_wrong_on_the_wire_has_the_class_that_it_is_of() {
     let raw = |text: &str| Act::Raw(text.as_bytes().to_vec());
     let large = format!("HTTP/1.1 200 OK\r\nx-large: {}\r\n\r\n", "x".repeat(1 << 20));
@@ -118,6 +132,21 @@ async fn answers_without_a_body_need_not_be_packed_and_packed_ones_may_have_seve
     assert_eq!(client.request(&Request::new("HEAD", "/logs")).await.unwrap().body, "");
     assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "");
     assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "one after another");
+}
+
+#[tokio::test]
+async fn bodies_of_all_lengths_go_over_one_connection() {
+    let bodies = [2, 20_000, 2, 300_000, 20_000].map(|length| "b".repeat(length));
+    let target = Target::acting(&vec![answer(200, "{}"); bodies.len()]).await;
+    let (client, _) = client(&[&target], json!({}));
+    for body in &bodies {
+        client.request(&Request::new("POST", "/").json(body.clone())).await.unwrap();
+    }
+    for (seen, body) in target.seen().iter().zip(&bodies) {
+        assert_eq!(seen.header("content-length"), Some(body.len().to_string().as_str()));
+        assert!(seen.body() == body, "of {} bytes, others came", body.len());
+    }
+    assert_eq!((client.reconnects(), target.connections()), (0, 1));
 }
 
 #[tokio::test]
