@@ -60,6 +60,25 @@ async fn a_search_is_one_request_whose_answer_is_only_read_for_details() {
 }
 
 #[tokio::test]
+async fn compression_is_what_the_headers_say_and_else_what_the_operation_says() {
+    for (headers, enabled, expected) in [
+        (json!({}), json!(true), "gzip"),
+        (json!({}), json!("false"), "identity"),
+        (json!({ "Accept-Encoding": "deflate" }), json!(false), "deflate"),
+    ] {
+        let cluster = Cluster::answering([json!({})]).await;
+        let search = json!({ "index": "a", "body": {}, "headers": headers, "response-compression-enabled": enabled });
+        let mut plan = race(&cluster.address, "search", search);
+        let options = json!({ "http_compress": true }).as_object().unwrap().clone();
+        plan.client_options.insert("default".to_owned(), options);
+        Execution::new(plan).unwrap().run().await.unwrap();
+        let head = cluster.asked().remove(0).head;
+        assert!(head.contains(&format!("accept-encoding: {expected}\r\n")), "{head}");
+        assert_eq!(head.matches("accept-encoding").count(), 1, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn on_serverless_searches_are_not_cached_unless_an_operator_or_the_track_says_so() {
     let cluster = Cluster::answering(vec![json!({}); 4]).await;
     let search = json!({ "index": "logs", "body": null });
