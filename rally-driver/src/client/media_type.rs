@@ -3,34 +3,26 @@
 use http::HeaderValue;
 use serde_json::Value;
 
-/// The oldest and the newest version of Elasticsearch's API that is asked for. Each server knows its own and the one before.
-const VERSIONS: (u64, u64) = (8, 9);
-
 /// How bodies are announced to a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MediaTypes {
-    /// With the version of the API that is meant, as Elasticsearch knows it since version 8: 8 or 9.
-    CompatibleWith(u64),
-    /// As plain JSON, the only way that OpenSearch and older versions of Elasticsearch understand.
+    /// As plain JSON, the only way that OpenSearch and Elasticsearch before version 8 understand.
     Plain,
-}
-
-impl Default for MediaTypes {
-    /// What is sent as long as nobody knows what the cluster is.
-    fn default() -> Self {
-        Self::CompatibleWith(VERSIONS.0)
-    }
+    /// As bodies of the API of Elasticsearch 8, as long as nobody knows what the cluster is.
+    #[default]
+    Version8,
+    /// As bodies of the API of Elasticsearch 9. Later versions know it, too, as each knows the one before.
+    Version9,
 }
 
 impl MediaTypes {
     /// What servers of a version understand, such as `8.15.0`. A version that is no number is that of a serverless project.
     #[must_use]
     pub fn of_version(version: &str) -> Self {
-        let (oldest, newest) = VERSIONS;
         match version.split('.').next().and_then(|major| major.parse::<u64>().ok()) {
-            None => Self::default(),
-            Some(major) if major < oldest => Self::Plain,
-            Some(major) => Self::CompatibleWith(major.min(newest)),
+            Some(..8) => Self::Plain,
+            Some(8) | None => Self::Version8,
+            Some(9..) => Self::Version9,
         }
     }
 
@@ -46,22 +38,20 @@ impl MediaTypes {
 
     /// The type of a body that is JSON.
     pub(super) fn json(self) -> HeaderValue {
-        self.named("json")
+        HeaderValue::from_static(match self {
+            Self::Plain => "application/json",
+            Self::Version8 => "application/vnd.elasticsearch+json; compatible-with=8",
+            Self::Version9 => "application/vnd.elasticsearch+json; compatible-with=9",
+        })
     }
 
     /// The type of a body that is lines of JSON.
     pub(super) fn ndjson(self) -> HeaderValue {
-        self.named("x-ndjson")
-    }
-
-    fn named(self, kind: &str) -> HeaderValue {
-        let text = match self {
-            Self::CompatibleWith(version) => {
-                format!("application/vnd.elasticsearch+{kind}; compatible-with={version}")
-            }
-            Self::Plain => format!("application/{kind}"),
-        };
-        HeaderValue::try_from(text).expect("visible characters only")
+        HeaderValue::from_static(match self {
+            Self::Plain => "application/x-ndjson",
+            Self::Version8 => "application/vnd.elasticsearch+x-ndjson; compatible-with=8",
+            Self::Version9 => "application/vnd.elasticsearch+x-ndjson; compatible-with=9",
+        })
     }
 }
 
@@ -74,15 +64,15 @@ mod tests {
     #[test]
     fn a_cluster_is_spoken_to_as_its_answer_says() {
         for (version, expected) in [
-            (json!({ "number": "8.15.0", "build_flavor": "default" }), MediaTypes::CompatibleWith(8)),
-            (json!({ "number": "9.0.1" }), MediaTypes::CompatibleWith(9)),
-            (json!({ "number": "10.0.0" }), MediaTypes::CompatibleWith(9)),
+            (json!({ "number": "8.15.0", "build_flavor": "default" }), MediaTypes::Version8),
+            (json!({ "number": "9.0.1" }), MediaTypes::Version9),
+            (json!({ "number": "10.0.0" }), MediaTypes::Version9),
             (json!({ "number": "7.17.9" }), MediaTypes::Plain),
             (json!({ "number": "2.11.0", "distribution": "opensearch" }), MediaTypes::Plain),
             // OpenSearch may be told to pretend to be Elasticsearch.
             (json!({ "number": "8.10.2", "distribution": "opensearch" }), MediaTypes::Plain),
-            (json!({ "number": "serverless" }), MediaTypes::CompatibleWith(8)),
-            (json!({}), MediaTypes::CompatibleWith(8)),
+            (json!({ "number": "serverless" }), MediaTypes::Version8),
+            (json!({}), MediaTypes::Version8),
         ] {
             assert_eq!(MediaTypes::of_cluster(&json!({ "version": version })), expected, "{version}");
         }
