@@ -347,7 +347,7 @@ mod tests {
         let (short, long) = (Duration::from_millis(20), FOR_EVER * 2);
         let mut watchdog = Watchdog::new(long);
         let late = Duration::from_millis(60);
-        // True: what it guards takes longer than the short limit, and shorter than the long one.
+        // What is in time takes longer than the short limit, so that the alarm of the one before has rung by then.
         for (limit, is_in_time) in [(short, false), (long, true), (short, false), (short, false), (long, true)] {
             let work = async {
                 match is_in_time {

@@ -1,10 +1,12 @@
 //! What all operations have in common: retries, common parameters, assertions.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use rally_core::track::Track;
 use rally_driver::{ErrorClass, Outcome, RequestTimer, RunnerError};
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::check;
 use crate::fixture;
@@ -210,8 +212,9 @@ async fn execute(
     let cluster = Cluster::start(answers).await;
     let mut plan = plan(Track::builder("tests"), operation_type, params, &cluster.address);
     plan.client_options.insert("default".to_owned(), json!({ "max_retries": 0 }).as_object().unwrap().clone());
-    let result = Client::prepare(&plan).await.unwrap().run().await;
-    (result, cluster.received())
+    let mut client = Client::prepare(&plan).await.unwrap();
+    let result = timeout(Duration::from_secs(60), client.run()).await;
+    (result.unwrap_or_else(|_| panic!("{operation_type} does not end")), cluster.received())
 }
 
 #[tokio::test]
