@@ -21,3 +21,4 @@ mod search_server;
 mod server;
 mod target;
 mod telemetry;
+mod tls;
