@@ -88,7 +88,7 @@ impl Runner for Scroll {
         let mut id = None;
         let totals = self.pages(prepared, &mut id).await;
         if let Some(id) = id {
-            let body = json!({ "scroll_id": id }).to_string();
+            let body = json!({ "scroll_id": [id] }).to_string();
             let clear = Request { body: Body::Json(body.into()), ..prepared.clear.clone() };
             // The cluster forgets the search by itself after a while.
             if let Err(error) = self.client.request(&clear).await {

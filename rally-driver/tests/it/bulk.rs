@@ -164,6 +164,7 @@ async fn failed_documents_are_an_error_in_either_mode() {
         let measured = report.normal().unwrap();
         assert_eq!((measured.failed, &*measured.errors[0].class), (1, "bulk"));
         assert_eq!(measured.errors[0].example, "HTTP status: 400, message: no");
+        assert_eq!(&*measured.unit, "docs", "its documents count all the same");
     }
 }
 

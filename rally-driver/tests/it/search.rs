@@ -115,7 +115,7 @@ async fn a_scroll_ends_with_an_empty_page_and_is_always_cleared() {
             ("GET /logs/_search?sort=_doc&scroll=10s&size=2&q=x".to_owned(), json!({ "query": {}, "size": 2 })),
             next("a"),
             next("b"),
-            ("DELETE /_search/scroll".to_owned(), json!({ "scroll_id": "b" })),
+            ("DELETE /_search/scroll".to_owned(), json!({ "scroll_id": ["b"] })),
         ];
         assert_eq!(cluster.lines(), asked);
         assert!(cluster.asked().iter().all(|asked| asked.head.contains("x-opaque-id: me")));

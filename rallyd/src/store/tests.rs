@@ -1,6 +1,7 @@
 //! The store against a server that fails as it is told, and against a real one.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -238,7 +239,10 @@ fn program() -> Option<PathBuf> {
 #[tokio::test]
 async fn a_real_server_has_every_document_once() {
     let Some(server) = Server::start().await else {
-        println!("skipped: it needs a server; `pip install noida-db==0.2.3`, or RALLY_TEST_ELASTICSEARCH names it");
+        // Not by `println!`, whose text is shown of failed tests only.
+        let remedy = "`pip install noida-db==0.2.3`, or RALLY_TEST_ELASTICSEARCH names it";
+        let line = format!("skipped: a_real_server_has_every_document_once needs a server; {remedy}\n");
+        std::io::stderr().lock().write_all(line.as_bytes()).unwrap();
         return;
     };
     for use_data_streams in [true, false] {
