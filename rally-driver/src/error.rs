@@ -38,7 +38,7 @@ impl fmt::Display for ErrorClass {
 
 /// An operation could not be executed.
 ///
-/// The first two and assertions are samples of weight 0. All but the first two end the race whatever `--on-error` says.
+/// It is a failed sample of weight 0 if a request was sent. All but the first two end the race whatever `--on-error` says.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunnerError {
@@ -82,4 +82,11 @@ pub enum RunnerError {
     /// Something else that makes no sense to go on with.
     #[error("{0}")]
     Other(String),
+}
+
+impl RunnerError {
+    /// There was an answer, but nothing can be made of it: a request that failed, without a status that says so.
+    pub(crate) fn response(description: impl Into<String>) -> Self {
+        Self::Transport { class: ErrorClass::Response, description: description.into() }
+    }
 }

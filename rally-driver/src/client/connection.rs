@@ -17,13 +17,21 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
 
 use super::LARGEST_BODY;
 use super::host::Host;
+use super::tls;
+use crate::timer::nanos;
 use crate::{ErrorClass, RequestTimer, RunnerError};
+
+/// The longest body in bytes that is copied behind the head of its request, so that both are written as one piece.
+///
+/// That takes less time than handing over two pieces; the copies of longer bodies would take more, and stay in memory.
+const LONGEST_COPY: usize = 16 << 10;
 
 /// The most that is made ready for what a peer says it will send, in bytes.
 const READ_AHEAD: u64 = 1 << 20;
@@ -35,6 +43,8 @@ type Io = TokioIo<Either<TcpStream, Box<tokio_rustls::client::TlsStream<TcpStrea
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: http1::Connection<Io, Full<Bytes>>,
+    /// Whether bodies are copied behind the heads of their requests.
+    copies: bool,
     watchdog: Watchdog,
 }
 
@@ -49,8 +59,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// How the body is packed, if it is.
     pub(super) encoding: Option<HeaderValue>,
-    /// The headers of an error. Those of others are dropped at once: they are large to move around, and nobody asks.
-    pub(super) error: Option<Box<HeaderMap>>,
+    /// The headers of an error, and of what they are asked of. Others are dropped at once: they are large to move around.
+    pub(super) headers: Option<Box<HeaderMap>>,
     pub(super) body: Bytes,
 }
 
@@ -82,17 +92,21 @@ impl Connection {
             let stream = match tls.filter(|_| host.tls) {
                 None => Either::Left(stream),
                 Some(connector) => {
-                    let tls = |error: &dyn Display| failed(ErrorClass::Tls, error);
-                    let name = ServerName::try_from(host.name.clone()).map_err(|error| tls(&error))?;
-                    Either::Right(Box::new(connector.connect(name, stream).await.map_err(|error| tls(&error))?))
+                    let name = ServerName::try_from(host.name.clone());
+                    let name = name.map_err(|error| failed(ErrorClass::Tls, &error))?;
+                    let stream = connector.connect(name, stream).await.map_err(|error| {
+                        let (class, cause) = explain(&error);
+                        failed(class, &cause)
+                    })?;
+                    Either::Right(Box::new(stream))
                 }
             };
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(ErrorClass::Connect, &error))
+            handshake(TokioIo::new(stream), true).await.map_err(|error| failed(ErrorClass::Connect, &error))
         };
         let (sender, driver) = timeout(limit, open)
             .await
             .unwrap_or_else(|_| Err(failed(ErrorClass::Timeout, &format!("it took longer than {limit:?}"))))?;
-        Ok(Box::new(Self { sender, driver, watchdog: Watchdog::new(limit) }))
+        Ok(Box::new(Self { sender, driver, copies: true, watchdog: Watchdog::new(limit) }))
     }
 
     /// Whether another request may be sent, as far as the kernel has told.
@@ -101,23 +115,52 @@ impl Connection {
         polled.is_pending() && self.sender.is_ready()
     }
 
-    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte.
-    pub(super) async fn exchange(
-        &mut self,
+    /// Whether a body of this length in bytes would be copied, although it is long.
+    pub(super) fn copies_too_much(&self, body: usize) -> bool {
+        self.copies && body > LONGEST_COPY
+    }
+
+    /// The same connection for long bodies, from now on.
+    pub(super) async fn without_copies(self: Box<Self>) -> Result<Box<Self>, NoAnswer> {
+        let Self { driver, watchdog, .. } = *self;
+        let (sender, driver) = handshake(driver.into_parts().io, false).await?;
+        Ok(Box::new(Self { sender, driver, copies: false, watchdog }))
+    }
+
+    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte, with its
+    /// headers if they are wanted. Without an answer the connection is gone.
+    pub(super) fn exchange(
+        mut self: Box<Self>,
         request: http::Request<Full<Bytes>>,
         sent: u64,
         limit: Duration,
-    ) -> Result<Answer, NoAnswer> {
-        let Self { sender, driver, watchdog } = self;
-        let exchange = together(Pin::new(driver), async {
-            let (mut head, body) = sender.send_request(request).await?.into_parts();
-            let status = head.status.as_u16();
-            let encoding = head.headers.remove(header::CONTENT_ENCODING);
-            let error = (status > 299).then(|| Box::new(head.headers));
-            Ok(Answer { status, encoding, error, body: read(body).await? })
-        });
-        watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))
+        wants_headers: bool,
+    ) -> impl Future<Output = Result<(Answer, Box<Self>), NoAnswer>> {
+        // Not a part of the future, which would have to be large enough for it.
+        let response = self.sender.send_request(request);
+        async move {
+            let Self { driver, watchdog, .. } = &mut *self;
+            // Pinned here, as futures are large to move.
+            let answer = pin!(async {
+                let (mut head, body) = response.await?.into_parts();
+                let status = head.status.as_u16();
+                let encoding = head.headers.remove(header::CONTENT_ENCODING);
+                let headers = (status > 299 || wants_headers).then(|| Box::new(head.headers));
+                Ok(Answer { status, encoding, headers, body: read(body, LARGEST_BODY).await? })
+            });
+            let exchange = together(Pin::new(driver), answer);
+            let answer = watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))?;
+            Ok((answer, self))
+        }
     }
+}
+
+/// Speaks HTTP on a connection that is open, and between requests.
+async fn handshake(
+    io: Io,
+    copies: bool,
+) -> hyper::Result<(http1::SendRequest<Full<Bytes>>, http1::Connection<Io, Full<Bytes>>)> {
+    http1::Builder::new().writev(!copies).handshake(io).await
 }
 
 /// Connects to the first address that answers.
@@ -128,11 +171,21 @@ async fn connect(host: &Host, number: usize) -> io::Result<TcpStream> {
     TcpStream::connect(&addresses[..]).await
 }
 
-/// Reads a body to its last byte. One that comes in one piece is not copied.
-async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
+/// Reads a body to its last byte, unless it is larger than a limit in bytes. One that comes in one piece is not copied.
+async fn read(mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin, limit: u64) -> Result<Bytes, NoAnswer> {
+    let too_large = || {
+        let cause = format!("the answer is larger than {limit} bytes");
+        NoAnswer::Broken { class: ErrorClass::Response, cause }
+    };
+    if body.size_hint().lower() > limit {
+        return Err(too_large());
+    }
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
+        if (first.len().max(rest.len()) + data.len()) as u64 > limit {
+            return Err(too_large());
+        }
         if first.is_empty() {
             first = data;
             continue;
@@ -143,36 +196,40 @@ async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
             rest.extend_from_slice(&first);
         }
         rest.extend_from_slice(&data);
-        if rest.len() as u64 > LARGEST_BODY {
-            let cause = format!("the answer is larger than {LARGEST_BODY} bytes");
-            return Err(NoAnswer::Broken { class: ErrorClass::Response, cause });
-        }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
 
 /// Polls a future and the connection that it waits for. If the connection ends first, the future knows.
+///
+/// The two wake each other as they go, although both are polled here in any case. So the task's own waker is only given to
+/// the connection, and only before there is nothing left to do but to wait; otherwise each answer would cost a second turn
+/// of the task.
 async fn together<T>(
     mut driver: Pin<&mut http1::Connection<Io, Full<Bytes>>>,
-    work: impl Future<Output = Result<T, NoAnswer>>,
+    work: Pin<&mut impl Future<Output = Result<T, NoAnswer>>>,
 ) -> Result<T, NoAnswer> {
-    let mut work = pin!(work);
+    // Out of budget, the future would ask to be woken.
+    let mut work = pin!(unconstrained(work));
+    let mut unwoken = Context::from_waker(Waker::noop());
     let mut ended = false;
-    poll_fn(|context| {
-        loop {
-            if let Poll::Ready(result) = work.as_mut().poll(context) {
-                return Poll::Ready(result);
-            }
-            if ended {
-                return Poll::Pending;
-            }
-            match driver.as_mut().poll(context) {
+    let mut go_on = |driver_context: &mut Context<'_>| {
+        if !ended {
+            match driver.as_mut().poll(driver_context) {
                 Poll::Ready(Ok(())) => ended = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                // What the connection read may have woken the future; polling it again costs less than a wake-up.
-                Poll::Pending => return work.as_mut().poll(context),
+                Poll::Pending => {}
             }
         }
+        work.as_mut().poll(&mut unwoken)
+    };
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if has_waited && let done @ Poll::Ready(_) = go_on(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+        has_waited = true;
+        go_on(context)
     })
     .await
 }
@@ -182,15 +239,25 @@ impl From<hyper::Error> for NoAnswer {
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
-                // rustls wraps its own errors into those of I/O.
-                let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-                let class = if is_tls { ErrorClass::Tls } else { ErrorClass::Connect };
-                return Self::Broken { class, cause: error.to_string() };
+                let (class, cause) = explain(error);
+                return Self::Broken { class, cause };
             }
             source = inner.source();
         }
-        Self::Broken { class: ErrorClass::Connect, cause: error.to_string() }
+        // A head that is malformed or too large.
+        let class = if error.is_parse() { ErrorClass::Response } else { ErrorClass::Connect };
+        Self::Broken { class, cause: error.to_string() }
     }
+}
+
+/// What kind of failure ended a connection, and what is said of it.
+fn explain(error: &io::Error) -> (ErrorClass, String) {
+    // rustls wraps its own errors into those of I/O, and hyper what is wrong with the chunks of a body.
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return (ErrorClass::Tls, tls::explain(error));
+    }
+    let makes_no_sense = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    (if makes_no_sense { ErrorClass::Response } else { ErrorClass::Connect }, error.to_string())
 }
 
 /// Wakes a request that takes too long.
@@ -237,6 +304,57 @@ impl Watchdog {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Longer than any test takes: who waits for so long waits for ever.
+    const FOR_EVER: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_a_limit_however_it_is_cut() {
+        for (pieces, limit, expected) in [
+            (&["abcd"][..], 4, Some("abcd")),
+            (&["ab", "", "cd"], 4, Some("abcd")),
+            (&["", "a"], 1, Some("a")),
+            (&[], 0, Some("")),
+            (&["abcd"], 3, None),
+            (&["ab", "cd"], 3, None),
+            (&["a", "b", "c", "d"], 3, None),
+        ] {
+            let frames = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
+            match (read(StreamBody::new(stream::iter(frames)), limit).await, expected) {
+                (Ok(body), Some(expected)) => assert_eq!(body, expected, "{pieces:?}"),
+                (Err(NoAnswer::Broken { class: ErrorClass::Response, cause }), None) => {
+                    assert_eq!(cause, format!("the answer is larger than {limit} bytes"), "{pieces:?}");
+                }
+                (result, expected) => panic!("{pieces:?}: {result:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_counts_whether_it_is_shorter_or_longer_than_the_one_before() {
+        let (short, long) = (Duration::from_millis(20), FOR_EVER * 2);
+        let mut watchdog = Watchdog::new(long);
+        let late = Duration::from_millis(60);
+        // What is in time takes longer than the short limit, so that the alarm of the one before has rung by then.
+        for (limit, is_in_time) in [(short, false), (long, true), (short, false), (short, false), (long, true)] {
+            let work = async {
+                match is_in_time {
+                    true => sleep(late).await,
+                    false => pending().await,
+                }
+            };
+            let guarded = watchdog.guard(RequestTimer::now(), limit, work);
+            let result = timeout(FOR_EVER, guarded).await.expect("it is woken");
+            assert_eq!(result.is_some(), is_in_time, "{limit:?}");
+        }
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
+use http_body_util::Full;
 
 /// The body of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,13 +34,23 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Statuses above 299 that are no error.
     pub ignore: Vec<u16>,
+    /// Whether the headers of the answer are wanted, which takes a little longer.
+    pub wants_headers: bool,
 }
 
 impl Request {
     /// A request without a body.
     #[must_use]
     pub fn new(method: &'static str, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body: Body::Empty, timeout: None, ignore: Vec::new() }
+        Self {
+            method,
+            path: path.into(),
+            headers: Vec::new(),
+            body: Body::Empty,
+            timeout: None,
+            ignore: Vec::new(),
+            wants_headers: false,
+        }
     }
 
     /// The same request with a JSON body.
@@ -59,8 +70,21 @@ pub struct PreparedRequest {
     pub(super) body: Bytes,
     pub(super) timeout: Duration,
     pub(super) ignore: Rc<[u16]>,
+    pub(super) wants_headers: bool,
     /// The answer, if it is given without any network.
     pub(super) answer: Option<Bytes>,
+}
+
+impl PreparedRequest {
+    /// What is sent to the host of this number.
+    pub(super) fn message(&self, host: usize) -> http::Request<Full<Bytes>> {
+        let head = &self.heads[host];
+        let mut message = http::Request::new(Full::new(self.body.clone()));
+        *message.method_mut() = self.method.clone();
+        *message.uri_mut() = head.uri.clone();
+        *message.headers_mut() = head.headers.clone();
+        message
+    }
 }
 
 /// The part of a request that depends on the host.
@@ -75,6 +99,8 @@ pub(super) struct Head {
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
+    /// The headers, if the request wanted them, or ignored this status.
+    pub headers: Option<Box<HeaderMap>>,
     /// The body.
     pub body: Bytes,
 }

@@ -1,5 +1,6 @@
 //! The simulated clients of one worker with their connections, which live as long as the race.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,9 +18,6 @@ const AT_ONCE: usize = 32;
 /// How long opening all connections may take. Those that are missing then are opened by the first requests.
 const WARM_UP: Duration = Duration::from_secs(30);
 
-/// How long giving back what the clients had of the cluster may take.
-const DISBAND: Duration = Duration::from_secs(5);
-
 /// The way of one simulated client to what it runs operations against.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
@@ -27,6 +25,18 @@ pub(crate) struct Lane {
     pub(crate) cluster: Option<Rc<str>>,
     pub(crate) clients: Rc<Clients>,
     pub(crate) timer: Rc<RequestTimer>,
+    /// Repairs that were counted already.
+    counted: Rc<Cell<(u64, u64)>>,
+}
+
+impl Lane {
+    /// Connections that were opened again and requests that were sent again since this was last asked, whichever task
+    /// they belong to; none if there were none.
+    pub(crate) fn new_repairs(&self) -> Option<(u64, u64)> {
+        let all = self.clients.reconnects_and_retries();
+        let counted = self.counted.replace(all);
+        (all != counted).then(|| (all.0 - counted.0, all.1 - counted.1))
+    }
 }
 
 /// The simulated clients of one worker.
@@ -45,13 +55,14 @@ impl Roster {
     ///
     /// [`SetupError`] if options make no sense or the cluster gives no keys. A host that does not answer is no error.
     pub(crate) async fn gather(plan: &RacePlan, numbers: &[u32]) -> Result<Self, SetupError> {
-        let origin = Clients::new(plan, 0, &Rc::default())?;
+        let mut origin = Clients::new(plan, 0, &Rc::default())?;
+        origin.get_acquainted(plan).await;
         let keys = ApiKeys::create(&origin, numbers).await?;
         let lane = |number: u32, cluster: Option<&str>| {
             let timer = Rc::<RequestTimer>::default();
             let clients = origin.sibling(number, &timer, keys.of(number));
             let clients = cluster.map_or_else(|| clients.clone(), |cluster| clients.only(cluster));
-            Lane { cluster: cluster.map(Rc::from), clients: Rc::new(clients), timer }
+            Lane { cluster: cluster.map(Rc::from), clients: Rc::new(clients), timer, counted: Rc::default() }
         };
         let lanes = numbers.iter().map(|&number| {
             let lanes = match plan.multi_cluster {
@@ -81,11 +92,7 @@ impl Roster {
 
     /// Gives back what the clients had of the cluster. Says what is left behind, if anything.
     pub(crate) async fn disband(&self) -> Option<String> {
-        let problem = match timeout(DISBAND, self.keys.delete(&self.origin)).await {
-            Ok(Ok(())) => return None,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("there was no answer within {DISBAND:?}"),
-        };
+        let problem = self.keys.delete(&self.origin).await.err()?;
         Some(format!("the API keys of the clients could not be deleted and are left in the cluster: {problem}"))
     }
 }

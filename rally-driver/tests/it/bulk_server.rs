@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rally_core::metrics::TaskInterval;
 use rally_core::track::{Corpus, Documents, Operation, OperationBuilder, Task, Track};
-use rally_driver::client::{Client, ClientOptions, Request};
+use rally_driver::client::{Client, ClientOptions, MediaTypes, Request};
 use rally_driver::{Registry, RequestTimer, TaskRun};
 use serde_json::{Value, json};
 
@@ -28,7 +28,8 @@ async fn send(server: &Server, home: &Path, bulk: OperationBuilder) -> TaskInter
 
 async fn count(server: &Server, query: Value) -> u64 {
     let timer = RequestTimer::default().into();
-    let client = Client::new(&[server.address().to_owned()], ClientOptions::default(), Some(8), 0, timer).unwrap();
+    let client =
+        Client::new(&[server.address().to_owned()], ClientOptions::default(), MediaTypes::default(), 0, timer).unwrap();
     let request = Request::new("POST", "/i/_count").json(json!({ "query": query }).to_string());
     let answer: Value = serde_json::from_slice(&client.request(&request).await.unwrap().body).unwrap();
     answer["count"].as_u64().unwrap()

@@ -17,12 +17,20 @@ pub(crate) enum Act {
     Answer(u16, String),
     /// Answers 200 with this body after so long.
     Late(Duration, &'static str),
+    /// Answers 200 with this body once a request with this method and path has come.
+    AfterSeeing(&'static str, String),
     /// Sends a body of four bytes in two parts, with so long in between.
     Drip(Duration),
     /// Sends a body of six bytes in chunks.
     Chunks,
     /// Says that the body is packed in this way.
     Packed(&'static str, Vec<u8>),
+    /// Answers 200 with these headers and without a body, whatever they say.
+    Head(&'static str),
+    /// Sends these bytes and nothing else, and closes the connection.
+    Raw(Vec<u8>),
+    /// Aborts the connection without an answer.
+    Reset,
     /// Answers 200, and closes the connection without having said so.
     AnswerAndClose,
     /// Closes the connection without an answer.
@@ -133,6 +141,12 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
                 sleep(delay).await;
                 stream.write_all(answer(200, body).as_bytes()).await?;
             }
+            Act::AfterSeeing(line, body) => {
+                while !state.seen.lock().unwrap().iter().any(|seen| seen.line() == line) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                stream.write_all(answer(200, &body).as_bytes()).await?;
+            }
             Act::Drip(delay) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await?;
                 sleep(delay).await;
@@ -148,6 +162,9 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
                     format!("HTTP/1.1 200 X\r\ncontent-encoding: {encoding}\r\ncontent-length: {length}\r\n\r\n");
                 stream.write_all(&[head.as_bytes(), &body].concat()).await?;
             }
+            Act::Head(headers) => stream.write_all(format!("HTTP/1.1 200 X\r\n{headers}\r\n\r\n").as_bytes()).await?,
+            Act::Raw(bytes) => return stream.write_all(&bytes).await,
+            Act::Reset => return stream.set_zero_linger(),
             Act::AnswerAndClose => return stream.write_all(answer(200, "{}").as_bytes()).await,
             Act::HangUp => return Ok(()),
         }

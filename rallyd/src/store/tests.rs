@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use rally_core::metrics::{MemoryStore, MetricsStore, RaceDocument, Results};
 use rally_driver::client::Request;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -54,6 +54,8 @@ fn records(count: usize) -> Vec<JsonObject> {
 struct Scripted {
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// The types of the bodies that came.
+    types: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scripted {
@@ -68,7 +70,15 @@ impl Scripted {
     }
 
     #[expect(clippy::unused_async, reason = "a handler has to be")]
-    async fn answer(State(it): State<Self>, method: Method, uri: Uri, body: String) -> (StatusCode, String) {
+    async fn answer(
+        State(it): State<Self>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: String,
+    ) -> (StatusCode, String) {
+        let content_type = headers.get("content-type").map(|it| it.to_str().unwrap().to_owned());
+        it.types.lock().unwrap().extend(content_type);
         let documents = body.lines().skip(1).step_by(2).filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let values: Vec<_> = documents.map(|document| document["value"].to_string()).collect();
         it.asked.lock().unwrap().push(format!("{method} {uri} {}", values.join(" ")).trim_end().to_owned());
@@ -137,6 +147,28 @@ async fn templates_that_are_there_stay_unless_the_user_says_otherwise() {
         let is_custom = |asked: &&String| asked.contains("custom");
         assert_eq!(puts.iter().filter(is_custom).count(), custom);
         assert_eq!(puts.len() - custom, others, "{puts:?}");
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_announced_as_the_server_understands_them() {
+    let vendored = |kind: &str| format!("application/vnd.elasticsearch+{kind}; compatible-with=8");
+    for (version, json_type, lines_type) in [
+        (json!({"number": "8.15.0"}), vendored("json"), vendored("x-ndjson")),
+        (
+            json!({"number": "2.11.0", "distribution": "opensearch"}),
+            "application/json".to_owned(),
+            "application/x-ndjson".to_owned(),
+        ),
+    ] {
+        let (server, address, _serving) = Scripted::start([(200, json!({"version": version}))]).await;
+        let settings = StoreSettings { overwrite_existing_templates: true, ..settings(&address, true) };
+        let mut store = impatient(settings);
+        store.set_up().await.unwrap();
+        store.store_records(&race("r"), records(1)).await.unwrap();
+        let mut types = server.types.lock().unwrap().clone();
+        assert_eq!(types.pop(), Some(lines_type));
+        assert!(!types.is_empty() && types.iter().all(|it| *it == json_type), "{types:?}");
     }
 }
 
