@@ -52,16 +52,20 @@ impl Account {
 }
 
 impl RaceLab {
-    /// Starts the usual race, in which each request goes to the target that counts.
+    /// Starts the usual race on all drivers.
     pub(crate) fn race(&self, race: &str, more: &[&str]) -> Racing {
+        self.race_of(race, &self.usual(race), &[&[&self.target.target_hosts()[..]], more].concat())
+    }
+
+    /// The track of the usual race, in which each request goes to the target that counts.
+    pub(crate) fn usual(&self, race: &str) -> PathBuf {
         let task = |name: &str, clients: u64, iterations: u64| json!({"operation": "ask", "name": name, "clients": clients, "iterations": iterations});
         let track = json!({
             "version": 2,
             "operations": [{"name": "ask", "operation-type": "raw-request", "path": CountingTarget::path(race)}],
             "schedule": [task("all", 3 * CLIENTS, 200), task("alone", 1, ALONE), task("again", 3 * CLIENTS, 20)]
         });
-        let track = write_track(&self.drivers()[0].home, &format!("track-{race}"), &track);
-        self.race_of(race, &track, &[&[&self.target.target_hosts()[..]], more].concat())
+        write_track(&self.drivers()[0].home, &format!("track-{race}"), &track)
     }
 
     /// Waits for the end of the usual race, with which nothing must have been wrong.
