@@ -218,9 +218,14 @@ impl<const N: usize> Drop for Lab<N> {
 impl Host {
     /// A command of `rallyd` on this host.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_within(TIMEOUT, arguments)
+    }
+
+    /// As [`Host::command`], for so many seconds at most.
+    pub(crate) fn command_within(&self, timeout: &str, arguments: &[&str]) -> Command {
         let mut command = self.inside("timeout");
         // In the foreground it hands on a signal once, not to its whole group as well.
-        command.args(["--foreground", TIMEOUT, env!("CARGO_BIN_EXE_rallyd")]).args(arguments);
+        command.args(["--foreground", timeout, env!("CARGO_BIN_EXE_rallyd")]).args(arguments);
         command
     }
 

@@ -137,6 +137,7 @@ fn a_driver_that_stalls_costs_nothing_for_a_moment_and_is_named_if_it_lasts() {
     stopped.resume();
     lab.lab.is_whole(REJOIN_WITHIN);
     lab.is_free();
+    note(&format!("{frozen:?}"));
     note(&format!("requests after it woke up: {}", lab.target.requests("frozen", victim.ip) - frozen.arrived));
     lab.completes(lab.race("after", &[]));
 }

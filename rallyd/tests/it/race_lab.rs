@@ -14,6 +14,9 @@ use crate::lab::{Family, Host, Lab, Said, note, report, within};
 /// Longer than any race here takes to end, whatever happens to it.
 pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(40);
 
+/// How many seconds a race may take that a command shows; the longest one indexes much on a busy machine.
+const RACE_TIMEOUT: &str = "300";
+
 /// A cluster with a coordinator and three others that drive, and a target that counts beside the coordinator.
 pub(crate) struct RaceLab {
     pub(crate) lab: Lab<4>,
@@ -52,7 +55,8 @@ impl RaceLab {
     /// As [`RaceLab::race_of`], on drivers that are named.
     pub(crate) fn race_on(&self, race: &str, track: &Path, more: &[&str]) -> Racing {
         let (track, id) = (format!("--track-path={}", track.display()), format!("--race-id={race}"));
-        let mut command = self.drivers()[0].command(&[&["race", &track, &id], more].concat());
+        let arguments = [&["race", &track, &id], more].concat();
+        let mut command = self.drivers()[0].command_within(RACE_TIMEOUT, &arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Racing { race: race.to_owned(), child }
     }
