@@ -52,7 +52,6 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
 
     note("while it applies load");
     let racing = lab.race("driving", &[]);
-    lab.is_in_step(&racing, 1);
     lab.hold("driving");
     victim.kill();
     racing.end().has_failed(&[
@@ -81,7 +80,6 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
 
     note("with the wish to go on");
     let racing = lab.race("going-on", &["--on-driver-loss=continue"]);
-    lab.is_in_step(&racing, 1);
     lab.hold("going-on");
     victim.kill();
     within(DEAD_WITHIN, "its death is known", || lab.coordinator().sees(victim).as_deref() == Some("dead"));
@@ -104,7 +102,7 @@ fn a_driver_that_stalls_costs_nothing_for_a_moment_and_is_named_if_it_lasts() {
     let victim = victim(&lab);
 
     let racing = lab.race("moment", &[]);
-    lab.is_in_step(&racing, 1);
+    lab.is_driven("moment");
     let stopped = victim.signal(Signal::STOP);
     sleep(Duration::from_secs(1));
     stopped.resume();
@@ -112,7 +110,7 @@ fn a_driver_that_stalls_costs_nothing_for_a_moment_and_is_named_if_it_lasts() {
 
     note("slow: it runs for a fifth of the time");
     let racing = lab.race("slow", &[]);
-    lab.is_in_step(&racing, 1);
+    lab.is_driven("slow");
     for _ in 0..8 {
         let stopped = victim.signal(Signal::STOP);
         sleep(Duration::from_millis(400));
@@ -123,23 +121,33 @@ fn a_driver_that_stalls_costs_nothing_for_a_moment_and_is_named_if_it_lasts() {
 
     note("for 20 s, in which the race ends and another one runs");
     let racing = lab.race("frozen", &[]);
-    lab.is_in_step(&racing, 1);
+    lab.hold("frozen");
     let (stopped, since) = (victim.signal(Signal::STOP), Instant::now());
-    racing.end().has_failed(&[&format!("load driver on {} could not drive step 1 (all)", victim.ip)]);
+    racing.end().has_failed(&[
+        &format!("load driver on {} could not drive step 1 (all)", victim.ip),
+        &format!("{} never reported its end; its last measurements are missing", victim.ip),
+    ]);
     let [one, two, frozen] = lab.accounts("frozen");
-    [one, two].iter().for_each(Account::balances);
-    assert!(frozen.arrived >= frozen.merged, "{frozen:?}");
+    for survivor in [one, two] {
+        assert_eq!((survivor.arrived, survivor.lost), (survivor.merged + CLIENTS, CLIENTS), "all else was answered");
+    }
+    frozen.ends_unknown(CLIENTS);
     lab.adds_up("frozen");
+    lab.target.answer();
     let others = format!("--load-driver-hosts={},{}", lab.drivers()[0].ip, lab.drivers()[1].ip);
     let racing = lab.race_on("meanwhile", &lab.usual("meanwhile"), &[&lab.target.target_hosts(), &others]);
     racing.end().is_complete(SAMPLES);
     sleep(Duration::from_secs(20).saturating_sub(since.elapsed()));
+    // Its clients have been answered meanwhile. Each of them may ask once more before it is told that the race is over,
+    // and would go on if it were not.
+    lab.target.hold();
     stopped.resume();
     lab.lab.is_whole(REJOIN_WITHIN);
     lab.is_free();
-    note(&format!("{frozen:?}"));
-    note(&format!("requests after it woke up: {}", lab.target.requests("frozen", victim.ip) - frozen.arrived));
+    lab.target.answer();
     lab.completes(lab.race("after", &[]));
+    let late = lab.target.requests("frozen", victim.ip) - frozen.arrived;
+    assert!(late <= CLIENTS, "{late} requests of a race that was over");
 }
 
 #[test]
@@ -155,7 +163,7 @@ fn a_network_that_loses_packets_costs_nothing_and_one_that_is_cut_is_named() {
 
     note("cut for less than a host may be silent");
     let racing = lab.race("short", &[]);
-    lab.is_in_step(&racing, 1);
+    lab.is_driven("short");
     cut(lab.coordinator(), victim, &format!(" udp sport {PORT}"));
     sleep(Duration::from_millis(2_500));
     mend(lab.coordinator(), victim);
@@ -164,17 +172,20 @@ fn a_network_that_loses_packets_costs_nothing_and_one_that_is_cut_is_named() {
     note("cut for good, but not from the target");
     let before = raw_files(&raw_directory(victim));
     let racing = lab.race("parted", &[]);
-    lab.is_in_step(&racing, 1);
+    lab.is_driven("parted");
     cut(lab.coordinator(), victim, &format!(" udp sport {PORT}"));
     racing.end().has_failed(&[&format!("load driver on {} could not drive step", victim.ip)]);
     within(ENDS_WITHIN, "the driver has stopped its load by itself", || victim.running().text("activity") == "idle");
+    // What the coordinator does not know is on the disk of the driver, but for what was cut off.
+    let kept = || raw_files(&raw_directory(victim)).difference(&before).map(|path| raw_samples(path)).sum::<u64>();
+    within(SOON, "its raw samples are written", || {
+        kept() + CLIENTS >= lab.target.requests("parted", victim.ip) && kept() > 0
+    });
     let [one, two, parted] = lab.accounts("parted");
     [one, two].iter().for_each(Account::balances);
     lab.adds_up("parted");
-    // What the coordinator does not know is still on the disk of the driver.
-    let kept: u64 = raw_files(&raw_directory(victim)).difference(&before).map(|path| raw_samples(path)).sum();
-    Account { merged: kept, lost: CLIENTS, ..parted }.balances();
-    assert!(parted.merged <= kept, "{parted:?} and {kept} samples on its disk");
+    Account { merged: kept(), lost: CLIENTS, ..parted }.balances();
+    assert!(parted.merged <= kept(), "{parted:?} and {} samples on its disk", kept());
     mend(lab.coordinator(), victim);
     lab.lab.is_whole(REJOIN_WITHIN);
     lab.is_free();
@@ -195,7 +206,6 @@ fn drivers_whose_coordinator_is_killed_stop_their_load() {
     });
     let track = write_track(&lab.drivers()[0].home, "endless", &endless);
     let racing = lab.race_of("orphaned", &track, &[&lab.target.target_hosts()]);
-    lab.is_in_step(&racing, 1);
     lab.hold("orphaned");
     let known = lab.accounts("orphaned");
     let plays = |host: &Host| host.running().text("activity") == "load driver of race orphaned";
@@ -204,7 +214,12 @@ fn drivers_whose_coordinator_is_killed_stop_their_load() {
     lab.target.answer();
     within(ENDS_WITHIN, "no driver plays in a race without its coordinator", || !lab.drivers().iter().any(plays));
     let requests = || lab.drivers().iter().map(|host| lab.target.requests("orphaned", host.ip)).collect::<Vec<_>>();
-    let sent = requests();
+    let mut sent = Vec::new();
+    within(SOON, "nothing arrives any more", || {
+        sent = requests();
+        sleep(Duration::from_secs(1));
+        sent == requests()
+    });
     coordinator.start(&[]);
     lab.lab.is_whole(REJOIN_WITHIN);
     racing.end().has_failed(&["orphaned"]);

@@ -13,8 +13,8 @@ use rallyd::archive::{Archive, read_intervals};
 use serde_json::json;
 
 use crate::counting_target::CountingTarget;
-use crate::lab::{Host, SOON, within};
-use crate::race_lab::{RaceLab, Racing, write_track};
+use crate::lab::{Host, within};
+use crate::race_lab::{ENDS_WITHIN, RaceLab, Racing, write_track};
 
 /// Clients of each driver.
 pub(crate) const CLIENTS: u64 = 2;
@@ -110,13 +110,20 @@ impl RaceLab {
         assert_eq!(ledger.made, ledger.merged + ledger.lost);
     }
 
-    /// Lets the target answer no more while a step runs, and waits until each client of the drivers waits for an answer
-    /// and everything before is recorded.
+    /// Waits until each driver applies load: it has been answered, and asked again.
+    pub(crate) fn is_driven(&self, race: &str) {
+        within(ENDS_WITHIN, "every driver applies load", || {
+            self.drivers().iter().all(|host| self.target.requests(race, host.ip) > CLIENTS)
+        });
+    }
+
+    /// Lets the target answer no more as soon as all drivers apply load, and waits until each of their clients waits for
+    /// an answer and everything before is recorded.
     pub(crate) fn hold(&self, race: &str) {
-        within(SOON, "every driver has told something", || self.accounts(race).iter().all(|it| it.merged > 0));
+        self.is_driven(race);
         self.target.hold();
-        within(SOON, "all but what is under way is recorded", || {
-            self.accounts(race).iter().all(|it| it.arrived == it.merged + CLIENTS)
+        within(ENDS_WITHIN, "all but what is under way is recorded", || {
+            self.accounts(race).iter().all(|it| it.merged > 0 && it.arrived == it.merged + CLIENTS)
         });
     }
 }
