@@ -345,6 +345,7 @@ fn a_target_that_dies_fails_the_race_or_is_counted_as_errors() {
     lab.is_in_step(&racing, 1);
     server.kill();
     racing.end().has_failed(&["could not drive step 1 (health)", "onnect"]);
+    lab.adds_up("dead");
     lab.is_free();
 
     server.run(&lab);
@@ -358,4 +359,5 @@ fn a_target_that_dies_fails_the_race_or_is_counted_as_errors() {
     assert!(said.stderr.contains("The race is complete: "), "{}", said.stderr);
     let errors = said.stderr.lines().find(|line| line.contains("health 100%")).unwrap_or_default();
     assert!(errors.contains("errors of "), "{}", said.stderr);
+    lab.adds_up("back");
 }
