@@ -71,7 +71,7 @@ pub struct RaceRequest {
 /// Something that happened in a race.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RaceEvent {
-    /// Its number. Progress that was overtaken is forgotten and leaves a gap; nothing else does.
+    /// Its number. Progress and waits that were overtaken are forgotten and leave a gap; nothing else does.
     pub sequence: Sequence,
     /// When, in coordinator time.
     pub at: ClusterTime,
@@ -123,6 +123,14 @@ pub enum RaceEventKind {
     RoleFailed(RoleError),
     /// The race has ended; the last event.
     Ended(Box<RaceVerdict>),
+    /// The race has been waiting for some of its drivers while the others are ready: told after
+    /// [`RaceTiming::wait_is_news`](crate::race::RaceTiming::wait_is_news), and again when fewer are missing.
+    Waiting {
+        /// Their names.
+        drivers: Vec<String>,
+        /// Since when.
+        since: ClusterTime,
+    },
 }
 
 /// A driver of a race.
@@ -156,6 +164,17 @@ pub struct RaceStatus {
     pub drivers: Vec<RaceDriver>,
     /// The step that runs; none while drivers prepare.
     pub step: Option<StepStatus>,
+    /// Whom the race has been waiting for lately; empty while all are at work.
+    pub awaited: Vec<AwaitedDriver>,
+}
+
+/// A driver that a race waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedDriver {
+    /// Its name.
+    pub driver: String,
+    /// What it said last while it prepares, such as how far a download is; none once steps run.
+    pub said: Option<String>,
 }
 
 /// A step that runs, at one moment.
