@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use futures_util::Stream;
 
 use crate::{
-    AwaitedDriver, ClusterTime, EventStream, RaceEvent, RaceEventKind, RaceId, RaceStatus, RoleError, Sequence, StepStatus, StopMode,
+    AwaitedDriver, ClusterTime, EventStream, RaceEvent, RaceEventKind, RaceId, RaceStatus, RoleError, Sequence,
+    StepStatus, StopMode,
 };
 
 /// Notices that are kept; the oldest ones are forgotten, so that memory does not grow with the race.

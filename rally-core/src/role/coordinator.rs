@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::{EventStream, Sequence, StopMode};
@@ -51,6 +52,25 @@ pub trait Coordinator: Send + Sync + 'static {
     ///
     /// Invalid if the coordinator knows no such race, or if it has not ended; failed if the race never began.
     async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError>;
+
+    /// Waits for the end of a race, and says how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Invalid if the coordinator knows no such race; [`RoleError`] if it cannot be asked.
+    async fn verdict(&self, race: &RaceId) -> Result<RaceVerdict, RoleError> {
+        let mut seen = Sequence::START;
+        loop {
+            let mut events = self.events(race, seen).await?;
+            while let Some(event) = events.next().await {
+                let event = event?;
+                seen = event.sequence;
+                if let RaceEventKind::Ended(verdict) = event.kind {
+                    return Ok(*verdict);
+                }
+            }
+        }
+    }
 }
 
 /// What to race, where.
@@ -66,6 +86,16 @@ pub struct RaceRequest {
     pub provisioner_hosts: Vec<String>,
     /// What becomes of the race when a load driver is lost.
     pub on_driver_loss: OnDriverLoss,
+}
+
+impl RaceRequest {
+    /// A race that these hosts drive, by name or address, against a cluster that runs already; it fails if one of them is
+    /// lost.
+    #[must_use]
+    pub fn new<H: ToString>(race: RaceId, bundle: ContentHash, load_driver_hosts: impl IntoIterator<Item = H>) -> Self {
+        let load_driver_hosts = load_driver_hosts.into_iter().map(|host| host.to_string()).collect();
+        Self { race, bundle, load_driver_hosts, provisioner_hosts: Vec::new(), on_driver_loss: OnDriverLoss::default() }
+    }
 }
 
 /// Something that happened in a race.

@@ -23,6 +23,7 @@ use crate::client::{InvalidClientOptions, SetupError};
 use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
+use crate::readiness::clusters_answer;
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
@@ -236,11 +237,10 @@ impl Race {
             return Err(RaceError::Clients { clients: allocation.clients, end: clients.end });
         }
         let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+        let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
+        // Whoever could be told that nobody listens does not listen.
+        let notice: Notice = Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
         let corpora = {
-            let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
-            // Whoever could be told that nobody listens does not listen.
-            let notice: Notice =
-                Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
             let preparation = Preparation {
                 plan: &plan,
                 data_dir: &setup.data_dir,
@@ -291,6 +291,9 @@ impl Race {
             ledger: Ledger::default(),
         };
         race.check_clock()?;
+        if race.setup.assignment.telemetry {
+            clusters_answer(&race.context.plan, &notice).await?;
+        }
         race.attach_telemetry().await?;
         race.warn_of_options()?;
         race.prepare_step()?;

@@ -6,6 +6,7 @@
 
 mod device;
 mod environment;
+mod failures;
 mod index_stats;
 mod ingest;
 mod jvm;
@@ -32,6 +33,7 @@ use tokio::time::{Instant, interval_at, timeout};
 
 use crate::driver::CoordinatorClock;
 use device::{Cluster, Device, Records};
+use failures::Failures;
 pub use selection::{TelemetryDevice, check as check_telemetry, telemetry_devices};
 
 /// What waits to be taken.
@@ -131,7 +133,7 @@ async fn run(
     detached: watch::Receiver<bool>,
     found: &mpsc::Sender<Found>,
 ) {
-    let report = Report { clock: Arc::clone(clock), found: found.clone() };
+    let report = Report { clock: Arc::clone(clock), found: found.clone(), failures: Failures::default() };
     let mut devices = Vec::new();
     for (name, hosts) in &plan.target_hosts {
         if hosts.is_empty() {
@@ -155,6 +157,7 @@ async fn run(
         let notice = format!("telemetry: the cluster under test did not answer everything within {ATTACH:?}");
         send(found, Found::Notice(notice)).await;
     }
+    report.tell_failures().await;
     send(found, Found::Attached).await;
 
     join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report))).await;
@@ -167,6 +170,7 @@ async fn run(
     if timeout(DETACH, detach).await.is_err() {
         send(found, Found::Notice(format!("telemetry: devices did not end within {DETACH:?}"))).await;
     }
+    report.tell_failures().await;
     send(found, Found::Detached).await;
 }
 
@@ -203,8 +207,11 @@ impl Attached {
         let Err(error) = result else { return true };
         if !self.has_failed {
             self.has_failed = true;
-            let (device, cluster) = (self.device.name(), &self.cluster.name);
-            report.notice(format!("telemetry device `{device}` at cluster `{cluster}`: {error}")).await;
+            let is_news = report.failures.add(self.device.name(), &self.cluster.name, &error);
+            // Before and after the race, all devices look at once, and what they say is told together.
+            if is_news && matches!(moment, Moment::Sample) {
+                report.tell_failures().await;
+            }
         }
         false
     }
@@ -236,9 +243,17 @@ impl Attached {
 struct Report {
     clock: CoordinatorClock,
     found: mpsc::Sender<Found>,
+    failures: Failures,
 }
 
 impl Report {
+    /// Tells which devices failed since it was told last, those with the same cause together.
+    async fn tell_failures(&self) {
+        for notice in self.failures.take_untold() {
+            self.notice(notice).await;
+        }
+    }
+
     async fn notice(&self, notice: String) {
         send(&self.found, Found::Notice(notice)).await;
     }

@@ -149,6 +149,7 @@ impl View {
             RaceEventKind::StepEnded { .. } => self.end_step(),
             RaceEventKind::Noticed { driver, message } => self.say(&format!("{driver}: {message}")),
             RaceEventKind::RoleFailed(error) => self.aside(|console| console.error(&error.to_string())),
+            RaceEventKind::Waiting { drivers, .. } => self.say(&format!("waiting for {}", drivers.join(", "))),
             RaceEventKind::Ended(verdict) => return Some(*verdict),
             // Nothing to be seen.
             _ => {}

@@ -51,6 +51,7 @@ fn a_dry_run_shows_what_would_run_where() {
     let expected = "Track [naps], challenge [default]: 5 clients in 2 steps, against localhost:9200
   x: clients 0 to 2
   y: clients 3 to 4
+  (spread evenly, as their cores are not known here; the race spreads clients by cores)
 
 Step 1 of 2
   warm (sleep): clients 0 to 1
@@ -64,6 +65,7 @@ Step 2 of 2
     assert_eq!(document["steps"][1]["completed_by"], "a");
     assert_eq!(document["steps"][1]["clients"][4]["tasks"][0]["client_in_element"], 4);
     assert_eq!(document["load_drivers"][1]["first_client"], 3);
+    assert_eq!((&document["load_drivers"][1]["cores"], &document["spread_by"]), (&Value::Null, &Value::from("host")));
 }
 
 #[test]
@@ -95,7 +97,16 @@ fn a_race_in_a_daemon_can_be_left_and_seen_again() {
         run(home.path(), &["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1"]);
     let (seen_exit, _, seen) = run(home.path(), &["attach", "left"]);
     let (unknown_exit, _, unknown) = run(home.path(), &["attach", "other"]);
+    let dry = |host: &str| run(home.path(), &["race", &track, "--dry-run", "--format=json", host]);
+    let (dry_exit, plan, _) = dry("--load-driver-hosts=localhost");
+    let (unknown_host_exit, _, unknown_host) = dry("--load-driver-hosts=10.255.255.1");
     run(home.path(), &["stop"]);
+    // The coordinator knows how many cores its hosts have.
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!((dry_exit, &plan["spread_by"]), (0, &Value::from("cores")));
+    assert_eq!(plan["load_drivers"][0]["cores"], cores);
+    assert!(unknown_host_exit == 2 && unknown_host.contains("there is no host 10.255.255.1"), "{unknown_host}");
     assert!(exit == 0 && stderr.contains("race id is left"), "{stderr}");
     assert!(seen_exit == 64 && seen.contains("there is no host 10.255.255.1 in the cluster"), "{seen}");
     assert!(unknown_exit == 64 && unknown.contains("it knows no such race"), "{unknown}");
