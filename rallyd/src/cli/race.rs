@@ -8,7 +8,7 @@ use rally_core::{Coordinator, RaceRequest};
 use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::races::archive;
-use super::report::{conclude, known_trouble, settle, show_late_trouble};
+use super::report::{Showing, conclude, known_trouble, settle, show_late_trouble};
 use super::selection::{Filter, only};
 use super::start::settings;
 use super::track::track_settings;
@@ -72,12 +72,14 @@ pub(super) async fn race(
         return Ok(Exit::Success);
     }
     let view = View::new(console);
-    let view = if own.is_some() { view.of_own_race() } else { view };
-    let verdict = watch(&*coordinator, &planned.race, view).await?;
+    let mut view = if own.is_some() { view.of_own_race() } else { view };
+    let verdict = watch(&*coordinator, &planned.race, &mut view).await?;
     let is_json = arguments.format == PlanFormat::Json;
-    let (race, report, reporting) = (&planned.race, &arguments.report, &settings.reporting);
+    let race = &planned.race;
+    let (report, reporting, seen) = (&arguments.report, &settings.reporting, view.notices());
+    let showing = Showing { arguments: report, reporting, seen, is_json, console };
     let known = known_trouble(&*coordinator, race).await;
-    let exit = conclude(&*coordinator, race, &verdict, report, reporting, is_json, console).await;
+    let exit = conclude(&*coordinator, race, &verdict, showing).await;
     match own {
         Some(own) => {
             own.settled().await;

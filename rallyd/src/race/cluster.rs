@@ -19,8 +19,8 @@ use rally_driver::{
     ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
 use rally_net::{
-    Fetch, FetchProgress, FileName, Host, HostChange, HostEvent, HostStatus, HostSummary, MembershipEvent, PeerSource,
-    Roles, Source, fetch,
+    Fetch, FetchProgress, FileName, Host, HostChange, HostEvent, HostState, HostStatus, HostSummary, MembershipEvent,
+    PeerSource, Roles, Source, fetch,
 };
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -363,7 +363,8 @@ impl Surroundings for ClusterSurroundings {
             if Some(found.id) == status.id {
                 return Some(self.clock());
             }
-            found.clock.map(|estimate| HostClock::new(estimate, found.wall_shift))
+            let is_heard_of = matches!(found.state, HostState::Alive | HostState::Suspect);
+            found.clock.filter(|_| is_heard_of).map(|estimate| HostClock::new(estimate, found.wall_shift))
         };
         drivers.iter().map(clock).collect()
     }

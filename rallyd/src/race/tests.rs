@@ -85,7 +85,7 @@ impl Alone {
     }
 
     async fn verdict(&self, race: &RaceId) -> RaceVerdict {
-        watch(&self.coordinator, race, View::quiet()).await.unwrap()
+        watch(&self.coordinator, race, &mut View::quiet()).await.unwrap()
     }
 
     async fn all_events(&self, race: &RaceId) -> Vec<RaceEvent> {
@@ -201,7 +201,7 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     let race = request.race.clone();
     let coordinator = RaceCoordinator::new(surroundings);
     coordinator.start_race(request).await.unwrap();
-    let verdict = watch(&coordinator, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&coordinator, &race, &mut View::quiet()).await.unwrap();
     assert_eq!(verdict.outcome, RaceOutcome::Completed);
     let report = coordinator.report(&race).await.unwrap();
     assert_eq!(report.race.results.unwrap().op_metrics[0].error_rate, 0.0);
@@ -223,7 +223,7 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     let race = request.race.clone();
     let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
     coordinator.start_race(request.clone()).await.unwrap();
-    let verdict = watch(&coordinator, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&coordinator, &race, &mut View::quiet()).await.unwrap();
     coordinator.settled().await;
     let report = coordinator.report(&race).await.unwrap();
     assert!(report.is_settled);
@@ -231,7 +231,7 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     let next = RaceCoordinator::new(surroundings);
     let error = next.start_race(request).await.unwrap_err();
     assert!(error.cause.contains("`rallyd delete race --id=kept`"), "{error}");
-    assert_eq!(watch(&next, &race, View::quiet()).await.unwrap(), verdict);
+    assert_eq!(watch(&next, &race, &mut View::quiet()).await.unwrap(), verdict);
     assert_eq!(next.events(&race, Sequence(1)).await.unwrap().count().await, 0);
     assert_eq!(next.report(&race).await.unwrap(), report);
 }
@@ -325,7 +325,7 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
     let remote = a.host.host().remote_coordinator();
     let race = request.race.clone();
     remote.start_race(request.clone()).await.unwrap();
-    let verdict = watch(&remote, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&remote, &race, &mut View::quiet()).await.unwrap();
     assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
     assert!(verdict.ledger.merged > 4 * 10 + 20, "{verdict:?}");
 
@@ -366,7 +366,7 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
 
     let unknown = RaceRequest { race: "none".parse().unwrap(), load_driver_hosts: vec!["c".to_owned()], ..request };
     remote.start_race(unknown).await.unwrap();
-    let verdict = watch(&remote, &"none".parse().unwrap(), View::quiet()).await.unwrap();
+    let verdict = watch(&remote, &"none".parse().unwrap(), &mut View::quiet()).await.unwrap();
     assert!(verdict.errors[0].cause.contains("there is no host c in the cluster; its hosts are"), "{verdict:?}");
 }
 
@@ -390,7 +390,7 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     let mut events = owner.events(&race, Sequence::START).await.unwrap();
     while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
     drop(b);
-    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
     assert_eq!(verdict.outcome, RaceOutcome::Failed);
     assert_eq!(verdict.errors[0].host, "b");
     assert!(verdict.errors[0].phase.contains("drive step 1 (search)"), "{verdict:?}");
@@ -469,7 +469,7 @@ async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its
     };
     let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     owner.start_race(request).await.unwrap();
-    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
     assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
 
     let mut sent = std::mem::take(&mut *lines.lock().unwrap());
