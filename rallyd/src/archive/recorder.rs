@@ -350,10 +350,11 @@ impl Recorder for ArchiveRecorder {
 
     async fn ended(&mut self, at: ClusterTime, verdict: &RaceVerdict) {
         self.document.outcome = Some(verdict.outcome);
-        self.document.results = self.plan.challenge().map(|challenge| {
+        if let Some(challenge) = self.plan.challenge() {
             let track = &self.plan.track;
-            self.metrics.results(track, challenge)
-        });
+            self.document.results = Some(self.metrics.results(track, challenge));
+            self.document.results_by_cluster = self.metrics.results_by_cluster(track, challenge);
+        }
         self.verdict = Some(verdict.clone());
         self.judge_clocks(at).await;
         self.write(event_line(at, json!({"Ended": verdict})));

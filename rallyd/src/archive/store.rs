@@ -300,6 +300,7 @@ mod tests {
             challenge: None,
             track_params: JsonObject::new(),
             results: None,
+            results_by_cluster: Vec::new(),
         }
     }
 
