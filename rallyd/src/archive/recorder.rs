@@ -35,6 +35,8 @@ pub(crate) struct ArchiveRecorder {
     /// When the step of each task started.
     starts: BTreeMap<TaskIndex, ClusterTime>,
     notices: Vec<String>,
+    /// What others noticed of the race's hosts while it ran.
+    asides: Asides,
     began: ClusterTime,
     /// The clocks of drivers by their names, and that of the coordinator, when the race began.
     clocks: BTreeMap<String, Option<HostClock>>,
@@ -46,6 +48,23 @@ pub(crate) struct ArchiveRecorder {
     segments: Vec<(DriverIndex, ContentHash)>,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
+}
+
+/// Notices that do not come from the race itself; no more than a verdict has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asides(Arc<Mutex<Vec<String>>>);
+
+impl Asides {
+    pub(crate) fn add(&self, notice: String) {
+        let mut asides = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asides.len() < MAX_NOTICES {
+            asides.push(notice);
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Where whoever asks finds the report of a race once it has ended.
@@ -90,6 +109,7 @@ impl ArchiveRecorder {
             cluster: JsonObject::new(),
             starts: BTreeMap::new(),
             notices: Vec::new(),
+            asides: Asides::default(),
             trouble,
             writer,
             segments: Vec::new(),
@@ -128,6 +148,11 @@ impl ArchiveRecorder {
             }
         };
         (0..).zip(challenge.tasks()).map(records).collect()
+    }
+
+    /// Where notices may be left that are to stand in the verdict.
+    pub(crate) fn asides(&self) -> Asides {
+        self.asides.clone()
     }
 
     /// The files of raw samples that drivers have, each with the driver's name; they are given once.
@@ -356,6 +381,7 @@ impl Recorder for ArchiveRecorder {
             self.document.results_by_cluster = self.metrics.results_by_cluster(track, challenge);
         }
         self.verdict = Some(verdict.clone());
+        self.asides.take().into_iter().for_each(|aside| self.notice(aside));
         self.judge_clocks(at).await;
         self.write(event_line(at, json!({"Ended": verdict})));
         if let Some(writer) = &self.writer {

@@ -372,8 +372,11 @@ async fn run(
     };
     let shipped = setup.content;
     let notice = {
-        let (timer, log) = (Arc::clone(&timer), Arc::clone(&log));
-        move |driver, message| log.push(timer.now(), RaceEventKind::Noticed { driver, message })
+        let (timer, log, asides) = (Arc::clone(&timer), Arc::clone(&log), recorder.asides());
+        move |driver: String, message: String| {
+            asides.add(format!("{driver}: {message}"));
+            log.push(timer.now(), RaceEventKind::Noticed { driver, message });
+        }
     };
     let verdict = tokio::select! {
         // First, so that nothing is told after the end.

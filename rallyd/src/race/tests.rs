@@ -403,6 +403,8 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     let failed = |event: &RaceEvent| matches!(event.kind, RaceEventKind::RoleFailed(_));
     let (silent, failed) = (all.iter().position(silent), all.iter().position(failed));
     assert!(silent.is_some() && silent < failed, "{all:?}");
+    let notices = owner.report(&race).await.unwrap().findings.notices;
+    assert!(notices.iter().any(|notice| notice.starts_with("b: it has been silent for")), "{notices:?}");
     drop(a);
 }
 
