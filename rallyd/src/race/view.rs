@@ -17,6 +17,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::text::status_text;
 use crate::console::Console;
 
+/// Notices that are remembered as seen; a verdict has fewer.
+const NOTICES: usize = 1000;
+
 /// How finely bars show progress.
 const FINE: u64 = 1000;
 
@@ -158,7 +161,7 @@ impl View {
             RaceEventKind::Noticed { driver, message } => {
                 let notice = format!("{driver}: {message}");
                 self.say(&notice);
-                if !self.console.quiet {
+                if !self.console.quiet && self.notices.len() < NOTICES {
                     self.notices.push(notice);
                 }
             }

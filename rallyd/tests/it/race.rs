@@ -113,6 +113,27 @@ fn a_race_in_a_daemon_can_be_left_and_seen_again() {
 }
 
 #[test]
+fn what_was_said_during_a_race_is_not_said_again_at_its_end_and_one_cause_takes_one_line() {
+    let (home, track) = home();
+    let arguments = ["race", &track, "--include-tasks=warm", "--target-hosts=127.0.0.1:1"];
+    let (exit, _, stderr) = run(home.path(), &[&arguments[..], &["--race-id=once"]].concat());
+    assert_eq!(exit, 0, "{stderr}");
+    let before: Vec<_> = stderr.lines().filter(|line| line.contains("`node-environment`")).collect();
+    let [line] = before[..] else { panic!("{stderr}") };
+    assert!(
+        line.starts_with("[INFO]") && line.contains("`cluster-environment`") && line.contains("127.0.0.1:1"),
+        "{line}"
+    );
+    // Programs get all of it.
+    let (exit, stdout, _) = run(home.path(), &[&arguments[..], &["--format=json"]].concat());
+    let document: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(
+        exit == 0 && document["findings"]["notices"][0].as_str().unwrap().contains("`node-environment`"),
+        "{stdout}"
+    );
+}
+
+#[test]
 fn every_document_and_every_request_of_a_race_is_in_its_report() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let target = runtime.block_on(StandIn::start()).unwrap();
