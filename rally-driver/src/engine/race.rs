@@ -24,6 +24,7 @@ use crate::client::{InvalidClientOptions, SetupError};
 use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
+use crate::readiness::clusters_answer;
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
@@ -237,11 +238,10 @@ impl Race {
             return Err(RaceError::Clients { clients: allocation.clients, end: clients.end });
         }
         let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+        let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
+        // Whoever could be told that nobody listens does not listen.
+        let notice: Notice = Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
         let corpora = {
-            let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
-            // Whoever could be told that nobody listens does not listen.
-            let notice: Notice =
-                Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
             let preparation = Preparation {
                 plan: &plan,
                 data_dir: &setup.data_dir,
@@ -258,6 +258,8 @@ impl Race {
                 Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
             }
         };
+        // Workers look what kind of cluster it is.
+        clusters_answer(&plan, &notice).await?;
         let context = Arc::new(RaceContext {
             race: setup.assignment.race.clone(),
             plan,
@@ -294,7 +296,8 @@ impl Race {
         match race.make_ready().await {
             Ok(()) => Ok(race),
             Err(error) => {
-                race.finish(StopMode::Now).await;
+                let (_, mut nobody) = mpsc::channel(1);
+                race.finish(StopMode::Now, &mut nobody).await;
                 Err(error)
             }
         }

@@ -213,7 +213,7 @@ pub(crate) fn race(id: &str) -> RaceId {
 
 pub(crate) fn race_status() -> RaceStatus {
     let time = ClusterTime::from_nanos(5);
-    RaceStatus { race: race("4711"), since: time, now: time, drivers: Vec::new(), step: None }
+    RaceStatus { race: race("4711"), since: time, now: time, drivers: Vec::new(), step: None, awaited: Vec::new() }
 }
 
 pub(crate) fn assignment(id: &str) -> DriverAssignment {
