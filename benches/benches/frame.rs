@@ -18,6 +18,7 @@ fn main() -> Result<()> {
         cores: 64,
         memory: 256 << 30,
         platform: "Linux 6.1.0 x86_64".to_owned(),
+        ..HostFacts::default()
     };
     let hello = Hello {
         epoch: Epoch(7),

@@ -117,7 +117,7 @@ async fn stay(connection: Connection) -> Result<()> {
         tokio::select! {
             _ = heartbeat.tick() => {
                 let sent = LocalTime::from_nanos(start.elapsed().as_nanos().try_into()?);
-                let datagram = Datagram::Heartbeat { sent, activity: Activity::Idle, clock: None };
+                let datagram = Datagram::Heartbeat { sent, activity: Activity::Idle, clock: None, wall_shift: 0 };
                 connection.send_datagram(postcard::to_stdvec(&datagram)?.into())?;
             }
             answer = connection.read_datagram() => drop(answer?),

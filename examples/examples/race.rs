@@ -6,15 +6,13 @@
 
 #![expect(clippy::print_stdout, reason = "an example speaks to its user")]
 
-use std::sync::Arc;
-
 use anyhow::{Context, ensure};
-use rally_core::metrics::RaceMetrics;
-use rally_core::race::{RaceLog, RaceSetup};
 use rally_core::track::{Challenge, Corpus, Documents, Operation, ParallelBuilder, Task, Track};
-use rally_core::{LoadDriver, RaceOutcome, RacePlan};
-use rally_driver::{ClockTimer, DriverOptions, LocalLoadDriver, MemoryContent};
+use rally_core::{Coordinator, RaceOutcome, RacePlan};
+use rallyd::archive::Archive;
 use rallyd::demo::{StandIn, write_corpus};
+use rallyd::race::RaceCoordinator;
+use rallyd::report::RacePage;
 use serde_json::json;
 
 const DOCUMENTS: u64 = 10_000;
@@ -36,22 +34,18 @@ fn track() -> anyhow::Result<Track> {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+pub(crate) async fn main() -> anyhow::Result<()> {
     let target = StandIn::start().await?;
     let directory = tempfile::tempdir()?;
-    write_corpus(&directory.path().join("places/documents.json"), DOCUMENTS)?;
+    write_corpus(&directory.path().join("data/places/documents.json"), DOCUMENTS)?;
 
-    // The race in ten lines. A driver on another host is one more element of the list; see the example `cluster`.
+    // The race in ten lines; its archive is in `races` below the directory.
     let plan = RacePlan::new(track()?, "index-and-search").target([target.address()]);
-    let contents = MemoryContent::new();
-    let options = DriverOptions::new("here", directory.path(), contents.clone());
-    let timer = Arc::new(ClockTimer::new(Arc::clone(&options.clock)));
-    let driver: Arc<dyn LoadDriver> = Arc::new(LocalLoadDriver::new(options));
-    let setup =
-        RaceSetup::new("example".parse()?, plan.clone(), contents.add_plan(&plan), [("here".to_owned(), driver)]);
-    let mut metrics = RaceMetrics::default();
-    let verdict = setup.run(timer, Arc::<RaceLog>::default(), &mut metrics).await;
-    let results = metrics.results(&plan.track, plan.challenge().context("the plan names it")?);
+    let coordinator = RaceCoordinator::local(directory.path());
+    let race = coordinator.race(&plan, &["localhost"]).await?;
+    let verdict = coordinator.verdict(&race).await?;
+    let report = coordinator.report(&race).await?;
+    let results = report.race.results.context("the race had tasks")?;
 
     ensure!(verdict.outcome == RaceOutcome::Completed, "{verdict:?}");
     ensure!(target.documents() == DOCUMENTS, "{} documents have arrived", target.documents());
@@ -61,5 +55,11 @@ async fn main() -> anyhow::Result<()> {
         let median = median.context("every task has a sample")?;
         println!("{:>10}: {rate:.0} {}, median service time {median:.2} ms", task.task, task.throughput.unit);
     }
+
+    // The archive outlives the race, and can be read like that of any other.
+    coordinator.settled().await;
+    let archive = Archive::new(directory.path().join("races"));
+    let page = RacePage::load(&archive, &race)?.html();
+    println!("its HTML report has {} KiB", page.len() >> 10);
     Ok(())
 }

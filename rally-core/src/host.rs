@@ -20,6 +20,41 @@ pub struct HostFacts {
     pub memory: u64,
     /// Operating system, kernel and architecture, such as `Linux 6.1.0 x86_64`.
     pub platform: String,
+    /// How the daemon was built: `release` or `debug`; none if that is not known, as with all that follows.
+    pub flavor: Option<String>,
+    /// The distribution of the operating system, such as `Debian GNU/Linux 12 (bookworm)`.
+    pub distribution: Option<String>,
+    /// The model of the CPU.
+    pub cpu: Option<String>,
+    /// Logical cores of the machine, of which the daemon may use [`cores`](Self::cores).
+    pub logical_cores: Option<u32>,
+    /// Physical cores of the machine.
+    pub physical_cores: Option<u32>,
+    /// The frequency governor of the cores, such as `performance`; several with commas in between if cores differ.
+    pub governor: Option<String>,
+    /// The clock source of the kernel, such as `tsc`.
+    pub clock_source: Option<String>,
+    /// What the machine is a guest of, such as `QEMU`; `none` if it is no guest.
+    pub virtualization: Option<String>,
+}
+
+impl HostFacts {
+    /// All texts, each with what it is: for whoever checks or shows what a peer says.
+    pub fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let Self { name, version, platform, flavor, distribution, cpu, governor, clock_source, virtualization, .. } =
+            self;
+        let always = [("host name", name), ("version", version), ("platform", platform)];
+        let known = [
+            ("flavor", flavor),
+            ("distribution", distribution),
+            ("CPU", cpu),
+            ("governor", governor),
+            ("clock source", clock_source),
+            ("virtualization", virtualization),
+        ];
+        let known = known.into_iter().filter_map(|(what, text)| Some((what, text.as_deref()?)));
+        always.into_iter().map(|(what, text)| (what, text.as_str())).chain(known)
+    }
 }
 
 /// What a host is doing at the moment.

@@ -27,8 +27,8 @@ pub use host::{Activity, HostFacts};
 pub use id::{Epoch, HostId, InvalidRaceId, JoinPoint, ParseHostIdError, RaceId};
 pub use race::{DataSource, OnError, RaceDescription, RacePlan, RacePlanError, ShippedFile};
 pub use role::coordinator::{
-    Coordinator, LivePercentiles, RaceDriver, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest, RaceStatus,
-    RunningTask, StepStatus, TaskStatus,
+    AwaitedDriver, Coordinator, LivePercentiles, RaceDriver, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest,
+    RaceStatus, RunningTask, StepStatus, TaskStatus,
 };
 pub use role::driver::{DriverAssignment, DriverEvent, DriverEventKind, LoadDriver, Step};
 pub use role::error::{Role, RoleError, RoleErrorKind};

@@ -18,6 +18,7 @@ mod memory_content;
 mod operation;
 mod param_source;
 mod parameters;
+mod readiness;
 mod recorder;
 mod registry;
 mod runner;

@@ -84,6 +84,13 @@ impl ClusterClock {
         self.with_filter(|filter| filter.estimate(local), || ClockEstimate { offset: 0, error: 0 }).ok()
     }
 
+    /// How far this host's wall clock was moved since the host started, in nanoseconds: by hand, or by a time service that
+    /// steps it. The host's own time follows the monotonic clock and does not jump with it.
+    pub fn wall_shift(&self) -> i64 {
+        let (wall, own) = (wall_clock(SystemTime::now()), self.local().as_nanos());
+        i64::try_from(i128::from(wall) - i128::from(own)).unwrap_or(if wall > own { i64::MAX } else { i64::MIN })
+    }
+
     /// The shortest recent round trip to the coordinator.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
         let filter = self.filter.as_ref()?;

@@ -125,6 +125,8 @@ pub enum Datagram {
         activity: Activity,
         /// The member's clock as far as it knows, and the shortest recent round trip.
         clock: Option<(ClockEstimate, Duration)>,
+        /// How far its wall clock was moved since its daemon started, in nanoseconds.
+        wall_shift: i64,
     },
     /// From the coordinator.
     Answer {
@@ -170,9 +172,7 @@ impl Datagram {
 }
 
 fn check_host(facts: &HostFacts, build: &str, capabilities: &[String]) -> Result<(), String> {
-    check_text("host name", &facts.name)?;
-    check_text("version", &facts.version)?;
-    check_text("platform", &facts.platform)?;
+    facts.texts().try_for_each(|(what, text)| check_text(what, text))?;
     check_text("build", build)?;
     if capabilities.len() > MAX_ROLES {
         return Err(format!("{} capabilities, {MAX_ROLES} are allowed", capabilities.len()));
@@ -210,6 +210,9 @@ mod tests {
             (facts("driver-1"), "x86_64-linux release", roles(MAX_ROLES + 1), false),
             (facts("driver\x1b[2J"), "x86_64-linux release", roles(1), false),
             (facts(&"x".repeat(MAX_TEXT + 1)), "x86_64-linux release", roles(1), false),
+            (HostFacts { cpu: Some("x".repeat(MAX_TEXT + 1)), ..facts("driver-1") }, "release", roles(1), false),
+            (HostFacts { governor: Some("a\nb".to_owned()), ..facts("driver-1") }, "release", roles(1), false),
+            (HostFacts { cpu: Some("EPYC".to_owned()), ..facts("driver-1") }, "release", roles(1), true),
             (facts("driver-1"), "two\nlines", roles(1), false),
             (facts("driver-1"), "x86_64-linux release", vec!["\u{9b}".to_owned()], false),
         ];

@@ -56,6 +56,8 @@ pub struct HostSummary {
     pub round_trip: Option<Duration>,
     /// Its clock, `None` for the coordinator and until it is known.
     pub clock: Option<ClockEstimate>,
+    /// How far its wall clock was moved since its daemon started, in nanoseconds. Coordinator time does not follow that.
+    pub wall_shift: i64,
     /// The number of its daemon's start.
     pub epoch: Epoch,
     /// What it said about itself.

@@ -8,17 +8,14 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rally_core::{
-    Coordinator, HostFacts, RaceId, RaceRequest, RaceStatus, RoleError, RoleErrorKind, Sequence, StopMode,
-};
+use rally_core::{Coordinator, RaceId, RaceRequest, RaceStatus, RoleError, RoleErrorKind, Sequence};
 use rally_net::{
     CoordinatorStatus, DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, HostFailed, HostRole, JoinError, JoinToken,
     LinkState, ParseTokenError, Place, TokenSource,
 };
 use serde::{Deserialize, Serialize};
-use sysinfo::{MemoryRefreshKind, RefreshKind, System};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,17 +23,15 @@ use crate::address::is_of_this_machine;
 use crate::archive::Archive;
 use crate::causes::causes;
 use crate::control::{ControlServer, DaemonStatus, Handler, Request, Response};
+use crate::facts::host_facts;
 use crate::instance::{Instance, InstanceError, LockError, StartSettings};
-use crate::race::{RaceKeeping, RaceRoles, is_this_host, registry, some_events};
+use crate::race::{RaceHost, RaceKeeping, is_this_host, registry, some_events};
 use crate::sd_notify;
 use crate::secret::Secret;
 use crate::settings::{Flags, Settings, SettingsError};
 
 /// How long the host may take to say goodbye; less than `rallyd stop` waits before it becomes rude.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
-
-/// How long a race may take to end before the host does.
-const STOP_RACE_WITHIN: Duration = Duration::from_secs(3);
 
 /// How long the coordinator may take to say which race runs; a status without it is better than none.
 const ASK_WITHIN: Duration = Duration::from_millis(300);
@@ -46,9 +41,6 @@ const EVENTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a viewer waits for a coordinator that is out of reach: longer than a restart takes.
 const GONE_AFTER: Duration = Duration::from_secs(20);
-
-/// How long a role may hold on to the host before it is looked again, when the daemon ends.
-const HELD_FOR: Duration = Duration::from_millis(5);
 
 /// Everything a daemon needs to know, resolved.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -158,7 +150,7 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
     instance.create()?;
     let _lock = instance.lock()?;
     let mut signals = Signals::new().map_err(DaemonError::Signals)?;
-    let (host, races) = start_host(&config, &instance).await?;
+    let races = start_host(&config, &instance).await?;
     let control = ControlServer::bind(&instance)
         .map_err(|source| DaemonError::Control { path: instance.control_socket(), source })?;
     // Before the coordinator is waited for: a daemon whose start was interrupted runs on, and can be restarted too.
@@ -168,7 +160,7 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
     info!(address = %config.address, coordinator = %config.coordinator, pid = std::process::id(), "daemon started");
 
     let stop = CancellationToken::new();
-    let daemon = Arc::new(Daemon { host, races, instance, log: config.log.clone(), stop: stop.clone() });
+    let daemon = Arc::new(Daemon { races, instance, log: config.log.clone(), stop: stop.clone() });
     let until_end = async {
         let ended = tokio::select! {
             biased;
@@ -180,8 +172,8 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
                 info!("stopping on request");
                 Ok(())
             }
-            error = daemon.host.failed() => Err(failed(&config, error)),
-            error = until_refused(&daemon.host, config.wait, up) => Err(refused(&config, error)),
+            error = daemon.host().failed() => Err(failed(&config, error)),
+            error = until_refused(daemon.host(), config.wait, up) => Err(refused(&config, error)),
         };
         stop.cancel();
         ended
@@ -192,35 +184,13 @@ pub async fn run(config: DaemonConfig, up: impl FnOnce(Up)) -> Result<(), Daemon
 
     let daemon = Arc::into_inner(daemon).expect("every conversation has ended with the control server");
     tokio::select! {
-        () = stop_host(daemon) => info!("daemon stopped"),
+        () = daemon.races.stop(STOP_WITHIN) => info!("daemon stopped"),
         name = signals.recv() => warn!(signal = name, "daemon stopped at once"),
     }
     ended
 }
 
-/// Ends the race that this daemon owns, then the host.
-async fn stop_host(daemon: Daemon) {
-    let Daemon { mut host, races, .. } = daemon;
-    if let Some(coordinator) = &races.coordinator {
-        coordinator.stop(StopMode::Now, STOP_RACE_WITHIN).await;
-    }
-    // Roles only hold on to the host while they do something with it.
-    let alone = async {
-        loop {
-            match Arc::try_unwrap(host) {
-                Ok(host) => return host,
-                Err(shared) => host = shared,
-            }
-            sleep(HELD_FOR).await;
-        }
-    };
-    match timeout(STOP_RACE_WITHIN, alone).await {
-        Ok(host) => host.stop(STOP_WITHIN).await,
-        Err(_) => warn!("a role does not let go of the host; it ends without a goodbye"),
-    }
-}
-
-async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<Host>, RaceRoles), DaemonError> {
+async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<RaceHost, DaemonError> {
     let error = |source| DaemonError::Start { address: config.address, source };
     let place = if config.address == config.coordinator {
         let certificate_lifetime = config.certificate_lifetime.unwrap_or(DEFAULT_CERTIFICATE_LIFETIME);
@@ -241,15 +211,9 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
         RaceKeeping { archive, reporting: Box::new(reporting) }
     });
     let data_dir = current.data_dir(&config.rally_directory);
-    let races = RaceRoles::new(facts(), registry(), instance.directory(), data_dir, keeping);
-    let config = HostConfig {
-        facts: facts(),
-        roles: races.roles(),
-        ..HostConfig::new(instance.directory(), config.address, place)
-    };
-    let host = Arc::new(Host::start(config).await.map_err(|source| error(source.into()))?);
-    races.attach(&host);
-    Ok((host, races))
+    let config = HostConfig { facts: host_facts(), ..HostConfig::new(instance.directory(), config.address, place) };
+    let started = RaceHost::start_with(config, registry(), data_dir, keeping).await;
+    started.map_err(|source| error(source.into()))
 }
 
 /// What `rally.ini` and the environment say at the moment. What is odd about them was said when the daemon was started.
@@ -301,37 +265,25 @@ async fn until_refused(host: &Host, wait: Duration, up: impl FnOnce(Up)) -> Join
     pending().await
 }
 
-/// What this machine is.
-pub(crate) fn facts() -> HostFacts {
-    let system = rustix::system::uname();
-    let text = |text: &std::ffi::CStr| text.to_string_lossy().into_owned();
-    let memory = RefreshKind::nothing().with_memory(MemoryRefreshKind::nothing().with_ram());
-    HostFacts {
-        name: text(system.nodename()),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        cores: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(u32::MAX)),
-        // Zero where the system does not tell.
-        memory: System::new_with_specifics(memory).map_or(0, |system| system.total_memory()),
-        platform: format!("{} {} {}", text(system.sysname()), text(system.release()), text(system.machine())),
-    }
-}
-
 /// What the control socket has access to.
 #[derive(Debug)]
 struct Daemon {
-    host: Arc<Host>,
-    races: RaceRoles,
+    races: RaceHost,
     instance: Instance,
     log: Option<PathBuf>,
     stop: CancellationToken,
 }
 
 impl Daemon {
+    fn host(&self) -> &Host {
+        self.races.host()
+    }
+
     /// The coordinator of the cluster, which this may be.
     fn coordinator(&self) -> Arc<dyn Coordinator> {
-        match &self.races.coordinator {
+        match self.races.coordinator() {
             Some(own) => Arc::clone(own) as Arc<dyn Coordinator>,
-            None => Arc::new(self.host.remote_coordinator()),
+            None => Arc::new(self.host().remote_coordinator()),
         }
     }
 
@@ -350,7 +302,7 @@ impl Daemon {
             Ok(Ok((events, is_over))) => Response::RaceEvents { events, is_over },
             Ok(Err(error)) => Response::RoleFailed(Box::new(error)),
             Err(_) => {
-                let CoordinatorStatus { address, link } = self.host.status().await.coordinator;
+                let CoordinatorStatus { address, link } = self.host().status().await.coordinator;
                 match link {
                     LinkState::Connecting { since, .. } if since.elapsed().is_ok_and(|it| it > GONE_AFTER) => {
                         Response::Refused(format!("its coordinator {address} has been out of reach for {GONE_AFTER:?}"))
@@ -364,25 +316,25 @@ impl Daemon {
     async fn start_race(&self, mut request: RaceRequest, plan: String) -> Response {
         let is_kept = !plan.is_empty();
         if is_kept {
-            match self.races.content.keep(plan.into_bytes()).await {
+            match self.races.roles().content.keep(plan.into_bytes()).await {
                 Ok(content) => request.bundle = content,
                 Err(error) => return refusal(&error),
             }
         }
         // Whoever reads it elsewhere would take it for another host.
         for host in request.load_driver_hosts.iter_mut().filter(|host| is_this_host(host)) {
-            *host = self.host.address().to_string();
+            *host = self.host().address().to_string();
         }
         let (race, plan) = (request.race.clone(), request.bundle);
         let started = self.coordinator().start_race(request).await;
         match &started {
             _ if !is_kept => {}
             Err(error) if matches!(error.kind, RoleErrorKind::Busy | RoleErrorKind::Invalid) => {
-                self.races.content.forget(plan).await;
+                self.races.roles().content.forget(plan).await;
             }
             // The coordinator itself deletes it when the race is over.
-            _ if self.races.coordinator.is_some() => {}
-            _ => self.races.forget_after(race, plan),
+            _ if self.races.coordinator().is_some() => {}
+            _ => self.races.roles().forget_after(race, plan),
         }
         accepted(started)
     }
@@ -396,7 +348,7 @@ impl Handler for Daemon {
     async fn handle(&self, request: Request) -> Response {
         match request {
             Request::Status => {
-                let host = self.host.status().await;
+                let host = self.host().status().await;
                 let race = self.race(&host.coordinator.link).await;
                 let directory = self.instance.directory().to_owned();
                 Response::Status(Box::new(DaemonStatus {
@@ -411,15 +363,15 @@ impl Handler for Daemon {
                 self.stop.cancel();
                 Response::Stopping
             }
-            Request::CreateToken { lifetime, note } => match self.host.create_token(lifetime, &note) {
+            Request::CreateToken { lifetime, note } => match self.host().create_token(lifetime, &note) {
                 Ok(token) => Response::Token(Secret::new(token.to_string())),
                 Err(error) => refusal(&error),
             },
-            Request::ListTokens => match self.host.tokens() {
+            Request::ListTokens => match self.host().tokens() {
                 Ok(tokens) => Response::Tokens(tokens),
                 Err(error) => refusal(&error),
             },
-            Request::RevokeToken { id } => match self.host.revoke_token(id) {
+            Request::RevokeToken { id } => match self.host().revoke_token(id) {
                 Ok(()) => Response::Revoked,
                 Err(error) => refusal(&error),
             },

@@ -19,6 +19,7 @@ mod daemon;
 pub mod demo;
 mod duration;
 mod exit;
+mod facts;
 mod instance;
 mod logging;
 pub mod race;
@@ -35,6 +36,7 @@ pub use control::{ControlError, DaemonStatus, Request, Response, call};
 pub use daemon::{DaemonConfig, DaemonError, Joined, Up, run as run_daemon};
 pub use duration::{ParseDurationError, parse_duration};
 pub use exit::Exit;
+pub use facts::host_facts;
 pub use instance::{Instance, InstanceError, InstanceLock, LockError, Running, StartSettings};
 pub use secret::Secret;
 pub use settings::{

@@ -56,6 +56,9 @@ pub struct RaceDocument {
     /// The results, once the race has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub results: Option<Results>,
+    /// The results of each cluster, if several were loaded at the same time; `results` adds them up.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub results_by_cluster: Vec<Results>,
 }
 
 impl RaceDocument {
@@ -89,6 +92,7 @@ impl RaceDocument {
             track_params: it.track_params.clone(),
             outcome: None,
             results: None,
+            results_by_cluster: Vec::new(),
         }
     }
 

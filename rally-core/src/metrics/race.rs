@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use super::threshold::Measured;
 use super::{
-    Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results, SampleType,
-    TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome, ThresholdTask, Throughput,
+    ClusterResults, Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results,
+    SampleType, TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome, ThresholdTask, Throughput,
     ThroughputSummary, ThroughputValue,
 };
 use crate::allocation::TaskIndex;
@@ -14,15 +14,22 @@ use crate::track::{Challenge, Task, Track};
 /// Error classes of a task that are told apart; what a peer sends beyond is not kept.
 const MAX_ERROR_CLASSES: usize = 100;
 
+/// Clusters that are told apart; what a peer sends of others is only part of the whole.
+const MAX_CLUSTERS: usize = 64;
+
 /// Adds up the intervals of all drivers of a race.
 ///
 /// Its memory grows with tasks, drivers and seconds, not with requests.
 #[derive(Clone, Debug, Default)]
 pub struct RaceMetrics {
     drivers: BTreeMap<String, DriverTotals>,
-    tasks: BTreeMap<TaskIndex, TaskTotals>,
+    tasks: Tasks,
+    /// The same for each cluster, if several are loaded at the same time.
+    clusters: BTreeMap<String, Tasks>,
     telemetry: TelemetryTotals,
 }
+
+type Tasks = BTreeMap<TaskIndex, TaskTotals>;
 
 /// What became of an interval.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +88,11 @@ impl RaceMetrics {
         for part in interval.tasks.iter().filter(|part| part.inner.is_none()) {
             totals.arrived = totals.arrived.saturating_add(part.samples);
             self.tasks.entry(part.task).or_default().add(part);
+            if let Some(cluster) = &part.cluster
+                && (self.clusters.contains_key(cluster) || self.clusters.len() < MAX_CLUSTERS)
+            {
+                self.clusters.entry(cluster.clone()).or_default().entry(part.task).or_default().add(part);
+            }
         }
         if gap == 0 { IntervalStanding::Added } else { IntervalStanding::AfterGap(gap) }
     }
@@ -151,30 +163,45 @@ impl RaceMetrics {
     /// A task without any sample is left out, and so is one whose operation is not to be reported and never failed.
     #[must_use]
     pub fn results(&self, track: &Track, challenge: &Challenge) -> Results {
-        let tasks = challenge.tasks().enumerate().filter_map(|(index, task)| {
-            let totals = self.tasks.get(&TaskIndex(index as u32))?;
-            let error_rate = totals.error_rate().unwrap_or_default();
-            if !task.operation.include_in_reporting() && error_rate == 0.0 {
-                return None;
-            }
-            let mut meta = track.meta.clone();
-            for more in [&challenge.meta, &task.operation.meta, &task.meta] {
-                meta.extend(more.clone());
-            }
-            Some(OperationMetrics {
-                task: task.name.clone(),
-                operation: task.operation.name.clone(),
-                throughput: ThroughputSummary::new(&totals.throughput(), &totals.unit),
-                latency: Percentiles::new(&totals.latency),
-                service_time: Percentiles::new(&totals.service_time),
-                processing_time: Percentiles::new(&totals.processing_time),
-                error_rate,
-                duration: totals.duration as f64 / 1e6,
-                meta,
-            })
-        });
-        Results { cluster_name: "default".to_owned(), op_metrics: tasks.collect(), cluster: self.telemetry.results() }
+        let op_metrics = operation_metrics(&self.tasks, track, challenge);
+        Results { cluster_name: "default".to_owned(), op_metrics, cluster: self.telemetry.results() }
     }
+
+    /// The results of each cluster by name, if several were loaded at the same time: those of tasks alone.
+    #[must_use]
+    pub fn results_by_cluster(&self, track: &Track, challenge: &Challenge) -> Vec<Results> {
+        let results = |(name, tasks): (&String, &Tasks)| {
+            let op_metrics = operation_metrics(tasks, track, challenge);
+            Results { cluster_name: name.clone(), op_metrics, cluster: ClusterResults::default() }
+        };
+        self.clusters.iter().map(results).collect()
+    }
+}
+
+fn operation_metrics(tasks: &Tasks, track: &Track, challenge: &Challenge) -> Vec<OperationMetrics> {
+    let tasks = challenge.tasks().enumerate().filter_map(|(index, task)| {
+        let totals = tasks.get(&TaskIndex(index as u32))?;
+        let error_rate = totals.error_rate().unwrap_or_default();
+        if !task.operation.include_in_reporting() && error_rate == 0.0 {
+            return None;
+        }
+        let mut meta = track.meta.clone();
+        for more in [&challenge.meta, &task.operation.meta, &task.meta] {
+            meta.extend(more.clone());
+        }
+        Some(OperationMetrics {
+            task: task.name.clone(),
+            operation: task.operation.name.clone(),
+            throughput: ThroughputSummary::new(&totals.throughput(), &totals.unit),
+            latency: Percentiles::new(&totals.latency),
+            service_time: Percentiles::new(&totals.service_time),
+            processing_time: Percentiles::new(&totals.processing_time),
+            error_rate,
+            duration: totals.duration as f64 / 1e6,
+            meta,
+        })
+    });
+    tasks.collect()
 }
 
 impl TaskTotals {
@@ -264,6 +291,25 @@ mod tests {
         assert_eq!(metrics.unbalanced().collect::<Vec<_>>(), [("a", 10, 1)]);
         assert_eq!(metrics.errors(TaskIndex(0))[0].count, 3);
         assert_eq!(metrics.tasks[&TaskIndex(0)].service_time.count(), 30);
+    }
+
+    #[test]
+    fn each_of_several_clusters_has_results_of_its_own_beside_those_of_all() {
+        let operation = crate::track::Operation::builder("search");
+        let challenge = Challenge::builder("c").default_challenge().task(Task::builder(operation));
+        let track = Track::builder("t").challenge(challenge).build().unwrap();
+        let challenge = track.challenge("c").unwrap();
+        let mut metrics = RaceMetrics::default();
+        for (number, cluster, samples) in [(1, "a", 10), (2, "b", 4), (3, "a", 10)] {
+            let mut interval = interval(number, 24, samples);
+            interval.tasks[0].cluster = Some(cluster.to_owned());
+            metrics.add("d", &interval);
+        }
+        assert_eq!(metrics.results(&track, challenge).op_metrics[0].error_rate, 3.0 / 24.0);
+        let by_cluster = metrics.results_by_cluster(&track, challenge);
+        let rates: Vec<_> =
+            by_cluster.iter().map(|it| (it.cluster_name.as_str(), it.op_metrics[0].error_rate)).collect();
+        assert_eq!(rates, [("a", 2.0 / 20.0), ("b", 1.0 / 4.0)]);
     }
 
     #[test]

@@ -188,7 +188,20 @@ pub fn result_documents(race: &RaceDocument) -> Vec<JsonObject> {
         }
         document
     };
-    let mut documents: Vec<_> = results.op_metrics.iter().flat_map(task_items).map(document).collect();
+    let mut documents: Vec<_> = if race.results_by_cluster.is_empty() {
+        results.op_metrics.iter().flat_map(task_items).map(document).collect()
+    } else {
+        // As Rally has it, each cluster has results of its own, and there are none of all together.
+        let of_cluster = |it: &Results| {
+            let items: Vec<_> = it.op_metrics.iter().flat_map(task_items).collect();
+            let cluster = json!(it.cluster_name);
+            items.into_iter().map(move |mut item| {
+                item["cluster"] = cluster.clone();
+                item
+            })
+        };
+        race.results_by_cluster.iter().flat_map(of_cluster).map(document).collect()
+    };
     documents.extend(cluster_items(results).into_iter().map(document));
     documents
 }
@@ -359,5 +372,15 @@ mod tests {
             ]
         );
         assert_eq!((&documents[9]["id"], &documents[10]["field"]), (&json!("x"), &json!("f")));
+    }
+
+    #[test]
+    fn of_several_clusters_each_has_documents_of_its_own() {
+        let mut race = race();
+        let of = |name: &str| Results { cluster_name: name.to_owned(), ..race.results.clone().unwrap() };
+        race.results_by_cluster = vec![of("a"), of("b")];
+        let documents = result_documents(&race);
+        let rates = documents.iter().filter(|it| it["name"] == "error_rate").map(|it| it["cluster"].clone());
+        assert_eq!(rates.collect::<Vec<_>>(), ["a", "b"]);
     }
 }

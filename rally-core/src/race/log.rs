@@ -1,6 +1,6 @@
 //! What is told of one race, for whoever watches it now or later.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,7 +9,8 @@ use std::task::{Context, Poll, Waker};
 use futures_util::Stream;
 
 use crate::{
-    ClusterTime, EventStream, RaceEvent, RaceEventKind, RaceId, RaceStatus, RoleError, Sequence, StepStatus, StopMode,
+    AwaitedDriver, ClusterTime, EventStream, RaceEvent, RaceEventKind, RaceId, RaceStatus, RoleError, Sequence,
+    StepStatus, StopMode,
 };
 
 /// Notices that are kept; the oldest ones are forgotten, so that memory does not grow with the race.
@@ -17,7 +18,7 @@ const MAX_NOTICES: usize = 1000;
 
 /// The events of one race, which can be asked for again, and the wish that it ends.
 ///
-/// Of progress, only the last word is kept.
+/// Of progress and of waits, only the last word is kept.
 #[derive(Default)]
 pub struct RaceLog {
     state: Mutex<LogState>,
@@ -53,6 +54,7 @@ impl RaceLog {
                     state.forget_first(|kind| matches!(kind, RaceEventKind::Noticed { .. }));
                 }
             }
+            RaceEventKind::Waiting { .. } => state.forget_first(|kind| matches!(kind, RaceEventKind::Waiting { .. })),
             RaceEventKind::Ended(_) => state.is_ended = true,
             RaceEventKind::Started { .. }
             | RaceEventKind::DriverPrepared { .. }
@@ -94,26 +96,40 @@ impl RaceLog {
         if state.is_ended {
             return None;
         }
-        let mut status = RaceStatus { race: race.clone(), since, now, drivers: Vec::new(), step: None };
+        let (drivers, awaited) = (Vec::new(), Vec::new());
+        let mut status = RaceStatus { race: race.clone(), since, now, drivers, step: None, awaited };
+        let mut awaited: &[String] = &[];
+        let mut said = BTreeMap::new();
         for event in &state.events {
             match &event.kind {
                 RaceEventKind::Started { drivers, .. } => status.drivers.clone_from(drivers),
                 RaceEventKind::StepStarted { step, of, tasks } => {
                     let (step, of, tasks) = (*step, *of, tasks.clone());
                     status.step = Some(StepStatus { step, of, tasks, progress: Vec::new() });
+                    awaited = &[];
+                    said.clear();
                 }
                 RaceEventKind::Progress(progress) => {
                     if let Some(step) = &mut status.step {
                         step.progress.clone_from(progress);
                     }
                 }
+                RaceEventKind::Waiting { drivers, .. } => awaited = drivers,
+                RaceEventKind::StepEnded { .. } => awaited = &[],
+                RaceEventKind::Noticed { driver, message } if status.step.is_none() => {
+                    said.insert(driver, message);
+                }
                 RaceEventKind::DriverPrepared { .. }
-                | RaceEventKind::StepEnded { .. }
                 | RaceEventKind::Noticed { .. }
                 | RaceEventKind::RoleFailed(_)
                 | RaceEventKind::Ended(_) => {}
             }
         }
+        let awaits = |driver: &String| AwaitedDriver {
+            driver: driver.clone(),
+            said: said.get(driver).map(|message| (*message).clone()),
+        };
+        status.awaited = awaited.iter().map(awaits).collect();
         Some(status)
     }
 
@@ -239,6 +255,36 @@ mod tests {
         let verdict = RaceVerdict { outcome: RaceOutcome::Completed, ..RaceVerdict::not_begun(lost()) };
         log.push(at(4), RaceEventKind::Ended(Box::new(verdict)));
         assert_eq!(status(&log), None);
+    }
+
+    #[test]
+    fn the_status_names_whom_the_race_waits_for_and_what_they_said_while_they_prepare() {
+        let log = Arc::new(RaceLog::default());
+        let race: RaceId = "one".parse().unwrap();
+        let awaited = |log: &RaceLog| {
+            let awaited = log.status(&race, at(1), at(9)).unwrap().awaited;
+            awaited.into_iter().map(|it| (it.driver, it.said.unwrap_or_default())).collect::<Vec<_>>()
+        };
+        let waiting = |drivers: &[&str]| {
+            let drivers = drivers.iter().map(ToString::to_string).collect();
+            RaceEventKind::Waiting { drivers, since: at(1) }
+        };
+        log.push(at(1), notice("downloading: 1.0 %"));
+        log.push(at(2), notice("downloading: 2.0 %"));
+        log.push(at(3), waiting(&["a", "b"]));
+        let pair = |driver: &str, said: &str| (driver.to_owned(), said.to_owned());
+        assert_eq!(awaited(&log), [pair("a", "downloading: 2.0 %"), pair("b", "")]);
+        log.push(at(4), waiting(&["a"]));
+        assert_eq!(awaited(&log), [pair("a", "downloading: 2.0 %")]);
+        // Only the last wait is kept.
+        assert_eq!(there(&mut log.follow(Sequence::START)), [1, 2, 4]);
+        let step = Step { until: JoinPoint(1), start: at(5) };
+        log.push(at(5), RaceEventKind::StepStarted { step, of: 1, tasks: Vec::new() });
+        assert_eq!(awaited(&log), []);
+        log.push(at(6), waiting(&["a"]));
+        assert_eq!(awaited(&log), [pair("a", "")]);
+        log.push(at(7), RaceEventKind::StepEnded { until: JoinPoint(1) });
+        assert_eq!(awaited(&log), []);
     }
 
     fn lost() -> RoleError {

@@ -48,6 +48,8 @@ pub struct RaceTiming {
     pub lead: Duration,
     /// Bounds the part of the round trip. 1 s by default; a driver that gets its request later than that starts late.
     pub max_round_trip: Duration,
+    /// After so much time, and no more often, watchers are told whom the race waits for. 2 s by default.
+    pub wait_is_news: Duration,
 }
 
 impl Default for RaceTiming {
@@ -59,6 +61,7 @@ impl Default for RaceTiming {
             stop_within: Duration::from_secs(5),
             lead: Duration::from_millis(20),
             max_round_trip: Duration::from_secs(1),
+            wait_is_news: Duration::from_secs(2),
         }
     }
 }
@@ -166,8 +169,24 @@ pub struct Race {
     on_loss: OnDriverLoss,
     timing: RaceTiming,
     state: State,
+    /// Some drivers are ready, or all are to be; none as long as nobody waits.
+    wait: Option<Wait>,
     errors: Vec<RoleError>,
     shortfalls: Vec<Shortfall>,
+}
+
+/// A wait for drivers, and what watchers know of it.
+#[derive(Debug)]
+struct Wait {
+    since: ClusterTime,
+    /// Whom they were told of last, and when.
+    told: Option<(ClusterTime, BTreeSet<DriverIndex>)>,
+}
+
+impl Wait {
+    fn begin(since: ClusterTime) -> Self {
+        Self { since, told: None }
+    }
 }
 
 #[derive(Debug)]
@@ -262,6 +281,7 @@ impl Race {
             tasks: challenge.tasks().map(|task| task.name.clone()).collect(),
             state: State::Preparing { awaiting: (0..drivers.len()).map(DriverIndex).collect() },
             drivers,
+            wait: Some(Wait::begin(now)),
             on_loss,
             timing,
             errors: Vec::new(),
@@ -299,7 +319,12 @@ impl Race {
         if self.next_deadline().is_none_or(|deadline| deadline > now) {
             return actions;
         }
-        if let State::Stopping { mode, awaiting, deadline, .. } = &mut self.state {
+        if self.wait_is_news_at().is_some_and(|at| at <= now) {
+            self.tell_wait(now, &mut actions);
+        }
+        if let State::Stopping { mode, awaiting, deadline, .. } = &mut self.state
+            && *deadline <= now
+        {
             match mode {
                 StopMode::Drain => {
                     *mode = StopMode::Now;
@@ -334,13 +359,14 @@ impl Race {
     /// When to call [`handle_timeout`](Self::handle_timeout); none once the race has ended.
     #[must_use]
     pub fn next_deadline(&self) -> Option<ClusterTime> {
-        match &self.state {
+        let patience = match &self.state {
             State::Preparing { awaiting } | State::Driving { awaiting, .. } => {
                 awaiting.iter().map(|driver| self.drivers[driver.0].heard + self.silence()).min()
             }
             State::Stopping { deadline, .. } => Some(*deadline),
             State::Ended(_) => None,
-        }
+        };
+        patience.into_iter().chain(self.wait_is_news_at()).min()
     }
 
     /// How the race ended; none as long as it has not.
@@ -361,11 +387,33 @@ impl Race {
     /// Whom the race waits for, by name.
     #[must_use]
     pub fn awaiting(&self) -> Vec<&str> {
+        self.missing().into_iter().flatten().map(|driver| self.drivers[driver.0].name.as_str()).collect()
+    }
+
+    fn missing(&self) -> Option<&BTreeSet<DriverIndex>> {
         match &self.state {
             State::Preparing { awaiting } | State::Driving { awaiting, .. } | State::Stopping { awaiting, .. } => {
-                awaiting.iter().map(|driver| self.drivers[driver.0].name.as_str()).collect()
+                Some(awaiting)
             }
-            State::Ended(_) => Vec::new(),
+            State::Ended(_) => None,
+        }
+    }
+
+    /// When watchers are to be told whom the race waits for; none if they know.
+    fn wait_is_news_at(&self) -> Option<ClusterTime> {
+        let (wait, missing) = (self.wait.as_ref()?, self.missing()?);
+        match &wait.told {
+            None => Some(wait.since + self.timing.wait_is_news),
+            Some((at, told)) => (told != missing).then(|| *at + self.timing.wait_is_news),
+        }
+    }
+
+    fn tell_wait(&mut self, now: ClusterTime, actions: &mut Vec<RaceAction>) {
+        let drivers = self.awaiting().into_iter().map(str::to_owned).collect();
+        let missing = self.missing().cloned().unwrap_or_default();
+        if let Some(wait) = &mut self.wait {
+            wait.told = Some((now, missing));
+            actions.push(RaceAction::Announce(RaceEventKind::Waiting { drivers, since: wait.since }));
         }
     }
 
@@ -414,6 +462,9 @@ impl Race {
                     // Whoever has nothing to do arrives at once, and completes nothing.
                     let ran = runs(&self.allocation, at, &self.drivers[index.0].clients, |_| true);
                     completion.reached(index, ran);
+                    if ran {
+                        self.wait.get_or_insert_with(|| Wait::begin(now));
+                    }
                 }
             }
             DriverEventKind::Failed(error) => self.lost(now, index, Standing::Failed, error, actions),
@@ -521,6 +572,7 @@ impl Race {
             StopMode::Now => self.timing.stop_within,
         };
         actions.extend(stop(&awaiting, mode));
+        self.wait = Some(Wait::begin(now));
         self.state = State::Stopping { end, mode, awaiting, deadline: now + within };
     }
 
@@ -586,6 +638,7 @@ impl Race {
             tasks,
         }));
         actions.extend(awaiting.iter().map(|&driver| RaceAction::Drive { driver, step }));
+        self.wait = None;
         self.state = State::Driving { step, awaiting, completion };
         self.advance(now, actions);
     }
@@ -623,6 +676,7 @@ impl Race {
         };
         let verdict = RaceVerdict { outcome, errors: std::mem::take(&mut self.errors), shortfalls, ledger };
         actions.push(RaceAction::Announce(RaceEventKind::Ended(Box::new(verdict.clone()))));
+        self.wait = None;
         self.state = State::Ended(verdict);
     }
 

@@ -76,6 +76,9 @@ pub struct RacePlan {
     pub multi_cluster: bool,
     /// Whether nothing may be downloaded.
     pub offline: bool,
+    /// Whether the race begins without waiting until the clusters under test answer.
+    #[serde(default)]
+    pub skip_rest_api_check: bool,
     /// Where drivers get corpora from.
     #[serde(default)]
     pub data: DataSource,
@@ -209,6 +212,7 @@ impl RacePlan {
             test_mode: false,
             multi_cluster: false,
             offline: false,
+            skip_rest_api_check: false,
             data: DataSource::default(),
             shipped: Vec::new(),
             track_directory: None,

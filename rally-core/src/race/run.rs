@@ -448,7 +448,8 @@ impl Run<'_> {
             | RaceEventKind::DriverPrepared { .. }
             | RaceEventKind::Progress(_)
             | RaceEventKind::Noticed { .. }
-            | RaceEventKind::RoleFailed(_) => {}
+            | RaceEventKind::RoleFailed(_)
+            | RaceEventKind::Waiting { .. } => {}
         }
         self.recorder.event(now, &kind);
         self.log.push(now, kind);

@@ -338,6 +338,51 @@ fn a_silent_driver_is_named_after_the_bound() {
 }
 
 #[test]
+fn whoever_watches_is_told_whom_the_race_waits_for_and_when_fewer_are_missing() {
+    let mut script = Script::new(&two_steps(), OnDriverLoss::Fail);
+    let news = RaceTiming::default().wait_is_news;
+    let waits = |script: &mut Script| -> Vec<String> {
+        let announced = std::mem::take(&mut script.announced);
+        let waits = announced.iter().filter_map(|event| match event {
+            RaceEventKind::Waiting { drivers, since } => {
+                Some(format!("{} since {} ms", drivers.join(", "), since.as_nanos() / MS))
+            }
+            _ => None,
+        });
+        waits.collect()
+    };
+    script.later(news - Duration::from_nanos(1));
+    assert_eq!(waits(&mut script), [""; 0]);
+    script.later(Duration::from_nanos(1));
+    assert_eq!(waits(&mut script), ["a, b since 0 ms"]);
+    script.says(A, DriverEventKind::Prepared);
+    script.later(news);
+    assert_eq!(waits(&mut script), ["b since 0 ms"]);
+    script.later(10 * news);
+    assert_eq!(waits(&mut script), [""; 0]);
+    script.says(B, DriverEventKind::Prepared);
+
+    // As long as all are at work, nobody waits.
+    script.later(news);
+    assert_eq!(waits(&mut script), [""; 0]);
+    let arrived = script.now.as_nanos() / MS;
+    script.reached(B, 1);
+    script.later(news);
+    assert_eq!(waits(&mut script), [format!("a since {arrived} ms")]);
+    script.reached(A, 1);
+    // The second has nothing to do, and arrives at once.
+    script.reached(B, 2);
+    script.later(news);
+    assert_eq!(waits(&mut script), [""; 0]);
+    script.reached(A, 2);
+    script.says(A, DriverEventKind::Ended);
+    script.later(news);
+    assert_eq!(waits(&mut script).len(), 1);
+    script.says(B, DriverEventKind::Ended);
+    assert_eq!(script.race.next_deadline(), None);
+}
+
+#[test]
 fn samples_that_are_missing_make_a_race_incomplete() {
     let ended = |number, made, merged, lost| {
         let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);

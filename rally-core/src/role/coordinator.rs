@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 
 use super::{EventStream, Sequence, StopMode};
@@ -51,6 +52,25 @@ pub trait Coordinator: Send + Sync + 'static {
     ///
     /// Invalid if the coordinator knows no such race, or if it has not ended; failed if the race never began.
     async fn report(&self, race: &RaceId) -> Result<RaceReport, RoleError>;
+
+    /// Waits for the end of a race, and says how it ended.
+    ///
+    /// # Errors
+    ///
+    /// Invalid if the coordinator knows no such race; [`RoleError`] if it cannot be asked.
+    async fn verdict(&self, race: &RaceId) -> Result<RaceVerdict, RoleError> {
+        let mut seen = Sequence::START;
+        loop {
+            let mut events = self.events(race, seen).await?;
+            while let Some(event) = events.next().await {
+                let event = event?;
+                seen = event.sequence;
+                if let RaceEventKind::Ended(verdict) = event.kind {
+                    return Ok(*verdict);
+                }
+            }
+        }
+    }
 }
 
 /// What to race, where.
@@ -68,10 +88,20 @@ pub struct RaceRequest {
     pub on_driver_loss: OnDriverLoss,
 }
 
+impl RaceRequest {
+    /// A race that these hosts drive, by name or address, against a cluster that runs already; it fails if one of them is
+    /// lost.
+    #[must_use]
+    pub fn new<H: ToString>(race: RaceId, bundle: ContentHash, load_driver_hosts: impl IntoIterator<Item = H>) -> Self {
+        let load_driver_hosts = load_driver_hosts.into_iter().map(|host| host.to_string()).collect();
+        Self { race, bundle, load_driver_hosts, provisioner_hosts: Vec::new(), on_driver_loss: OnDriverLoss::default() }
+    }
+}
+
 /// Something that happened in a race.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RaceEvent {
-    /// Its number. Progress that was overtaken is forgotten and leaves a gap; nothing else does.
+    /// Its number. Progress and waits that were overtaken are forgotten and leave a gap; nothing else does.
     pub sequence: Sequence,
     /// When, in coordinator time.
     pub at: ClusterTime,
@@ -123,6 +153,14 @@ pub enum RaceEventKind {
     RoleFailed(RoleError),
     /// The race has ended; the last event.
     Ended(Box<RaceVerdict>),
+    /// The race has been waiting for some of its drivers while the others are ready: told after
+    /// [`RaceTiming::wait_is_news`](crate::race::RaceTiming::wait_is_news), and again when fewer are missing.
+    Waiting {
+        /// Their names.
+        drivers: Vec<String>,
+        /// Since when.
+        since: ClusterTime,
+    },
 }
 
 /// A driver of a race.
@@ -156,6 +194,17 @@ pub struct RaceStatus {
     pub drivers: Vec<RaceDriver>,
     /// The step that runs; none while drivers prepare.
     pub step: Option<StepStatus>,
+    /// Whom the race has been waiting for lately; empty while all are at work.
+    pub awaited: Vec<AwaitedDriver>,
+}
+
+/// A driver that a race waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AwaitedDriver {
+    /// Its name.
+    pub driver: String,
+    /// What it said last while it prepares, such as how far a download is; none once steps run.
+    pub said: Option<String>,
 }
 
 /// A step that runs, at one moment.

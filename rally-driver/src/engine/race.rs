@@ -24,6 +24,7 @@ use crate::client::{InvalidClientOptions, SetupError};
 use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
+use crate::readiness::clusters_answer;
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
@@ -213,7 +214,7 @@ impl Race {
                     None => format!("play in race {race}"),
                 };
                 let mode = *result.as_ref().unwrap_or(&StopMode::Now);
-                prepared.finish(mode).await;
+                prepared.finish(mode, &mut commands).await;
                 if let Err(error) = result {
                     fail(phase, &error);
                 }
@@ -237,11 +238,10 @@ impl Race {
             return Err(RaceError::Clients { clients: allocation.clients, end: clients.end });
         }
         let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+        let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
+        // Whoever could be told that nobody listens does not listen.
+        let notice: Notice = Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
         let corpora = {
-            let (events, clock) = (Arc::clone(&setup.events), Arc::clone(&setup.clock));
-            // Whoever could be told that nobody listens does not listen.
-            let notice: Notice =
-                Arc::new(move |message| drop(events.push(clock(), DriverEventKind::Noticed { message })));
             let preparation = Preparation {
                 plan: &plan,
                 data_dir: &setup.data_dir,
@@ -258,6 +258,8 @@ impl Race {
                 Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
             }
         };
+        // Workers look what kind of cluster it is.
+        clusters_answer(&plan, &notice).await?;
         let context = Arc::new(RaceContext {
             race: setup.assignment.race.clone(),
             plan,
@@ -294,7 +296,8 @@ impl Race {
         match race.make_ready().await {
             Ok(()) => Ok(race),
             Err(error) => {
-                race.finish(StopMode::Now).await;
+                let (_, mut nobody) = mpsc::channel(1);
+                race.finish(StopMode::Now, &mut nobody).await;
                 Err(error)
             }
         }
@@ -685,16 +688,24 @@ impl Race {
         self.say(kind)
     }
 
-    /// Ends the workers and hands over what is left.
-    async fn finish(mut self, mode: StopMode) {
-        for worker in 0..self.workers.len() {
-            self.ask(worker, WorkerRequest::Stop(mode));
-        }
+    /// Ends the workers and hands over what is left. A drain can still be turned into an end at once.
+    async fn finish(mut self, mode: StopMode, commands: &mut mpsc::Receiver<Command>) {
+        self.stop_workers(mode);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
         let deadline = tokio::time::Instant::now() + END;
-        while !ending.is_empty()
-            && let Ok(Some(report)) = timeout_at(deadline, self.reports.recv()).await
-        {
+        while !ending.is_empty() {
+            let report = tokio::select! {
+                Some(command) = commands.recv() => {
+                    match command {
+                        Command::Stop { mode: StopMode::Now } => self.stop_workers(StopMode::Now),
+                        Command::Drive { reply, .. } => drop(reply.send(Err(InvalidStep::Ended))),
+                        Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } => (),
+                    }
+                    continue;
+                }
+                report = timeout_at(deadline, self.reports.recv()) => report,
+            };
+            let Ok(Some(report)) = report else { break };
             match report.event {
                 WorkerEvent::Ended(measurement) => {
                     self.merge_last(report.worker, *measurement);
@@ -735,6 +746,10 @@ impl Race {
             self.tell_interval()?;
         }
         Ok(())
+    }
+
+    fn stop_workers(&self, mode: StopMode) {
+        (0..self.workers.len()).for_each(|worker| self.ask(worker, WorkerRequest::Stop(mode)));
     }
 
     fn ask(&self, worker: usize, request: WorkerRequest) {

@@ -6,6 +6,7 @@
 
 mod device;
 mod environment;
+mod failures;
 mod index_stats;
 mod ingest;
 mod jvm;
@@ -18,7 +19,6 @@ mod transform;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,8 +31,10 @@ use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
+use crate::RunnerError;
 use crate::driver::CoordinatorClock;
 use device::{Cluster, Device, Records};
+use failures::Failures;
 pub use selection::{TelemetryDevice, check as check_telemetry, telemetry_devices};
 
 /// What waits to be taken.
@@ -153,7 +155,7 @@ async fn run(
     detached: watch::Receiver<bool>,
     found: &mpsc::Sender<Found>,
 ) {
-    let report = Report { clock: Arc::clone(clock), found: found.clone() };
+    let report = Report { clock: Arc::clone(clock), found: found.clone(), failures: Failures::default() };
     let mut devices = Vec::new();
     for (name, hosts) in &plan.target_hosts {
         if hosts.is_empty() {
@@ -169,6 +171,7 @@ async fn run(
         }
     }
     join_all(devices.iter_mut().map(|it| it.attach(ATTACH, &report))).await;
+    report.tell_failures().await;
     send(found, Found::Attached).await;
 
     join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report))).await;
@@ -177,12 +180,12 @@ async fn run(
     let deadline = Instant::now() + DETACH;
     for device in &mut devices {
         if timeout_at(deadline, device.look(Moment::After, &report)).await.is_err() {
-            device
-                .fail(&format!("the devices had {DETACH:?} to end; this one and those after it did not"), &report)
-                .await;
+            let problem = format!("the devices had {DETACH:?} to end; this one and those after it did not");
+            device.fail(&RunnerError::Other(problem), &report);
             break;
         }
     }
+    report.tell_failures().await;
     send(found, Found::Detached).await;
 }
 
@@ -217,23 +220,25 @@ impl Attached {
         };
         report.records(records).await;
         let Err(error) = result else { return true };
-        self.fail(&error, report).await;
+        // Before and after the race, all devices look at once, and what they say is told together.
+        if self.fail(&error, report) && matches!(moment, Moment::Sample) {
+            report.tell_failures().await;
+        }
         false
     }
 
     /// Looks before the race, for a bounded time.
     async fn attach(&mut self, limit: Duration, report: &Report) {
         if timeout(limit, self.look(Moment::Before, report)).await.is_err() {
-            self.fail(&format!("the cluster did not answer within {limit:?} before the race"), report).await;
+            let problem = format!("the cluster did not answer within {limit:?} before the race");
+            self.fail(&RunnerError::Other(problem), report);
         }
     }
 
-    /// Says what is wrong, the first time.
-    async fn fail(&mut self, problem: &dyn fmt::Display, report: &Report) {
-        if !std::mem::replace(&mut self.has_failed, true) {
-            let (device, cluster) = (self.device.name(), &self.cluster.name);
-            report.notice(format!("telemetry device `{device}` at cluster `{cluster}`: {problem}")).await;
-        }
+    /// Notes the first thing that goes wrong. True if nobody was told of it yet.
+    fn fail(&mut self, error: &RunnerError, report: &Report) -> bool {
+        !std::mem::replace(&mut self.has_failed, true)
+            && report.failures.add(self.device.name(), &self.cluster.name, error)
     }
 
     /// Samples in its interval until the race is over; the first sample comes after one interval. A device that fails is
@@ -263,9 +268,17 @@ impl Attached {
 struct Report {
     clock: CoordinatorClock,
     found: mpsc::Sender<Found>,
+    failures: Failures,
 }
 
 impl Report {
+    /// Tells which devices failed since it was told last, those with the same cause together.
+    async fn tell_failures(&self) {
+        for notice in self.failures.take_untold() {
+            self.notice(notice).await;
+        }
+    }
+
     async fn notice(&self, notice: String) {
         send(&self.found, Found::Notice(notice)).await;
     }

@@ -132,11 +132,13 @@ fn a_device_whose_first_look_took_too_long_says_so_once_and_tells_nothing() {
     let plan = plan(&directory, &[]);
     block_on(async {
         let (found, mut received) = mpsc::channel(100);
-        let report = Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found };
+        let report =
+            Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found, failures: Failures::default() };
         let cluster = Rc::new(Cluster::new(&plan, "default").await.unwrap());
         let mut device = Attached::new(Box::new(Waiting { before: None }), &cluster);
         device.attach(Duration::from_millis(1), &report).await;
         assert!(!device.look(Moment::After, &report).await);
+        report.tell_failures().await;
         drop(report);
         let notice =
             "telemetry device `waiting` at cluster `default`: the cluster did not answer within 1ms before the race";
@@ -574,7 +576,11 @@ fn what_makes_no_sense_is_refused_and_what_does_not_apply_is_announced() {
 fn records_are_sent_in_arrays_of_bounded_length_and_none_that_is_too_long() {
     block_on(async {
         let (found, mut received) = mpsc::channel(100);
-        let report = Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(5_000_000_000)), found };
+        let report = Report {
+            clock: Arc::new(|| rally_core::ClusterTime::from_nanos(5_000_000_000)),
+            found,
+            failures: Failures::default(),
+        };
         let mut records = Records::default();
         for length in [100, 200_000, 100_000, LONGEST_RECORD + 1, 10] {
             records.document("d", object(json!({ "text": "x".repeat(length) })), JsonObject::new());

@@ -9,8 +9,7 @@ use rally_net_fuzz::{choose, has_control_characters, round_trip};
 /// What a host that was checked may have said about itself.
 fn assert_harmless(facts: &HostFacts, build: &str, capabilities: &[String]) {
     assert!(capabilities.len() <= 8);
-    let texts = [&facts.name, &facts.version, &facts.platform].map(String::as_str);
-    for text in texts.into_iter().chain([build]).chain(capabilities.iter().map(String::as_str)) {
+    for text in facts.texts().map(|(_, text)| text).chain([build]).chain(capabilities.iter().map(String::as_str)) {
         assert!(text.len() <= 128 && !has_control_characters(text), "{text:?}");
     }
 }

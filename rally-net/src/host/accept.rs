@@ -289,11 +289,12 @@ async fn hear(shared: &Shared, peer: &Peer, session: Session) -> ConnectionError
         if !datagram.is_sound() {
             continue;
         }
-        let Datagram::Heartbeat { sent, activity, clock } = datagram else { continue };
+        let Datagram::Heartbeat { sent, activity, clock, wall_shift } = datagram else { continue };
         let report = Report {
             activity,
             round_trip: clock.map(|(_, round_trip)| round_trip),
             clock: clock.map(|(estimate, _)| estimate),
+            wall_shift,
         };
         let address = peer.connection().remote_address();
         shared.apply(RegistryEvent::Heartbeat { session, report, address });

@@ -245,6 +245,7 @@ impl Follower {
         let heartbeat = Datagram::Heartbeat {
             activity: self.shared.leases.activity(),
             clock: clock.estimate().zip(clock.round_trip()),
+            wall_shift: clock.wall_shift(),
             sent: clock.local(),
         };
         send(&peer, &heartbeat);

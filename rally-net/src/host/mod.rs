@@ -38,7 +38,7 @@ pub(crate) use shared::Shared;
 use crate::close::CloseCode;
 use crate::cluster_clock::ClusterClock;
 use crate::identity::{JoinToken, TokenBookError, TokenId, TokenSummary};
-use crate::membership::{MembershipEvent, UplinkEvent};
+use crate::membership::{MembershipEvent, Timing, UplinkEvent};
 use crate::remote::{RemoteCoordinator, RemoteLoadDriver, RemoteProvisioner};
 use crate::rpc::Peer;
 use crate::status::{HostRole, HostStatus};
@@ -147,6 +147,11 @@ impl Host {
         self.shared.events.subscribe()
     }
 
+    /// When the host calls others silent.
+    pub fn timing(&self) -> &Timing {
+        &self.shared.timing
+    }
+
     /// Coordinator time on this host.
     pub fn clock(&self) -> &ClusterClock {
         &self.shared.clock
@@ -181,7 +186,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`] if it does not answer within [`Timing::dial_timeout`](crate::membership::Timing) or is not that
+    /// [`ConnectError`] if it does not answer within [`Timing::dial_timeout`] or is not that
     /// host.
     pub async fn connect(&self, host: HostId, address: SocketAddr) -> Result<Peer, ConnectError> {
         dial::connect_member(&self.shared, host, address).await

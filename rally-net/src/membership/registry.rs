@@ -64,6 +64,8 @@ pub struct HostRecord {
     pub round_trip: Option<Duration>,
     /// Its clock against ours, as it has estimated it.
     pub clock: Option<ClockEstimate>,
+    /// How far its wall clock was moved since its daemon started, in nanoseconds.
+    pub wall_shift: i64,
     /// How it stands.
     pub state: HostState,
     /// When its last hello or heartbeat arrived.
@@ -89,6 +91,8 @@ pub struct Report {
     pub round_trip: Option<Duration>,
     /// Its clock against the coordinator's, as soon as it is known.
     pub clock: Option<ClockEstimate>,
+    /// How far its wall clock was moved since its daemon started, in nanoseconds.
+    pub wall_shift: i64,
 }
 
 /// What happened on the connections of the coordinator.
@@ -288,6 +292,7 @@ impl Registry {
                 activity: Activity::default(),
                 round_trip: None,
                 clock: None,
+                wall_shift: 0,
                 state: HostState::Alive,
                 last_heard: now,
                 session: Some(session),
@@ -333,6 +338,7 @@ impl Registry {
             record.activity = Activity::default();
             record.round_trip = None;
             record.clock = None;
+            record.wall_shift = 0;
             HostChange::Restarted { before: record.epoch }
         } else {
             HostChange::Returned
@@ -362,6 +368,7 @@ impl Registry {
         record.activity = report.activity;
         record.round_trip = report.round_trip;
         record.clock = report.clock;
+        record.wall_shift = report.wall_shift;
         self.alive.heard(place);
         if record.state != HostState::Suspect {
             return Vec::new();

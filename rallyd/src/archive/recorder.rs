@@ -9,20 +9,23 @@ use rally_core::metrics::{
 };
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
 use rally_core::track::{JsonObject, Task};
-use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RaceId, RacePlan, TaskIndex};
+use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RacePlan, RaceRequest, TaskIndex};
+use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::clocks::{HostClock, clock_trouble};
 use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
+use crate::race::Surroundings;
 use crate::store::TaskRecords;
 
 /// Notices that a verdict has; a talkative race says more than anybody reads.
 const MAX_NOTICES: usize = 100;
 
 /// Keeps one race.
-#[derive(Debug)]
 pub(crate) struct ArchiveRecorder {
+    surroundings: Arc<dyn Surroundings>,
     archive: Option<Archive>,
     plan: Arc<RacePlan>,
     document: RaceDocument,
@@ -32,11 +35,36 @@ pub(crate) struct ArchiveRecorder {
     /// When the step of each task started.
     starts: BTreeMap<TaskIndex, ClusterTime>,
     notices: Vec<String>,
+    /// What others noticed of the race's hosts while it ran.
+    asides: Asides,
+    began: ClusterTime,
+    /// The clocks of drivers by their names, and that of the coordinator, when the race began.
+    clocks: BTreeMap<String, Option<HostClock>>,
+    own_clock: HostClock,
+    /// What the archive knows of hosts: first the drivers.
+    hosts: Vec<HostRecord>,
     trouble: Trouble,
     writer: Option<Writer>,
     segments: Vec<(DriverIndex, ContentHash)>,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
+}
+
+/// Notices that do not come from the race itself; no more than a verdict has.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asides(Arc<Mutex<Vec<String>>>);
+
+impl Asides {
+    pub(crate) fn add(&self, notice: String) {
+        let mut asides = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asides.len() < MAX_NOTICES {
+            asides.push(notice);
+        }
+    }
+
+    fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Where whoever asks finds the report of a race once it has ended.
@@ -45,7 +73,16 @@ pub(crate) type ReportSlot = Arc<Mutex<Option<RaceReport>>>;
 impl ArchiveRecorder {
     /// Begins to keep a race, in an archive if there is one. A disk that cannot be written is noticed, and does not stop
     /// the race.
-    pub(crate) fn start(archive: Option<Archive>, race: &RaceId, plan: Arc<RacePlan>, report: ReportSlot) -> Self {
+    pub(crate) async fn start(
+        surroundings: Arc<dyn Surroundings>,
+        request: &RaceRequest,
+        plan: Arc<RacePlan>,
+        report: ReportSlot,
+    ) -> Self {
+        let (archive, race) = (surroundings.archive(), &request.race);
+        let began = surroundings.timer().now();
+        let clocks = surroundings.clocks(&request.load_driver_hosts).await;
+        let clocks = request.load_driver_hosts.iter().cloned().zip(clocks).collect();
         let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"));
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
@@ -59,6 +96,11 @@ impl ArchiveRecorder {
             None
         });
         Self {
+            own_clock: surroundings.clock(),
+            surroundings,
+            began,
+            clocks,
+            hosts: Vec::new(),
             archive,
             plan,
             document,
@@ -67,6 +109,7 @@ impl ArchiveRecorder {
             cluster: JsonObject::new(),
             starts: BTreeMap::new(),
             notices: Vec::new(),
+            asides: Asides::default(),
             trouble,
             writer,
             segments: Vec::new(),
@@ -105,6 +148,11 @@ impl ArchiveRecorder {
             }
         };
         (0..).zip(challenge.tasks()).map(records).collect()
+    }
+
+    /// Where notices may be left that are to stand in the verdict.
+    pub(crate) fn asides(&self) -> Asides {
+        self.asides.clone()
     }
 
     /// The files of raw samples that drivers have, each with the driver's name; they are given once.
@@ -160,6 +208,29 @@ impl ArchiveRecorder {
         }
     }
 
+    /// Writes down what is known of the hosts.
+    fn store_hosts(&self) {
+        let store = |archive: &Archive| archive.store_hosts(&self.document.race_id, &self.hosts);
+        if let Some(Err(error)) = self.archive.as_ref().map(store) {
+            self.trouble.notice(sentence(&error));
+        }
+    }
+
+    /// Looks at the clocks of all hosts once more, and notices what was wrong with them.
+    async fn judge_clocks(&mut self, at: ClusterTime) {
+        let elapsed = at.saturating_since(self.began);
+        let ends = self.surroundings.clocks(&self.drivers).await;
+        let ends = ends.into_iter().chain([Some(self.surroundings.clock())]);
+        let mut trouble = Vec::new();
+        for (host, end) in self.hosts.iter_mut().zip(ends) {
+            host.clock.end = end;
+            let HostClocks { begin, end } = host.clock;
+            trouble.extend(clock_trouble(&host.name, begin, end, elapsed));
+        }
+        trouble.into_iter().for_each(|trouble| self.notice(trouble));
+        self.store_hosts();
+    }
+
     fn thresholds(&self) -> Vec<ThresholdOutcome> {
         let Some(challenge) = self.plan.challenge() else { return Vec::new() };
         let thresholds = &self.plan.description.thresholds;
@@ -188,6 +259,48 @@ impl ArchiveRecorder {
     }
 }
 
+/// What the archive says of one host.
+#[derive(Debug, Serialize)]
+struct HostRecord {
+    name: String,
+    role: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    clients: Option<HostClients>,
+    facts: HostFacts,
+    clock: HostClocks,
+}
+
+/// The clients of a driver, counted from 0 over all drivers.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct HostClients {
+    first: u32,
+    count: u32,
+}
+
+/// A host's clock when the race began, and when it had ended; none where it was not known.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct HostClocks {
+    begin: Option<HostClock>,
+    end: Option<HostClock>,
+}
+
+impl HostRecord {
+    fn new(
+        name: String,
+        role: &'static str,
+        clients: Option<HostClients>,
+        facts: HostFacts,
+        begin: Option<HostClock>,
+    ) -> Self {
+        Self { name, role, clients, facts, clock: HostClocks { begin, end: None } }
+    }
+}
+
+/// Whether cores run slower as long as they have little to do.
+fn saves_power(governors: &str) -> bool {
+    governors.split(", ").any(|governor| matches!(governor, "powersave" | "ondemand" | "conservative" | "schedutil"))
+}
+
 fn sentence(error: &ArchiveError) -> String {
     causes(error).join(": ")
 }
@@ -196,15 +309,23 @@ fn sentence(error: &ArchiveError) -> String {
 impl Recorder for ArchiveRecorder {
     fn started(&mut self, drivers: &[RaceDriver], facts: &[HostFacts]) {
         self.drivers = drivers.iter().map(|driver| driver.name.clone()).collect();
-        let host = |(driver, facts): (&RaceDriver, &HostFacts)| {
-            let clients = json!({"first": driver.clients.start, "count": driver.clients.len()});
-            json!({"name": driver.name, "role": "load driver", "clients": clients, "facts": facts})
-        };
-        let hosts: Vec<Value> = drivers.iter().zip(facts).map(host).collect();
-        let store = |archive: &Archive| archive.store_hosts(&self.document.race_id, &json!(hosts));
-        if let Some(Err(error)) = self.archive.as_ref().map(store) {
-            self.trouble.notice(sentence(&error));
+        for (driver, facts) in drivers.iter().zip(facts) {
+            let begin = self.clocks.get(&driver.name).copied().flatten();
+            let clients = HostClients { first: driver.clients.start, count: driver.clients.end - driver.clients.start };
+            self.hosts.push(HostRecord::new(driver.name.clone(), "load driver", Some(clients), facts.clone(), begin));
+            if let Some(governor) = facts.governor.as_deref().filter(|governor| saves_power(governor)) {
+                self.notice(format!(
+                    "{}: the frequency of its cores follows the load (governor `{governor}`), which shows in short times; \
+                     `performance` keeps it steady",
+                    driver.name
+                ));
+            }
         }
+        let own = self.surroundings.facts();
+        if !facts.contains(&own) {
+            self.hosts.push(HostRecord::new(own.name.clone(), "coordinator", None, own, Some(self.own_clock)));
+        }
+        self.store_hosts();
     }
 
     fn interval(&mut self, driver: DriverIndex, at: ClusterTime, interval: &Interval) {
@@ -254,11 +375,14 @@ impl Recorder for ArchiveRecorder {
 
     async fn ended(&mut self, at: ClusterTime, verdict: &RaceVerdict) {
         self.document.outcome = Some(verdict.outcome);
-        self.document.results = self.plan.challenge().map(|challenge| {
+        if let Some(challenge) = self.plan.challenge() {
             let track = &self.plan.track;
-            self.metrics.results(track, challenge)
-        });
+            self.document.results = Some(self.metrics.results(track, challenge));
+            self.document.results_by_cluster = self.metrics.results_by_cluster(track, challenge);
+        }
         self.verdict = Some(verdict.clone());
+        self.asides.take().into_iter().for_each(|aside| self.notice(aside));
+        self.judge_clocks(at).await;
         self.write(event_line(at, json!({"Ended": verdict})));
         if let Some(writer) = &self.writer {
             writer.sync().await;

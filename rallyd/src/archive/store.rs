@@ -106,7 +106,7 @@ impl Archive {
     }
 
     /// Stores who drove, and what is known of these hosts.
-    pub(super) fn store_hosts(&self, race: &RaceId, hosts: &serde_json::Value) -> Result<(), ArchiveError> {
+    pub(super) fn store_hosts(&self, race: &RaceId, hosts: &impl Serialize) -> Result<(), ArchiveError> {
         self.write_json(race, HOSTS, hosts)
     }
 
@@ -300,6 +300,7 @@ mod tests {
             challenge: None,
             track_params: JsonObject::new(),
             results: None,
+            results_by_cluster: Vec::new(),
         }
     }
 

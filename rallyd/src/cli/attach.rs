@@ -6,7 +6,7 @@ use rally_core::Coordinator;
 
 use super::arguments::AttachArguments;
 use super::error::CommandError;
-use super::report::{conclude, known_trouble, settle};
+use super::report::{Showing, conclude, known_trouble, settle};
 use super::selection::{Filter, only};
 use super::start::settings;
 use crate::console::Console;
@@ -27,9 +27,12 @@ pub(super) async fn attach(
         None => coordinator.current_race().await?.ok_or(CommandError::NoRace)?.race,
     };
     let reporting = settings(directory, &Flags::default(), console)?.reporting;
-    let verdict = watch(&coordinator, &race, View::new(console)).await?;
+    let mut view = View::new(console);
+    let verdict = watch(&coordinator, &race, &mut view).await?;
     let known = known_trouble(&coordinator, &race).await;
-    let exit = conclude(&coordinator, &race, &verdict, &arguments.report, &reporting, false, console).await;
+    let (arguments, seen) = (&arguments.report, view.notices());
+    let showing = Showing { arguments, reporting: &reporting, seen, is_json: false, console };
+    let exit = conclude(&coordinator, &race, &verdict, showing).await;
     settle(&coordinator, &race, &known, console).await;
     exit
 }

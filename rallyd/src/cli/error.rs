@@ -64,6 +64,8 @@ pub(crate) enum CommandError {
     },
     #[error("--detach needs a daemon that goes on with the race; start one with `rallyd start`")]
     DetachWithoutDaemon,
+    #[error("--load-driver-hosts: {0}")]
+    UnknownHost(String),
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error(transparent)]
@@ -120,7 +122,7 @@ impl CommandError {
                 Exit::Usage
             }
             Self::Plan(error) if error.is_usage() => Exit::Usage,
-            Self::DetachWithoutDaemon | Self::RaceId(_) | Self::Value { .. } => Exit::Usage,
+            Self::DetachWithoutDaemon | Self::UnknownHost(_) | Self::RaceId(_) | Self::Value { .. } => Exit::Usage,
             Self::NoCoordinator(_) | Self::Several(_) | Self::Address(AddressError::NodeWithPort(_)) => Exit::Usage,
             Self::NotRunning { .. } => Exit::NotRunning,
             Self::Interrupted(_) => Exit::Interrupted,

@@ -3,22 +3,23 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rally_core::{ContentHash, Coordinator, RaceRequest};
+use rally_core::{Coordinator, RaceRequest};
 
 use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::races::archive;
-use super::report::{conclude, known_trouble, settle, show_late_trouble};
+use super::report::{Showing, conclude, known_trouble, settle, show_late_trouble};
 use super::selection::{Filter, only};
 use super::start::settings;
 use super::track::track_settings;
 use crate::console::Console;
-use crate::daemon::facts;
+use crate::control::{Request, Response, call};
 use crate::exit::Exit;
+use crate::facts::host_facts;
+use crate::instance::Instance;
 use crate::race::{
-    ControlCoordinator, LocalSurroundings, PlanFormat, RaceCoordinator, View, plan_json, plan_race, plan_text,
-    registry, watch,
+    ControlCoordinator, LocalSurroundings, NO_BUNDLE, PlanFormat, RaceCoordinator, View, find_host, is_this_host,
+    plan_json, plan_race, plan_text, registry, watch,
 };
 use crate::settings::Flags;
 
@@ -35,19 +36,18 @@ pub(super) async fn race(
         planned.plan.description.environment.clone_from(environment);
     }
     if arguments.dry_run {
+        let daemon = only(Filter::new(selection).await?.running(directory)?)?;
+        let cores = cores(daemon.as_ref().map(|daemon| &daemon.instance), &planned.load_driver_hosts).await?;
         match arguments.format {
-            PlanFormat::Text => console.data(&plan_text(&planned))?,
-            PlanFormat::Json => console.data(&format!("{:#}", plan_json(&planned)))?,
+            PlanFormat::Text => console.data(&plan_text(&planned, cores.as_deref()))?,
+            PlanFormat::Json => console.data(&format!("{:#}", plan_json(&planned, cores.as_deref())))?,
         }
         return Ok(Exit::Success);
     }
     let plan = serde_json::to_string(&planned.plan).map_err(|error| CommandError::Output(error.into()))?;
-    let mut request = RaceRequest {
-        race: planned.race.clone(),
-        bundle: ContentHash::from_bytes(*blake3::hash(plan.as_bytes()).as_bytes()),
-        load_driver_hosts: planned.load_driver_hosts,
-        provisioner_hosts: Vec::new(),
+    let request = RaceRequest {
         on_driver_loss: arguments.on_driver_loss.into(),
+        ..RaceRequest::new(planned.race.clone(), NO_BUNDLE, planned.load_driver_hosts)
     };
     let archive = archive(directory, &settings);
     let (coordinator, own): (Arc<dyn Coordinator>, _) = match only(Filter::new(selection).await?.running(directory)?)? {
@@ -59,11 +59,10 @@ pub(super) async fn race(
         None if arguments.detach => return Err(CommandError::DetachWithoutDaemon),
         None => {
             let samples = archive.samples_directory(&planned.race);
-            let surroundings = LocalSurroundings::new(facts(), registry(), settings.data_dir(directory), samples);
-            let surroundings = Arc::new(surroundings.keep(archive.clone(), settings.reporting.clone()));
-            request.bundle = surroundings.content().add(Bytes::from(plan));
-            let coordinator = Arc::new(RaceCoordinator::new(facts().name, surroundings));
-            coordinator.start_race(request).await?;
+            let surroundings = LocalSurroundings::new(host_facts(), registry(), settings.data_dir(directory), samples);
+            let surroundings = Arc::new(surroundings.archive_in(archive.clone(), settings.reporting.clone()));
+            let coordinator = Arc::new(RaceCoordinator::new(surroundings));
+            coordinator.start(request, plan).await?;
             (Arc::clone(&coordinator) as Arc<dyn Coordinator>, Some(coordinator))
         }
     };
@@ -72,12 +71,14 @@ pub(super) async fn race(
         return Ok(Exit::Success);
     }
     let view = View::new(console);
-    let view = if own.is_some() { view.of_own_race() } else { view };
-    let verdict = watch(&*coordinator, &planned.race, view).await?;
+    let mut view = if own.is_some() { view.of_own_race() } else { view };
+    let verdict = watch(&*coordinator, &planned.race, &mut view).await?;
     let is_json = arguments.format == PlanFormat::Json;
-    let (race, report, reporting) = (&planned.race, &arguments.report, &settings.reporting);
+    let race = &planned.race;
+    let (report, reporting, seen) = (&arguments.report, &settings.reporting, view.notices());
+    let showing = Showing { arguments: report, reporting, seen, is_json, console };
     let known = known_trouble(&*coordinator, race).await;
-    let exit = conclude(&*coordinator, race, &verdict, report, reporting, is_json, console).await;
+    let exit = conclude(&*coordinator, race, &verdict, showing).await;
     match own {
         Some(own) => {
             own.settled().await;
@@ -89,4 +90,19 @@ pub(super) async fn race(
         None => settle(&*coordinator, race, &known, console).await,
     }
     exit
+}
+
+/// How many cores the load drivers have: those of this machine without a daemon, else as the coordinator knows them. None
+/// if they are not known.
+async fn cores(daemon: Option<&Instance>, hosts: &[String]) -> Result<Option<Vec<u32>>, CommandError> {
+    let Some(daemon) = daemon else {
+        let is_here = hosts.iter().all(|host| is_this_host(host));
+        return Ok(is_here.then(|| vec![host_facts().cores; hosts.len()]));
+    };
+    let Ok(Response::Status(status)) = call(daemon, &Request::Status).await else { return Ok(None) };
+    if status.host.hosts.is_empty() {
+        return Ok(None);
+    }
+    let cores = hosts.iter().map(|host| find_host(&status.host, host).map(|found| found.facts.cores));
+    cores.collect::<Result<_, _>>().map(Some).map_err(CommandError::UnknownHost)
 }

@@ -23,19 +23,31 @@ use crate::settings::ReportingSettings;
 /// How long a viewer waits for what belongs to the archive of a race of the cluster.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 
-/// How often it asks.
+/// How soon it asks again at first; the time doubles up to [`SETTLED_EVERY`]. Mostly there is little left to do.
+const SETTLED_SOON: Duration = Duration::from_millis(5);
+
+/// How often it asks at least.
 const SETTLED_EVERY: Duration = Duration::from_millis(200);
+
+/// How the results of a race are shown.
+#[derive(Clone, Copy)]
+pub(super) struct Showing<'a> {
+    pub(super) arguments: &'a ReportArguments,
+    pub(super) reporting: &'a ReportingSettings,
+    /// Notices that the user has seen during the race.
+    pub(super) seen: &'a [String],
+    pub(super) is_json: bool,
+    pub(super) console: Console,
+}
 
 /// Asks for the results of a race that has ended, and shows them.
 pub(super) async fn conclude(
     coordinator: &dyn Coordinator,
     race: &RaceId,
     verdict: &RaceVerdict,
-    arguments: &ReportArguments,
-    reporting: &ReportingSettings,
-    is_json: bool,
-    console: Console,
+    showing: Showing<'_>,
 ) -> Result<Exit, CommandError> {
+    let Showing { arguments, reporting, seen, is_json, console } = showing;
     let report = coordinator.report(race).await;
     let thresholds = report.as_ref().map(|report| report.findings.thresholds.clone()).unwrap_or_default();
     if let (Ok(report), Some(path)) = (&report, &arguments.junit_file) {
@@ -46,7 +58,10 @@ pub(super) async fn conclude(
             let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
             console.data(&format!("{document:#}"))?;
         }
-        Ok(report) => show_report(&report, arguments, reporting, console)?,
+        Ok(mut report) => {
+            report.findings.notices.retain(|notice| !seen.contains(notice));
+            show_report(&report, arguments, reporting, console)?;
+        }
         // The verdict says why it never began.
         Err(_) if !verdict.errors.is_empty() => {}
         Err(error) => console.warning(&format!("there are no results: {error}")),
@@ -78,8 +93,10 @@ pub(super) async fn show_late_trouble(
 /// race ended.
 pub(super) async fn settle(coordinator: &dyn Coordinator, race: &RaceId, known: &[String], console: Console) {
     let settled = async {
+        let mut wait = SETTLED_SOON;
         while coordinator.report(race).await.is_ok_and(|report| !report.is_settled) {
-            sleep(SETTLED_EVERY).await;
+            sleep(wait).await;
+            wait = SETTLED_EVERY.min(2 * wait);
         }
     };
     let is_settled = tokio::select! {

@@ -56,6 +56,9 @@ pub struct RaceArguments {
     /// Where load drivers get corpora from that they do not have.
     #[arg(long, value_enum, default_value = "download")]
     pub data: DataArgument,
+    /// Begin without waiting until the cluster under test answers.
+    #[arg(long)]
+    pub skip_rest_api_check: bool,
     /// What a failed request does to the race.
     #[arg(long, value_enum, default_value = "continue")]
     pub on_error: OnErrorArgument,

@@ -1,5 +1,6 @@
 //! Races over the hosts of a cluster.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -17,9 +18,13 @@ use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, Ra
 use rally_driver::{
     ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
-use rally_net::{Fetch, FetchProgress, FileName, Host, PeerSource, Roles, Source, fetch};
+use rally_net::{
+    Fetch, FetchProgress, FileName, Host, HostChange, HostEvent, HostState, HostStatus, HostSummary, MembershipEvent,
+    PeerSource, Roles, Source, fetch,
+};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -28,7 +33,7 @@ use tracing::warn;
 use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::is_this_host;
 use super::sharing::SharingDriver;
-use crate::archive::Archive;
+use crate::archive::{Archive, HostClock};
 use crate::causes::causes;
 use crate::settings::ReportingSettings;
 
@@ -220,7 +225,7 @@ impl RaceRoles {
             }
         }
         let content = Arc::new(ClusterContent { host: host.clone(), directory: plans });
-        let name = facts.name.clone();
+        let own = facts.clone();
         let driver = LocalLoadDriver::new(DriverOptions {
             facts,
             registry,
@@ -234,7 +239,8 @@ impl RaceRoles {
         let driver = SharingDriver::new(driver, host.clone(), plans);
         let coordinator = keeping.map(|keeping| {
             let (host, content, driver) = (host.clone(), Arc::clone(&content), driver.clone());
-            Arc::new(RaceCoordinator::new(name, Arc::new(ClusterSurroundings { host, content, driver, keeping })))
+            let surroundings = ClusterSurroundings { facts: own, host, content, driver, keeping };
+            Arc::new(RaceCoordinator::new(Arc::new(surroundings)))
         });
         Self { host, driver, content, coordinator, forgetting: Mutex::default() }
     }
@@ -276,6 +282,7 @@ impl RaceRoles {
 
 /// What races of a coordinator's daemon need.
 struct ClusterSurroundings {
+    facts: HostFacts,
     host: LateHost,
     content: Arc<ClusterContent>,
     driver: SharingDriver,
@@ -290,6 +297,10 @@ impl fmt::Debug for ClusterSurroundings {
 
 #[async_trait]
 impl Surroundings for ClusterSurroundings {
+    fn facts(&self) -> HostFacts {
+        self.facts.clone()
+    }
+
     fn timer(&self) -> Arc<dyn Timer> {
         Arc::new(ClockTimer::new(self.host.clock()))
     }
@@ -322,27 +333,13 @@ impl Surroundings for ClusterSurroundings {
         Ok((plan, content))
     }
 
-    /// A host is named by its address, with or without its port, or by its own name.
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
         let host = self.host.get().ok_or_else(|| Ending.to_string())?;
-        let known = host.status().await.hosts;
+        let status = host.status().await;
         let mut drivers: Vec<(String, Arc<dyn LoadDriver>)> = Vec::new();
         let mut chosen = Vec::new();
         for name in hosts {
-            let found: Vec<_> = known
-                .iter()
-                .filter(|it| {
-                    let is_own = Some(it.id) == host.id();
-                    let (ip, address) = (it.address.ip().to_string(), it.address.to_string());
-                    (is_own && is_this_host(name)) || *name == ip || *name == address || *name == it.facts.name
-                })
-                .collect();
-            let names = || known.iter().map(|it| it.address.to_string()).collect::<Vec<_>>().join(", ");
-            let id = match found[..] {
-                [one] => one.id,
-                [] => return Err(format!("there is no host {name} in the cluster; its hosts are {}", names())),
-                [..] => return Err(format!("{name} stands for several hosts; say one of {}", names())),
-            };
+            let id = find_host(&status, name)?.id;
             if chosen.contains(&id) {
                 return Err(format!("host {name} is named twice"));
             }
@@ -352,6 +349,56 @@ impl Surroundings for ClusterSurroundings {
             drivers.push((name.clone(), driver));
         }
         Ok(drivers)
+    }
+
+    async fn keep(&self, plan: Vec<u8>) -> Result<ContentHash, String> {
+        self.content.keep(plan).await.map_err(|error| format!("the plan cannot be kept: {error}"))
+    }
+
+    async fn clocks(&self, drivers: &[String]) -> Vec<Option<HostClock>> {
+        let Some(host) = self.host.get() else { return vec![None; drivers.len()] };
+        let status = host.status().await;
+        let clock = |name: &String| {
+            let found = find_host(&status, name).ok()?;
+            if Some(found.id) == status.id {
+                return Some(self.clock());
+            }
+            let is_heard_of = matches!(found.state, HostState::Alive | HostState::Suspect);
+            found.clock.filter(|_| is_heard_of).map(|estimate| HostClock::new(estimate, found.wall_shift))
+        };
+        drivers.iter().map(clock).collect()
+    }
+
+    async fn watch_silence(&self, drivers: &[String], notice: &(dyn Fn(String, String) + Send + Sync)) {
+        let Some(host) = self.host.get() else { return };
+        let (mut events, status) = (host.events(), host.status().await);
+        let dead_after = host.timing().dead_after;
+        // The race must not keep the host alive.
+        drop(host);
+        let ids: Vec<_> = drivers.iter().map(|name| find_host(&status, name).map(|host| host.id).ok()).collect();
+        let mut silent = BTreeSet::new();
+        loop {
+            let MembershipEvent { host: id, change, .. } = match events.recv().await {
+                Ok(HostEvent::Membership(event)) => event,
+                Ok(HostEvent::Uplink(_)) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            let Some(name) = ids.iter().position(|it| *it == Some(id)).and_then(|at| drivers.get(at)) else { continue };
+            match change {
+                HostChange::Suspected => {
+                    let Some(host) = self.host.get() else { return };
+                    let silence = host.status().await.hosts.iter().find(|it| it.id == id).map(|it| it.last_heard);
+                    let silence = silence.unwrap_or_default();
+                    silent.insert(id);
+                    notice(name.clone(), silence_text(silence, dead_after.saturating_sub(silence)));
+                }
+                HostChange::Recovered | HostChange::Returned if silent.remove(&id) => {
+                    notice(name.clone(), "it is heard of again".to_owned());
+                }
+                HostChange::Died | HostChange::Left | HostChange::Restarted { .. } => drop(silent.remove(&id)),
+                HostChange::Joined | HostChange::Recovered | HostChange::Returned => {}
+            }
+        }
     }
 
     fn archive(&self) -> Option<Archive> {
@@ -374,6 +421,36 @@ impl Surroundings for ClusterSurroundings {
     fn reporting(&self) -> Result<ReportingSettings, String> {
         (self.keeping.reporting)()
     }
+}
+
+/// The host of a cluster that a user names by its address, with or without its port, or by its own name.
+///
+/// # Errors
+///
+/// A sentence that names those that there are.
+pub(crate) fn find_host<'a>(status: &'a HostStatus, name: &str) -> Result<&'a HostSummary, String> {
+    let is_meant = |it: &&HostSummary| {
+        let is_own = Some(it.id) == status.id;
+        let (ip, address) = (it.address.ip().to_string(), it.address.to_string());
+        (is_own && is_this_host(name)) || name == ip || name == address || name == it.facts.name
+    };
+    let found: Vec<_> = status.hosts.iter().filter(is_meant).collect();
+    let names = || status.hosts.iter().map(|it| it.address.to_string()).collect::<Vec<_>>().join(", ");
+    match found[..] {
+        [one] => Ok(one),
+        [] => Err(format!("there is no host {name} in the cluster; its hosts are {}", names())),
+        [..] => Err(format!("{name} stands for several hosts; say one of {}", names())),
+    }
+}
+
+/// What watchers are told of a driver that was not heard of for some time and is given up after some more.
+fn silence_text(silence: Duration, left: Duration) -> String {
+    let seconds = |time: Duration| format!("{} s", (time.as_secs_f64() * 10.0).round() / 10.0);
+    format!(
+        "it has been silent for {}; the race goes on if it is heard of within {} more",
+        seconds(silence),
+        seconds(left)
+    )
 }
 
 /// Deletes what has arrived of a file that cannot be had as a whole.

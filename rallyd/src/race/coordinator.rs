@@ -1,37 +1,52 @@
 //! The owner of races.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use futures_util::stream;
 use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::{RaceLog, RaceSetup, RaceTiming, RaceVerdict, Timer};
 use rally_core::{
-    ClusterTime, ContentHash, Coordinator, EventStream, LoadDriver, RaceEvent, RaceEventKind, RaceId, RacePlan,
-    RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence, StopMode,
+    ClusterTime, ContentHash, Coordinator, EventStream, HostFacts, LoadDriver, RaceEvent, RaceEventKind, RaceId,
+    RacePlan, RaceRequest, RaceStatus, Role, RoleError, RoleErrorKind, Sequence, StopMode,
 };
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
+use super::local::LocalSurroundings;
 use super::text::busy_text;
-use crate::archive::{Archive, ArchiveRecorder, ReportSlot};
+use crate::archive::{Archive, ArchiveRecorder, HostClock, ReportSlot};
 use crate::settings::ReportingSettings;
 use crate::store::{self, StoreSettings};
 
 /// Races that have ended and can still be asked for.
 const REMEMBERED: usize = 8;
 
+/// The bundle of a request whose plan comes beside it.
+pub(crate) const NO_BUNDLE: ContentHash = ContentHash::from_bytes([0; 32]);
+
 /// What races need of the host that owns them.
 #[async_trait]
 pub trait Surroundings: Send + Sync + 'static {
+    /// What this host is.
+    fn facts(&self) -> HostFacts;
+
     /// Coordinator time.
     fn timer(&self) -> Arc<dyn Timer>;
+
+    /// Keeps a plan, as JSON, until it is [forgotten](Self::forget).
+    ///
+    /// # Errors
+    ///
+    /// A sentence if it cannot be kept.
+    async fn keep(&self, plan: Vec<u8>) -> Result<ContentHash, String>;
 
     /// Gets a plan, and makes it available to drivers.
     ///
@@ -62,6 +77,24 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence that names a host that is not there.
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String>;
 
+    /// The clocks of these drivers now, in their order; none where they are not known. By default all are on this host.
+    async fn clocks(&self, drivers: &[String]) -> Vec<Option<HostClock>> {
+        vec![Some(self.clock()); drivers.len()]
+    }
+
+    /// The clock of this host, which is coordinator time.
+    fn clock(&self) -> HostClock {
+        let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let shift = wall.as_nanos().cast_signed() - i128::from(self.timer().now().as_nanos());
+        HostClock::own(i64::try_from(shift).unwrap_or(i64::MAX))
+    }
+
+    /// Tells `notice` whenever one of these drivers falls silent or is heard of again, with its name and a sentence. It
+    /// does not return. By default all are on this host.
+    async fn watch_silence(&self, _drivers: &[String], _notice: &(dyn Fn(String, String) + Send + Sync)) {
+        std::future::pending().await
+    }
+
     /// Where races are archived; none if only their results are wanted.
     fn archive(&self) -> Option<Archive>;
 
@@ -87,8 +120,6 @@ pub trait Surroundings: Send + Sync + 'static {
 
 /// Runs races, one at a time, each as a future of its own. Dropping it ends the race that runs.
 pub struct RaceCoordinator {
-    /// What users know this host by.
-    name: String,
     surroundings: Arc<dyn Surroundings>,
     races: Mutex<Races>,
 }
@@ -117,14 +148,52 @@ impl fmt::Debug for RaceCoordinator {
 }
 
 impl RaceCoordinator {
-    /// A coordinator without a race; `name` is what users know this host by.
+    /// A coordinator without a race.
     #[must_use]
-    pub fn new(name: String, surroundings: Arc<dyn Surroundings>) -> Self {
-        Self { name, surroundings, races: Mutex::default() }
+    pub fn new(surroundings: Arc<dyn Surroundings>) -> Self {
+        Self { surroundings, races: Mutex::default() }
+    }
+
+    /// A coordinator for races in this process, with one load driver: the host `localhost`. Races are archived in
+    /// `races` below the directory, and corpora are kept in `data`.
+    #[must_use]
+    pub fn local(directory: &Path) -> Self {
+        Self::new(Arc::new(LocalSurroundings::below(directory)))
+    }
+
+    /// Starts a race of a plan, under a random id, on these hosts.
+    ///
+    /// # Errors
+    ///
+    /// As [`Coordinator::start_race`]; failed if the plan cannot be kept.
+    pub async fn race(&self, plan: &RacePlan, load_driver_hosts: &[&str]) -> Result<RaceId, RoleError> {
+        let race = random_id();
+        let phase = || format!("start race {race}");
+        let json = serde_json::to_string(plan)
+            .map_err(|error| self.error(phase(), RoleErrorKind::Invalid, error.to_string()))?;
+        let request = RaceRequest::new(race.clone(), NO_BUNDLE, load_driver_hosts);
+        self.start(request, json).await?;
+        Ok(race)
+    }
+
+    /// Starts a race with a plan, as JSON, that takes the place of the request's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Coordinator::start_race`]; failed if the plan cannot be kept.
+    pub async fn start(&self, mut request: RaceRequest, plan: String) -> Result<(), RoleError> {
+        let error = |cause| self.error(format!("start race {}", request.race), RoleErrorKind::Failed, cause);
+        request.bundle = self.surroundings.keep(plan.into_bytes()).await.map_err(error)?;
+        let bundle = request.bundle;
+        let started = self.start_race(request).await;
+        if started.is_err() {
+            self.surroundings.forget(bundle).await;
+        }
+        started
     }
 
     fn error(&self, phase: String, kind: RoleErrorKind, cause: String) -> RoleError {
-        RoleError { host: self.name.clone(), role: Role::Coordinator, phase, kind, cause }
+        RoleError { host: self.surroundings.facts().name, role: Role::Coordinator, phase, kind, cause }
     }
 
     /// Ends the race that runs, if there is one, and waits for it; one that does not end `within` the time is dropped.
@@ -217,7 +286,7 @@ impl Coordinator for RaceCoordinator {
             settled,
         });
         let span = info_span!("race", id = %request.race);
-        let run = run(self.name.clone(), Arc::clone(&self.surroundings), request, log, report, before);
+        let run = run(Arc::clone(&self.surroundings), request, log, report, before);
         let run = async move {
             run.await;
             drop(guard);
@@ -265,21 +334,25 @@ impl Coordinator for RaceCoordinator {
     }
 }
 
+/// An id that no race has.
+pub(crate) fn random_id() -> RaceId {
+    RaceId::try_from(uuid::Uuid::new_v4().to_string()).expect("a UUID is short and has no special characters")
+}
+
 async fn run(
-    host: String,
     surroundings: Arc<dyn Surroundings>,
     request: RaceRequest,
     log: Arc<RaceLog>,
     report: ReportSlot,
     before: Option<CancellationToken>,
 ) {
-    let timer = surroundings.timer();
+    let (timer, host) = (surroundings.timer(), surroundings.facts().name);
     let begin = async {
         // Samples of the race before may still be on their way, and would disturb this one.
         if let Some(before) = before {
             before.cancelled().await;
         }
-        begin(&host, &*surroundings, &request, &log, report).await
+        begin(&host, &surroundings, &request, &log, report).await
     };
     let begun = tokio::select! {
         begun = begin => begun,
@@ -298,13 +371,31 @@ async fn run(
         }
     };
     let shipped = setup.content;
-    let verdict = setup.run(timer, log, &mut recorder).await;
+    let notice = {
+        let (timer, log, asides) = (Arc::clone(&timer), Arc::clone(&log), recorder.asides());
+        move |driver: String, message: String| {
+            asides.add(format!("{driver}: {message}"));
+            log.push(timer.now(), RaceEventKind::Noticed { driver, message });
+        }
+    };
+    let verdict = tokio::select! {
+        // First, so that nothing is told after the end.
+        biased;
+        verdict = setup.run(timer, log, &mut recorder) => verdict,
+        never = never(surroundings.watch_silence(&request.load_driver_hosts, &notice)) => match never {},
+    };
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
     for plan in [request.bundle, shipped] {
         surroundings.forget(plan).await;
     }
     collect(&*surroundings, &mut recorder, store).await;
     recorder.settle();
+}
+
+/// Waits for what does not return, and for ever after it.
+async fn never(work: impl Future<Output = ()>) -> Infallible {
+    work.await;
+    std::future::pending().await
 }
 
 /// A race that is about to run.
@@ -317,7 +408,7 @@ struct Begun {
 
 async fn begin(
     host: &str,
-    surroundings: &dyn Surroundings,
+    surroundings: &Arc<dyn Surroundings>,
     request: &RaceRequest,
     log: &Arc<RaceLog>,
     report: ReportSlot,
@@ -333,7 +424,7 @@ async fn begin(
     }
     let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
-    let recorder = ArchiveRecorder::start(surroundings.archive(), &request.race, Arc::clone(&plan), report);
+    let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report).await;
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,

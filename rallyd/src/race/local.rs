@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use rally_core::race::Timer;
 use rally_core::{ContentHash, HostFacts, LoadDriver, RacePlan};
 use rally_driver::{ClockTimer, ContentSource, DriverOptions, LocalLoadDriver, MemoryContent, Registry, local_clock};
 
 use super::coordinator::Surroundings;
+use super::registry;
 use crate::archive::Archive;
+use crate::facts::host_facts;
 use crate::settings::ReportingSettings;
 
 /// One load driver, in this process.
 pub struct LocalSurroundings {
+    facts: HostFacts,
     content: Arc<MemoryContent>,
     timer: Arc<ClockTimer>,
     driver: Arc<LocalLoadDriver>,
@@ -37,27 +41,36 @@ impl LocalSurroundings {
         let clock = local_clock();
         let timer = Arc::new(ClockTimer::new(Arc::clone(&clock)));
         let source = Arc::clone(&content) as Arc<dyn ContentSource>;
-        let options = DriverOptions { facts, registry, content: source, clock, data_dir, segment_dir };
+        let options = DriverOptions { facts: facts.clone(), registry, content: source, clock, data_dir, segment_dir };
         let driver = Arc::new(LocalLoadDriver::new(options));
-        Self { content, timer, driver, archive: None, reporting: ReportingSettings::default() }
+        Self { facts, content, timer, driver, archive: None, reporting: ReportingSettings::default() }
+    }
+
+    /// With Rally's operations; races are archived in `races` below the directory, and corpora are kept in `data`.
+    #[must_use]
+    pub fn below(directory: &Path) -> Self {
+        let [data, samples, races] = ["data", "samples", "races"].map(|name| directory.join(name));
+        Self::new(host_facts(), registry(), data, samples).archive_in(Archive::new(races), ReportingSettings::default())
     }
 
     /// Archives races, and sends them to the metrics store of these settings.
     #[must_use]
-    pub fn keep(mut self, archive: Archive, reporting: ReportingSettings) -> Self {
+    pub fn archive_in(mut self, archive: Archive, reporting: ReportingSettings) -> Self {
         (self.archive, self.reporting) = (Some(archive), reporting);
         self
-    }
-
-    /// Where plans are left for races.
-    #[must_use]
-    pub fn content(&self) -> &Arc<MemoryContent> {
-        &self.content
     }
 }
 
 #[async_trait]
 impl Surroundings for LocalSurroundings {
+    fn facts(&self) -> HostFacts {
+        self.facts.clone()
+    }
+
+    async fn keep(&self, plan: Vec<u8>) -> Result<ContentHash, String> {
+        Ok(self.content.add(Bytes::from(plan)))
+    }
+
     fn timer(&self) -> Arc<dyn Timer> {
         Arc::clone(&self.timer) as Arc<dyn Timer>
     }

@@ -10,6 +10,7 @@ use rally_core::{InvalidRaceId, RaceDescription, RaceId, RacePlan};
 use serde_json::{Value, json};
 
 use super::arguments::RaceArguments;
+use super::coordinator::random_id;
 use super::thresholds::{FLAG, thresholds};
 use crate::track::{
     ParseValueError, RaceSelection, TrackCommandError, TrackSettings, load_for_race, parse_list, parse_map,
@@ -141,7 +142,7 @@ pub async fn plan_race(
     }
     let race = match &arguments.race_id {
         Some(id) => id.parse()?,
-        None => RaceId::try_from(uuid::Uuid::new_v4().to_string())?,
+        None => random_id(),
     };
     let list = |flag, text: &str| parse_list(text).map_err(|source| PlanError::Value { flag, source });
     let map = |flag, text: &str| parse_map(text).map_err(|source| PlanError::Value { flag, source });
@@ -157,7 +158,9 @@ pub async fn plan_race(
         exclude_tasks: arguments.exclude_tasks.clone(),
         test_mode: arguments.test_mode,
     };
-    let mut track = load_for_race(&arguments.track, &arguments.template, selection, settings, warn).await?.track;
+    let (loaded, track_revision) =
+        load_for_race(&arguments.track, &arguments.template, selection, settings, warn).await?;
+    let mut track = loaded.track;
     let challenge = track.selected_challenge_or_default().map(|challenge| challenge.name.clone());
     let challenge = challenge.ok_or_else(|| PlanError::NoChallenge(track.name.clone()))?;
     let is_filtered = arguments.include_tasks.is_some() || arguments.exclude_tasks.is_some();
@@ -172,6 +175,7 @@ pub async fn plan_race(
         test_mode: arguments.test_mode,
         multi_cluster: arguments.multi_cluster,
         offline: settings.offline,
+        skip_rest_api_check: arguments.skip_rest_api_check,
         data: arguments.data.into(),
         shipped: Vec::new(),
         track_directory: arguments.track.source.track_path.as_deref().and_then(directory_of),
@@ -181,7 +185,7 @@ pub async fn plan_race(
         telemetry: list("--telemetry", &arguments.telemetry)?,
         telemetry_params: map("--telemetry-params", &arguments.telemetry_params)?,
         sample_bytes: SAMPLE_BYTES,
-        description: RaceDescription { thresholds, ..description(arguments)? },
+        description: RaceDescription { thresholds, track_revision, ..description(arguments)? },
     };
     rally_driver::check_telemetry(&plan).map_err(PlanError::Telemetry)?;
     let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;

@@ -12,13 +12,14 @@ use rally_core::track::{
     Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, TaskBuilder, Track,
 };
 use rally_core::{
-    Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
-    RoleErrorKind, Sequence, StopMode,
+    ContentHash, Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan,
+    RaceRequest, RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
-use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, Host, HostConfig, Place, Timing, TokenSource};
+use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, HostConfig, Place, Timing, TokenSource};
 
-use super::{LocalSurroundings, RaceCoordinator, RaceKeeping, RaceRoles, View, watch};
+use super::cluster::RaceRoles;
+use super::{LocalSurroundings, RaceCoordinator, RaceHost, RaceKeeping, Surroundings, View, watch};
 use crate::archive::Archive;
 use crate::settings::ReportingSettings;
 
@@ -54,6 +55,17 @@ fn napping() -> Registry {
     registry
 }
 
+/// A race of these hosts.
+fn request(race: &str, bundle: ContentHash, load_drivers: &[&str]) -> RaceRequest {
+    RaceRequest {
+        race: race.parse().unwrap(),
+        bundle,
+        load_driver_hosts: load_drivers.iter().map(|&host| host.to_owned()).collect(),
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    }
+}
+
 /// A coordinator with a driver in this process, and where it keeps its files.
 struct Alone {
     _directory: tempfile::TempDir,
@@ -67,29 +79,24 @@ impl Alone {
         let facts = HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() };
         let (data, samples) = (directory.path().join("data"), directory.path().join("samples"));
         let surroundings = Arc::new(LocalSurroundings::new(facts, Arc::new(napping()), data, samples));
-        let coordinator = RaceCoordinator::new("here".to_owned(), Arc::<LocalSurroundings>::clone(&surroundings));
+        let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
         Self { _directory: directory, surroundings, coordinator }
     }
 
-    fn request(&self, race: &str, plan: &RacePlan) -> RaceRequest {
-        RaceRequest {
-            race: race.parse().unwrap(),
-            bundle: self.surroundings.content().add(Bytes::from(serde_json::to_vec(plan).unwrap())),
-            load_driver_hosts: vec!["localhost".to_owned()],
-            provisioner_hosts: Vec::new(),
-            on_driver_loss: Default::default(),
-        }
+    async fn request(&self, race: &str, plan: &RacePlan) -> RaceRequest {
+        let bundle = self.surroundings.keep(serde_json::to_vec(plan).unwrap()).await.unwrap();
+        RaceRequest::new(race.parse().unwrap(), bundle, ["localhost"])
     }
 
     async fn start(&self, race: &str, plan: &RacePlan) -> RaceId {
-        let request = self.request(race, plan);
+        let request = self.request(race, plan).await;
         let race = request.race.clone();
         self.coordinator.start_race(request).await.unwrap();
         race
     }
 
     async fn verdict(&self, race: &RaceId) -> RaceVerdict {
-        watch(&self.coordinator, race, View::quiet()).await.unwrap()
+        watch(&self.coordinator, race, &mut View::quiet()).await.unwrap()
     }
 
     async fn all_events(&self, race: &RaceId) -> Vec<RaceEvent> {
@@ -149,13 +156,13 @@ async fn a_race_can_be_cancelled_and_the_next_one_runs() {
     let mut events = place.coordinator.events(&race, Sequence::START).await.unwrap();
     while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
 
-    let second = place.coordinator.start_race(place.request("second", &endless)).await.unwrap_err();
+    let second = place.coordinator.start_race(place.request("second", &endless).await).await.unwrap_err();
     assert_eq!(second.kind, RoleErrorKind::Busy);
     assert!(second.cause.contains("race endless has run for 0 s on localhost; `rallyd attach endless`"), "{second}");
     // Whoever asks twice for the same gets it once; another race cannot have the same id.
-    place.coordinator.start_race(place.request("endless", &endless)).await.unwrap();
+    place.coordinator.start_race(place.request("endless", &endless).await).await.unwrap();
     let other = plan(|challenge| challenge.task(task("other", 1)));
-    let other = place.coordinator.start_race(place.request("endless", &other)).await.unwrap_err();
+    let other = place.coordinator.start_race(place.request("endless", &other).await).await.unwrap_err();
     assert_eq!(other.kind, RoleErrorKind::Invalid);
     assert!(other.cause.contains("choose another --race-id"), "{other}");
     let status = place.coordinator.current_race().await.unwrap().unwrap();
@@ -164,7 +171,7 @@ async fn a_race_can_be_cancelled_and_the_next_one_runs() {
 
     place.coordinator.cancel(&race, StopMode::Drain).await.unwrap();
     assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Cancelled);
-    let again = place.coordinator.start_race(place.request("endless", &endless)).await.unwrap_err();
+    let again = place.coordinator.start_race(place.request("endless", &endless).await).await.unwrap_err();
     assert!(again.cause.contains("there has been a race endless already"), "{again}");
 
     let short = plan(|challenge| challenge.task(task("index", 1).iterations(1)));
@@ -181,7 +188,7 @@ async fn a_race_that_cannot_be_run_fails_with_the_reason() {
     assert_eq!(verdict.outcome, RaceOutcome::Failed);
     assert!(verdict.errors[0].to_string().contains("`fly`"), "{verdict:?}");
 
-    let mut elsewhere = place.request("elsewhere", &unknown);
+    let mut elsewhere = place.request("elsewhere", &unknown).await;
     elsewhere.load_driver_hosts = vec!["10.0.0.7".to_owned()];
     let race = elsewhere.race.clone();
     place.coordinator.start_race(elsewhere).await.unwrap();
@@ -198,19 +205,14 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     std::fs::write(&file, "not a directory").unwrap();
     let samples = directory.path().join("samples");
     let surroundings = LocalSurroundings::new(facts, Arc::new(napping()), directory.path().join("data"), samples);
-    let surroundings = Arc::new(surroundings.keep(Archive::new(&file), ReportingSettings::default()));
+    let surroundings = Arc::new(surroundings.archive_in(Archive::new(&file), ReportingSettings::default()));
     let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
-    let request = RaceRequest {
-        race: "kept".parse().unwrap(),
-        bundle: surroundings.content().add(Bytes::from(serde_json::to_vec(&plan).unwrap())),
-        load_driver_hosts: vec!["localhost".to_owned()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
+    let bundle = surroundings.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let request = RaceRequest::new("kept".parse().unwrap(), bundle, ["localhost"]);
     let race = request.race.clone();
-    let coordinator = RaceCoordinator::new("here".to_owned(), surroundings);
+    let coordinator = RaceCoordinator::new(surroundings);
     coordinator.start_race(request).await.unwrap();
-    let verdict = watch(&coordinator, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&coordinator, &race, &mut View::quiet()).await.unwrap();
     assert_eq!(verdict.outcome, RaceOutcome::Completed);
     let report = coordinator.report(&race).await.unwrap();
     assert_eq!(report.race.results.unwrap().op_metrics[0].error_rate, 0.0);
@@ -225,27 +227,22 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     let (data, samples) = (directory.path().join("data"), directory.path().join("samples"));
     let archive = Archive::new(directory.path().join("races"));
     let surroundings = LocalSurroundings::new(facts, Arc::new(napping()), data, samples);
-    let surroundings = Arc::new(surroundings.keep(archive, ReportingSettings::default()));
+    let surroundings = Arc::new(surroundings.archive_in(archive, ReportingSettings::default()));
     let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
-    let request = RaceRequest {
-        race: "kept".parse().unwrap(),
-        bundle: surroundings.content().add(Bytes::from(serde_json::to_vec(&plan).unwrap())),
-        load_driver_hosts: vec!["localhost".to_owned()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
+    let bundle = surroundings.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let request = RaceRequest::new("kept".parse().unwrap(), bundle, ["localhost"]);
     let race = request.race.clone();
-    let coordinator = RaceCoordinator::new("here".to_owned(), Arc::<LocalSurroundings>::clone(&surroundings));
+    let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
     coordinator.start_race(request.clone()).await.unwrap();
-    let verdict = watch(&coordinator, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&coordinator, &race, &mut View::quiet()).await.unwrap();
     coordinator.settled().await;
     let report = coordinator.report(&race).await.unwrap();
     assert!(report.is_settled);
 
-    let next = RaceCoordinator::new("here".to_owned(), surroundings);
+    let next = RaceCoordinator::new(surroundings);
     let error = next.start_race(request).await.unwrap_err();
     assert!(error.cause.contains("`rallyd delete race --id=kept`"), "{error}");
-    assert_eq!(watch(&next, &race, View::quiet()).await.unwrap(), verdict);
+    assert_eq!(watch(&next, &race, &mut View::quiet()).await.unwrap(), verdict);
     assert_eq!(next.events(&race, Sequence(1)).await.unwrap().count().await, 0);
     assert_eq!(next.report(&race).await.unwrap(), report);
 }
@@ -267,8 +264,7 @@ fn what_an_earlier_run_of_a_host_left_of_races_is_deleted() {
 /// A host of a cluster on loopback, and where it keeps its files.
 struct Member {
     directory: tempfile::TempDir,
-    host: Arc<Host>,
-    roles: RaceRoles,
+    host: RaceHost,
 }
 
 impl Member {
@@ -284,7 +280,6 @@ impl Member {
         let archive = Archive::new(directory.path().join("races"));
         let reporting = Box::new(|| Ok(ReportingSettings::default()));
         let keeping = is_coordinator.then_some(RaceKeeping { archive, reporting });
-        let roles = RaceRoles::new(facts.clone(), Arc::new(registry), directory.path(), data, keeping);
         let config = HostConfig::new(directory.path(), "127.0.0.1:0".parse().unwrap(), place);
         let timing = Timing {
             heartbeat: Duration::from_millis(50),
@@ -292,11 +287,10 @@ impl Member {
             dead_after: Duration::from_millis(800),
             ..Timing::default()
         };
-        let config = HostConfig { facts, timing, roles: roles.roles(), ..config };
-        let host = Arc::new(Host::start(config).await.unwrap());
-        roles.attach(&host);
-        host.joined().await.unwrap();
-        Self { directory, host, roles }
+        let config = HostConfig { facts, timing, ..config };
+        let host = RaceHost::start_with(config, Arc::new(registry), data, keeping).await.unwrap();
+        host.host().joined().await.unwrap();
+        Self { directory, host }
     }
 
     async fn coordinator() -> Self {
@@ -309,9 +303,9 @@ impl Member {
 
     async fn of_with(registry: Registry, coordinator: &Self, name: &str) -> Self {
         let token = TokenSource::CoordinatorDirectory(coordinator.directory.path().to_owned());
-        let place = Place::Member { coordinator: coordinator.host.address(), token };
+        let place = Place::Member { coordinator: coordinator.host.host().address(), token };
         let member = Self::start_with(registry, name, place).await;
-        let known = || coordinator.host.peer(member.host.id().unwrap()).is_some();
+        let known = || coordinator.host.host().peer(member.host.host().id().unwrap()).is_some();
         while !known() {
             tokio::task::yield_now().await;
         }
@@ -329,20 +323,20 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
         let pair = ParallelBuilder::new().task(task("index", 1).iterations(20)).task(endless).completed_by("index");
         challenge.task(task("warm", 4).iterations(10)).parallel(pair)
     });
-    let bundle = a.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
     let request = RaceRequest {
         race: "far".parse().unwrap(),
         bundle,
-        load_driver_hosts: vec!["a".to_owned(), b.host.address().to_string()],
+        load_driver_hosts: vec!["a".to_owned(), b.host.host().address().to_string()],
         provisioner_hosts: Vec::new(),
         on_driver_loss: Default::default(),
     };
     let plan_on = |member: &Member| member.directory.path().join(format!("plans/{bundle}.json"));
     assert_eq!(std::fs::metadata(plan_on(&a)).unwrap().permissions().mode() & 0o777, 0o600);
-    let remote = a.host.remote_coordinator();
+    let remote = a.host.host().remote_coordinator();
     let race = request.race.clone();
     remote.start_race(request.clone()).await.unwrap();
-    let verdict = watch(&remote, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&remote, &race, &mut View::quiet()).await.unwrap();
     assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
     assert!(verdict.ledger.merged > 4 * 10 + 20, "{verdict:?}");
 
@@ -351,11 +345,21 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
     let tasks: Vec<_> = report.race.results.as_ref().unwrap().op_metrics.iter().map(|it| it.task.clone()).collect();
     assert_eq!(tasks, ["warm", "index", "search"]);
     let names: Vec<_> = report.findings.drivers.iter().map(|it| it.driver.clone()).collect();
-    assert_eq!(names, [b.host.address().to_string(), "a".to_owned()]);
+    assert_eq!(names, [b.host.host().address().to_string(), "a".to_owned()]);
     let archive = Archive::new(coordinator.directory.path().join("races"));
     assert_eq!(archive.load(&race).unwrap(), report.race);
     assert_eq!(archive.verdict(&race).unwrap().unwrap().verdict, verdict);
     assert!(remote.report(&"other".parse().unwrap()).await.is_err());
+    let hosts: Vec<serde_json::Value> =
+        serde_json::from_slice(&std::fs::read(archive.hosts_path(&race)).unwrap()).unwrap();
+    let roles: Vec<_> =
+        hosts.iter().map(|host| (host["role"].as_str().unwrap(), host["facts"]["cores"].as_u64())).collect();
+    assert_eq!(roles, [("load driver", Some(1)), ("load driver", Some(1)), ("coordinator", Some(1))]);
+    for host in &hosts {
+        // When the race began, a host that had just joined may not have known its clock yet.
+        let clock = &host["clock"]["end"];
+        assert!(clock["offset"].is_i64() && clock["error"].is_u64() && clock["wall_shift"].is_i64(), "{host}");
+    }
 
     // Nobody keeps the plan, which may hold passwords.
     for member in [&coordinator, &a, &b] {
@@ -369,11 +373,11 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
     let started: Vec<_> = events.map(|event| event.unwrap().kind).collect().await;
     let RaceEventKind::Started { drivers, .. } = &started[0] else { panic!("{started:?}") };
     let drivers: Vec<_> = drivers.iter().map(|driver| (driver.name.clone(), driver.clients.clone())).collect();
-    assert_eq!(drivers, [("a".to_owned(), 0..2), (b.host.address().to_string(), 2..4)]);
+    assert_eq!(drivers, [("a".to_owned(), 0..2), (b.host.host().address().to_string(), 2..4)]);
 
     let unknown = RaceRequest { race: "none".parse().unwrap(), load_driver_hosts: vec!["c".to_owned()], ..request };
     remote.start_race(unknown).await.unwrap();
-    let verdict = watch(&remote, &"none".parse().unwrap(), View::quiet()).await.unwrap();
+    let verdict = watch(&remote, &"none".parse().unwrap(), &mut View::quiet()).await.unwrap();
     assert!(verdict.errors[0].cause.contains("there is no host c in the cluster; its hosts are"), "{verdict:?}");
 }
 
@@ -383,24 +387,29 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     let a = Member::of(&coordinator, "a").await;
     let b = Member::of(&coordinator, "b").await;
     let plan = plan(|challenge| challenge.task(task("search", 2).time_period(Duration::from_secs(100_000))));
-    let bundle = coordinator.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let owner = coordinator.roles.coordinator.clone().unwrap();
+    let bundle = coordinator.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     let race: RaceId = "short".parse().unwrap();
-    let request = RaceRequest {
-        race: race.clone(),
-        bundle,
-        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
+    let request = request(race.as_str(), bundle, &["a", "b"]);
     owner.start_race(request).await.unwrap();
     let mut events = owner.events(&race, Sequence::START).await.unwrap();
     while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
     drop(b);
-    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
     assert_eq!(verdict.outcome, RaceOutcome::Failed);
     assert_eq!(verdict.errors[0].host, "b");
     assert!(verdict.errors[0].phase.contains("drive step 1 (search)"), "{verdict:?}");
+    // It is named before it is given up.
+    let all: Vec<_> = owner.events(&race, Sequence::START).await.unwrap().map(Result::unwrap).collect().await;
+    let silent = |event: &RaceEvent| match &event.kind {
+        RaceEventKind::Noticed { driver, message } => driver == "b" && message.starts_with("it has been silent for"),
+        _ => false,
+    };
+    let failed = |event: &RaceEvent| matches!(event.kind, RaceEventKind::RoleFailed(_));
+    let (silent, failed) = (all.iter().position(silent), all.iter().position(failed));
+    assert!(silent.is_some() && silent < failed, "{all:?}");
+    let notices = owner.report(&race).await.unwrap().findings.notices;
+    assert!(notices.iter().any(|notice| notice.starts_with("b: it has been silent for")), "{notices:?}");
     drop(a);
 }
 
@@ -456,7 +465,7 @@ async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its
         .build()
         .unwrap();
     plan.data = DataSource::Ship;
-    let bundle = a.roles.content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
     let race: RaceId = "shipped".parse().unwrap();
     let request = RaceRequest {
         race: race.clone(),
@@ -465,9 +474,9 @@ async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its
         provisioner_hosts: Vec::new(),
         on_driver_loss: Default::default(),
     };
-    let owner = coordinator.roles.coordinator.clone().unwrap();
+    let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     owner.start_race(request).await.unwrap();
-    let verdict = watch(&*owner, &race, View::quiet()).await.unwrap();
+    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
     assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
 
     let mut sent = std::mem::take(&mut *lines.lock().unwrap());

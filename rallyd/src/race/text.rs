@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::plan::PlannedRace;
 
-/// What would run where. Cores of hosts are only known when they are asked, so the clients are spread evenly.
-pub(crate) fn plan_text(planned: &PlannedRace) -> String {
+/// What would run where. Clients are spread by the cores of their hosts, or evenly where these are not known.
+pub(crate) fn plan_text(planned: &PlannedRace, cores: Option<&[u32]>) -> String {
     let Some(challenge) = planned.plan.challenge() else { return String::new() };
     let allocation = Allocation::new(challenge);
     let tasks: Vec<_> = challenge.tasks().collect();
@@ -24,9 +24,12 @@ pub(crate) fn plan_text(planned: &PlannedRace) -> String {
         counted(allocation.steps.len() as u64, "step"),
         planned.plan.target_hosts.values().flatten().cloned().collect::<Vec<_>>().join(", "),
     );
-    for (host, clients) in shares(planned, &allocation) {
+    for (host, clients) in shares(planned, &allocation, cores) {
         // Writing to a String does not fail.
         let _ = writeln!(text, "  {host}: {}", range(&clients));
+    }
+    if cores.is_none() && planned.load_driver_hosts.len() > 1 {
+        text.push_str("  (spread evenly, as their cores are not known here; the race spreads clients by cores)\n");
     }
     for step in &allocation.steps {
         let _ = writeln!(text, "\nStep {} of {}", step.until, allocation.steps.len());
@@ -57,14 +60,15 @@ pub(crate) fn plan_text(planned: &PlannedRace) -> String {
 }
 
 /// The same for programs.
-pub(crate) fn plan_json(planned: &PlannedRace) -> Value {
+pub(crate) fn plan_json(planned: &PlannedRace, cores: Option<&[u32]>) -> Value {
     let Some(challenge) = planned.plan.challenge() else { return Value::Null };
     let allocation = Allocation::new(challenge);
     let names: Vec<_> = challenge.tasks().map(|task| task.name.as_str()).collect();
-    let drivers: Vec<_> = shares(planned, &allocation)
-        .into_iter()
-        .map(|(host, clients)| json!({"host": host, "first_client": clients.start, "clients": clients.len()}))
-        .collect();
+    let driver = |(index, (host, clients)): (usize, (String, Range<u32>))| {
+        let cores = cores.and_then(|cores| cores.get(index));
+        json!({"host": host, "cores": cores, "first_client": clients.start, "clients": clients.len()})
+    };
+    let drivers: Vec<_> = shares(planned, &allocation, cores).into_iter().enumerate().map(driver).collect();
     let steps: Vec<_> = allocation
         .steps
         .iter()
@@ -99,12 +103,14 @@ pub(crate) fn plan_json(planned: &PlannedRace) -> Value {
         "target_hosts": planned.plan.target_hosts,
         "clients": allocation.clients,
         "load_drivers": drivers,
+        "spread_by": if cores.is_some() { "cores" } else { "host" },
         "steps": steps,
     })
 }
 
-fn shares(planned: &PlannedRace, allocation: &Allocation) -> Vec<(String, Range<u32>)> {
-    let shares = spread(allocation.clients, &vec![1; planned.load_driver_hosts.len()]);
+fn shares(planned: &PlannedRace, allocation: &Allocation, cores: Option<&[u32]>) -> Vec<(String, Range<u32>)> {
+    let evenly = vec![1; planned.load_driver_hosts.len()];
+    let shares = spread(allocation.clients, cores.unwrap_or(&evenly));
     planned.load_driver_hosts.iter().cloned().zip(shares).collect()
 }
 

@@ -17,6 +17,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::text::status_text;
 use crate::console::Console;
 
+/// Notices that are remembered as seen; a verdict has fewer.
+const NOTICES: usize = 1000;
+
 /// How finely bars show progress.
 const FINE: u64 = 1000;
 
@@ -31,7 +34,7 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// [`RoleError`] if the coordinator cannot be asked, or ends.
-pub async fn watch(coordinator: &dyn Coordinator, race: &RaceId, mut view: View) -> Result<RaceVerdict, RoleError> {
+pub async fn watch(coordinator: &dyn Coordinator, race: &RaceId, view: &mut View) -> Result<RaceVerdict, RoleError> {
     let mut interrupted = Interrupts::new(view.is_own);
     let mut events = coordinator.events(race, Sequence::START).await?;
     let mut interrupts = 0;
@@ -93,6 +96,8 @@ pub struct View {
     tasks: HashMap<TaskIndex, Line>,
     seen: Sequence,
     told: Option<ClusterTime>,
+    /// What drivers and others said, as it was shown.
+    notices: Vec<String>,
     /// How the tasks of the step did last.
     last: Vec<TaskStatus>,
 }
@@ -112,7 +117,7 @@ impl View {
     pub(crate) fn new(console: Console) -> Self {
         let bars = (!console.quiet && io::stderr().is_terminal()).then(MultiProgress::new);
         let (tasks, seen) = (HashMap::new(), Sequence::START);
-        Self { console, bars, is_own: false, tasks, seen, told: None, last: Vec::new() }
+        Self { console, bars, is_own: false, tasks, seen, told: None, notices: Vec::new(), last: Vec::new() }
     }
 
     /// Of a race that ends with this process.
@@ -124,6 +129,12 @@ impl View {
     #[must_use]
     pub fn quiet() -> Self {
         Self::new(Console { quiet: true })
+    }
+
+    /// What drivers and others said during the race and the user has seen; the verdict need not say it again.
+    #[must_use]
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     fn show(&mut self, event: RaceEvent) -> Option<RaceVerdict> {
@@ -147,8 +158,15 @@ impl View {
             }
             RaceEventKind::Progress(tasks) => self.progress(event.at, tasks),
             RaceEventKind::StepEnded { .. } => self.end_step(),
-            RaceEventKind::Noticed { driver, message } => self.say(&format!("{driver}: {message}")),
+            RaceEventKind::Noticed { driver, message } => {
+                let notice = format!("{driver}: {message}");
+                self.say(&notice);
+                if !self.console.quiet && self.notices.len() < NOTICES {
+                    self.notices.push(notice);
+                }
+            }
             RaceEventKind::RoleFailed(error) => self.aside(|console| console.error(&error.to_string())),
+            RaceEventKind::Waiting { drivers, .. } => self.say(&format!("waiting for {}", drivers.join(", "))),
             RaceEventKind::Ended(verdict) => return Some(*verdict),
             // Nothing to be seen.
             _ => {}

@@ -75,9 +75,12 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use rally_core::metrics::{DriverFindings, ErrorCount, TaskErrors};
 
     use super::*;
+    use crate::archive::{HostClock, clock_trouble};
 
     #[test]
     fn a_verdict_names_errors_by_class_lost_samples_and_saturated_drivers() {
@@ -99,7 +102,12 @@ mod tests {
                 lost: 3,
                 unwritten: 2,
             }],
-            notices: vec!["10.0.0.2: its clock was set".to_owned()],
+            notices: clock_trouble(
+                "10.0.0.2",
+                Some(HostClock { offset: 1_000_000, error: 90_000, wall_shift: 0 }),
+                Some(HostClock { offset: 71_000_000, error: 2_500_000, wall_shift: 3_600_000_000_000 }),
+                Duration::from_secs(60),
+            ),
             thresholds: Vec::new(),
             archive: vec!["intervals is not complete: No space left on device".to_owned()],
         };

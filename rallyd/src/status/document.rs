@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rally_core::metrics::SampleType;
-use rally_core::{HostFacts, RaceDriver, RaceStatus, RunningTask, StepStatus, TaskStatus};
+use rally_core::{AwaitedDriver, HostFacts, RaceDriver, RaceStatus, RunningTask, StepStatus, TaskStatus};
 use rally_net::{HostRole, HostState, HostSummary, LinkState};
 use serde::Serialize;
 
@@ -33,11 +33,9 @@ struct RunningHost {
     id: Option<String>,
     address: SocketAddr,
     role: HostRole,
-    name: String,
-    version: String,
-    platform: String,
-    cores: u32,
-    memory: u64,
+    /// `null` where the host does not know.
+    #[serde(flatten)]
+    facts: HostFacts,
     activity: String,
     epoch: u64,
     uptime: f64,
@@ -60,6 +58,15 @@ struct Race {
     load_drivers: Vec<LoadDriver>,
     /// `null` while drivers prepare.
     step: Option<RunningStep>,
+    /// Whom it has been waiting for lately, while the others are ready.
+    waits_for: Vec<Awaited>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Awaited {
+    load_driver: String,
+    /// What it said last while it prepares.
+    said: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -125,11 +132,9 @@ struct ClusterHost {
     address: SocketAddr,
     role: HostRole,
     state: HostState,
-    name: String,
-    version: String,
-    platform: String,
-    cores: u32,
-    memory: u64,
+    /// `null` where the host does not know.
+    #[serde(flatten)]
+    facts: HostFacts,
     activity: String,
     epoch: u64,
     last_heard: f64,
@@ -138,6 +143,8 @@ struct ClusterHost {
     clock_offset: Option<f64>,
     /// The true offset lies within this distance.
     clock_error: Option<f64>,
+    /// How far its wall clock was set since its daemon started.
+    wall_clock_shift: f64,
 }
 
 impl StatusDocument {
@@ -160,16 +167,11 @@ impl From<&DaemonReport> for LocalHost {
 impl From<&DaemonStatus> for RunningHost {
     fn from(status: &DaemonStatus) -> Self {
         let DaemonStatus { pid, log, directory, host, race } = status;
-        let HostFacts { name, version, cores, memory, platform } = host.facts.clone();
         Self {
             id: host.id.map(|id| id.to_string()),
             address: host.address,
             role: host.role,
-            name,
-            version,
-            platform,
-            cores,
-            memory,
+            facts: host.facts.clone(),
             activity: host.activity.to_string(),
             epoch: host.epoch.0,
             uptime: seconds(host.uptime),
@@ -198,11 +200,13 @@ impl From<&RaceStatus> for Race {
             age: age(step.step.start),
             tasks: step.tasks.iter().map(|task| Task::new(task, &step.progress)).collect(),
         };
+        let awaited = |it: &AwaitedDriver| Awaited { load_driver: it.driver.clone(), said: it.said.clone() };
         Self {
             id: race.race.to_string(),
             age: age(race.since),
             load_drivers: race.drivers.iter().map(driver).collect(),
             step: race.step.as_ref().map(step),
+            waits_for: race.awaited.iter().map(awaited).collect(),
         }
     }
 }
@@ -240,23 +244,19 @@ impl From<&LinkState> for Link {
 
 impl From<&HostSummary> for ClusterHost {
     fn from(host: &HostSummary) -> Self {
-        let HostFacts { name, version, cores, memory, platform } = host.facts.clone();
         Self {
             id: host.id.to_string(),
             address: host.address,
             role: host.role,
             state: host.state,
-            name,
-            version,
-            platform,
-            cores,
-            memory,
+            facts: host.facts.clone(),
             activity: host.activity.to_string(),
             epoch: host.epoch.0,
             last_heard: seconds(host.last_heard),
             round_trip: host.round_trip.map(seconds),
             clock_offset: host.clock.map(|clock| clock.offset as f64 / 1e9),
             clock_error: host.clock.map(|clock| clock.error as f64 / 1e9),
+            wall_clock_shift: host.wall_shift as f64 / 1e9,
         }
     }
 }

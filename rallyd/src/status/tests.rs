@@ -2,8 +2,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rally_core::metrics::SampleType;
 use rally_core::{
-    Activity, ClusterTime, Epoch, HostFacts, HostId, JoinPoint, LivePercentiles, RaceDriver, RaceStatus, Role,
-    RunningTask, Step, StepStatus, TaskIndex, TaskStatus,
+    Activity, AwaitedDriver, ClusterTime, Epoch, HostFacts, HostId, JoinPoint, LivePercentiles, RaceDriver, RaceStatus,
+    Role, RunningTask, Step, StepStatus, TaskIndex, TaskStatus,
 };
 use rally_net::{ClockEstimate, CoordinatorStatus, HostRole, HostState, HostStatus, HostSummary, LinkState};
 
@@ -16,6 +16,12 @@ fn facts(name: &str) -> HostFacts {
         cores: 16,
         memory: 67_322_544_128,
         platform: "Linux 6.1.0 x86_64".to_owned(),
+        flavor: Some("release".to_owned()),
+        cpu: Some("AMD EPYC 9354P".to_owned()),
+        logical_cores: Some(16),
+        physical_cores: Some(8),
+        governor: Some("performance".to_owned()),
+        ..HostFacts::default()
     }
 }
 
@@ -29,6 +35,7 @@ fn summary(number: u8, role: HostRole, state: HostState) -> HostSummary {
         last_heard: if is_member { Duration::from_millis(120 * u64::from(number)) } else { Duration::ZERO },
         round_trip: is_member.then_some(Duration::from_micros(310)),
         clock: is_member.then_some(ClockEstimate { offset: -1_234_000, error: 85_000 }),
+        wall_shift: 0,
         epoch: Epoch(3),
         facts: facts(&format!("host-{number}")),
         activity: Activity::Idle,
@@ -97,6 +104,7 @@ fn racing_coordinator() -> DaemonReport {
             RaceDriver { name: "10.0.0.3".to_owned(), clients: 4..8 },
         ],
         step: Some(StepStatus { step, of: 5, tasks, progress: vec![progress] }),
+        awaited: vec![AwaitedDriver { driver: "10.0.0.3".to_owned(), said: None }],
     });
     DaemonReport::Answered(status)
 }
@@ -106,6 +114,17 @@ fn the_race_that_runs_is_shown_with_its_step_and_progress() {
     insta::assert_snapshot!(render_text(&[racing_coordinator()]));
     let document = serde_json::to_value(StatusDocument::new(&[racing_coordinator()])).unwrap();
     insta::assert_snapshot!(serde_json::to_string_pretty(&document["hosts"][0]["race"]).unwrap());
+}
+
+#[test]
+fn while_drivers_prepare_the_text_says_whom_the_race_waits_for_and_what_that_one_does() {
+    let DaemonReport::Answered(mut status) = racing_coordinator() else { unreachable!() };
+    let race = status.race.as_mut().unwrap();
+    race.step = None;
+    race.awaited[0].said = Some("downloading documents.json.bz2: 31.2 % of 252.4 MiB".to_owned());
+    let text = render_text(&[DaemonReport::Answered(status)]);
+    let line = "Waits for  10.0.0.3 (downloading documents.json.bz2: 31.2 % of 252.4 MiB)";
+    assert!(text.lines().any(|it| it == line), "{text}");
 }
 
 fn lonely_member() -> DaemonReport {

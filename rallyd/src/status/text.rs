@@ -57,8 +57,13 @@ fn race_lines(race: &RaceStatus) -> String {
         ("Runs for", age(race.since)),
         ("Drivers", if drivers.is_empty() { "not chosen yet".to_owned() } else { drivers.join(", ") }),
     ];
+    let waits = race.awaited.iter().map(|it| {
+        let said = it.said.as_ref().map(|said| format!(" ({said})")).unwrap_or_default();
+        ("Waits for", format!("{}{said}", it.driver))
+    });
     let Some(step) = &race.step else {
         entries.push(("Step", "drivers prepare".to_owned()));
+        entries.extend(waits);
         return lines(&entries);
     };
     entries.push(("Step", format!("{} of {}, for {}", step.step.until, step.of, age(step.step.start))));
@@ -66,6 +71,7 @@ fn race_lines(race: &RaceStatus) -> String {
         let known = step.progress.iter().find(|status| status.task == task.task);
         entries.push(("Task", known.map_or_else(|| task.name.clone(), |status| status_text(&task.name, status))));
     }
+    entries.extend(waits);
     lines(&entries)
 }
 

@@ -10,6 +10,7 @@ use rally_core::track::{
     LoadOptions, LoadTrackError, LoadedTrack, TaskSelection, TrackDirectory, load_track, render_track,
 };
 
+use super::git::Git;
 use super::info;
 use super::repository::{RepositoryError, Revision, TrackRepository};
 use super::values::{ParseValueError, parse_list, parse_map};
@@ -271,15 +272,16 @@ pub(crate) async fn load_for_race(
     selection: RaceSelection,
     settings: &TrackSettings,
     warn: &mut (dyn FnMut(&str) + Send),
-) -> Result<LoadedTrack, TrackCommandError> {
+) -> Result<(LoadedTrack, Option<String>), TrackCommandError> {
     let (directory, mut options) = find(track, template, settings, warn).await?;
+    let revision = Git::revision_of(directory.root()).await;
     options.challenge = selection.challenge;
     options.test_mode = selection.test_mode;
     options.serverless = template.build_flavor == "serverless";
     options.tasks = task_selection(selection.include_tasks.as_deref(), selection.exclude_tasks.as_deref())?;
     let loaded = load(directory, &options, warn)?;
     check_challenge(&loaded, &options)?;
-    Ok(loaded)
+    Ok((loaded, revision))
 }
 
 fn task_selection(include: Option<&str>, exclude: Option<&str>) -> Result<TaskSelection, TrackCommandError> {

@@ -50,6 +50,15 @@ impl Git {
         Self { directory: directory.into() }
     }
 
+    /// The commit that a directory is at, abbreviated, if it is part of a working copy and git knows some of its files.
+    pub(super) async fn revision_of(directory: &Path) -> Option<String> {
+        // Most tracks of users are in none, and need not wait for git.
+        directory.ancestors().find(|ancestor| ancestor.join(".git").exists())?;
+        run(directory, &["ls-files", "--error-unmatch", "--", "."]).await.ok()?;
+        let revision = run(directory, &["rev-parse", "--short", "HEAD"]).await.ok()?;
+        Some(revision.trim().to_owned())
+    }
+
     pub(super) fn is_working_copy(&self) -> bool {
         self.directory.join(".git").exists()
     }

@@ -221,6 +221,22 @@ mod tests {
         git(directory, &["commit", "-q", "-m", "change"]);
     }
 
+    #[tokio::test]
+    async fn a_track_has_the_revision_of_its_working_copy_if_git_knows_it() {
+        let place = tempfile::tempdir().unwrap();
+        let track = place.path().join("tracks/geonames");
+        std::fs::create_dir_all(&track).unwrap();
+        assert_eq!(Git::revision_of(&track).await, None);
+        git(place.path(), &["init", "-q"]);
+        commit(place.path(), "other", "1");
+        std::fs::write(track.join("track.json"), "{}").unwrap();
+        assert_eq!(Git::revision_of(&track).await, None);
+        commit(place.path(), "tracks/geonames", "2");
+        let revision = Git::revision_of(&track).await.unwrap();
+        let head = Git::new(place.path()).head().await.unwrap();
+        assert!(revision.len() >= 7 && head.starts_with(&revision), "{revision} of {head}");
+    }
+
     /// A remote with a track on `master`, an older one on `8.3`, and a tag for 7.
     fn remote() -> tempfile::TempDir {
         let remote = tempfile::tempdir().unwrap();

@@ -51,6 +51,7 @@ fn a_dry_run_shows_what_would_run_where() {
     let expected = "Track [naps], challenge [default]: 5 clients in 2 steps, against localhost:9200
   x: clients 0 to 2
   y: clients 3 to 4
+  (spread evenly, as their cores are not known here; the race spreads clients by cores)
 
 Step 1 of 2
   warm (sleep): clients 0 to 1
@@ -64,6 +65,7 @@ Step 2 of 2
     assert_eq!(document["steps"][1]["completed_by"], "a");
     assert_eq!(document["steps"][1]["clients"][4]["tasks"][0]["client_in_element"], 4);
     assert_eq!(document["load_drivers"][1]["first_client"], 3);
+    assert_eq!((&document["load_drivers"][1]["cores"], &document["spread_by"]), (&Value::Null, &Value::from("host")));
 }
 
 #[test]
@@ -95,10 +97,40 @@ fn a_race_in_a_daemon_can_be_left_and_seen_again() {
         run(home.path(), &["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1"]);
     let (seen_exit, _, seen) = run(home.path(), &["attach", "left"]);
     let (unknown_exit, _, unknown) = run(home.path(), &["attach", "other"]);
+    let dry = |host: &str| run(home.path(), &["race", &track, "--dry-run", "--format=json", host]);
+    let (dry_exit, plan, _) = dry("--load-driver-hosts=localhost");
+    let (unknown_host_exit, _, unknown_host) = dry("--load-driver-hosts=10.255.255.1");
     run(home.path(), &["stop"]);
+    // The coordinator knows how many cores its hosts have.
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let cores = std::thread::available_parallelism().unwrap().get();
+    assert_eq!((dry_exit, &plan["spread_by"]), (0, &Value::from("cores")));
+    assert_eq!(plan["load_drivers"][0]["cores"], cores);
+    assert!(unknown_host_exit == 2 && unknown_host.contains("there is no host 10.255.255.1"), "{unknown_host}");
     assert!(exit == 0 && stderr.contains("race id is left"), "{stderr}");
     assert!(seen_exit == 64 && seen.contains("there is no host 10.255.255.1 in the cluster"), "{seen}");
     assert!(unknown_exit == 64 && unknown.contains("it knows no such race"), "{unknown}");
+}
+
+#[test]
+fn what_was_said_during_a_race_is_not_said_again_at_its_end_and_one_cause_takes_one_line() {
+    let (home, track) = home();
+    let arguments = ["race", &track, "--include-tasks=warm", "--target-hosts=127.0.0.1:1"];
+    let (exit, _, stderr) = run(home.path(), &[&arguments[..], &["--race-id=once"]].concat());
+    assert_eq!(exit, 0, "{stderr}");
+    let before: Vec<_> = stderr.lines().filter(|line| line.contains("`node-environment`")).collect();
+    let [line] = before[..] else { panic!("{stderr}") };
+    assert!(
+        line.starts_with("[INFO]") && line.contains("`cluster-environment`") && line.contains("127.0.0.1:1"),
+        "{line}"
+    );
+    // Programs get all of it.
+    let (exit, stdout, _) = run(home.path(), &[&arguments[..], &["--format=json"]].concat());
+    let document: Value = serde_json::from_str(&stdout).unwrap();
+    assert!(
+        exit == 0 && document["findings"]["notices"][0].as_str().unwrap().contains("`node-environment`"),
+        "{stdout}"
+    );
 }
 
 #[test]

@@ -268,9 +268,21 @@ impl RacePage {
             });
             let facts = host.get("facts").and_then(Value::as_object);
             let facts = facts.into_iter().flatten().map(|(key, value)| (called(key), plain(key, value)));
-            write_facts(page, clients.into_iter().chain(facts));
+            let clock = host.get("clock").and_then(clock_text).map(|text| ("Clock".to_owned(), text));
+            write_facts(page, clients.into_iter().chain(facts).chain(clock));
         }
     }
+}
+
+/// How a host's clock stood against the coordinator's, in milliseconds; none if that is not known.
+fn clock_text(clock: &Value) -> Option<String> {
+    let moment = |name: &str| {
+        let clock = clock.get(name)?;
+        let (offset, error) = (clock.get("offset")?.as_f64()?, clock.get("error")?.as_f64()?);
+        Some(format!("{} ± {} ms at the {name}", number(offset / 1e6), number(error / 1e6)))
+    };
+    let moments: Vec<String> = ["begin", "end"].into_iter().filter_map(moment).collect();
+    (!moments.is_empty()).then(|| format!("coordinator's minus own: {}", moments.join(", ")))
 }
 
 /// The page up to its content.
@@ -541,7 +553,8 @@ mod tests {
         let point = DriverPoint { at: 0.5, lag: Some(0.1), busiest: 0.5, in_flight: 3 };
         timeline.drivers.insert("10.0.0.2\"><b>".to_owned(), vec![point]);
         let hosts = json!([{"name": "<i>", "role": "load driver", "clients": {"first": 0, "count": 8},
-            "facts": {"cores": 2, "memory": 8_589_934_592_u64, "platform": "Linux & more"}}]);
+            "facts": {"cores": 2, "memory": 8_589_934_592_u64, "platform": "Linux & more", "governor": null},
+            "clock": {"begin": null, "end": {"offset": -1_500_000, "error": 90_000, "wall_shift": 0}}}]);
         RacePage {
             document: report.race,
             verdict: Some(ArchivedVerdict { verdict, findings: report.findings }),
