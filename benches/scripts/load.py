@@ -79,6 +79,7 @@ CONTROL = {
     "/_nodes": "/_nodes",
     "~ ^/_nodes.*/stats": "/_nodes/stats",
     "~ ^(/[^/]+)?/_stats": "/_stats",
+    "~ /_search$": "/any/_search",
 }
 
 WRK = """
