@@ -40,6 +40,8 @@ pub(crate) enum CommandError {
     Demo(#[source] io::Error),
     #[error("no race runs")]
     NoRace,
+    #[error("no daemon runs on this machine that could know race `{race}`, and it is not in {}", directory.display())]
+    NoSuchRace { race: RaceId, directory: PathBuf },
     #[error("race {0} runs; end it first")]
     RaceRuns(RaceId),
     #[error("race {0} has no results: it still runs, or it never got so far")]
@@ -122,7 +124,7 @@ impl CommandError {
             Self::Plan(error) if error.is_usage() => Exit::Usage,
             Self::DetachWithoutDaemon | Self::RaceId(_) | Self::Value { .. } => Exit::Usage,
             Self::NoCoordinator(_) | Self::Several(_) | Self::Address(AddressError::NodeWithPort(_)) => Exit::Usage,
-            Self::NotRunning { .. } => Exit::NotRunning,
+            Self::NotRunning { .. } | Self::NoSuchRace { .. } => Exit::NotRunning,
             Self::Interrupted(_) => Exit::Interrupted,
             Self::NoHome
             | Self::NoCurrentDirectory(_)

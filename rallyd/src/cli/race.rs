@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rally_core::{ContentHash, Coordinator, RaceRequest};
+use serde_json::json;
 
 use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::races::archive;
-use super::report::{conclude, known_trouble, settle, show_late_trouble};
+use super::report::{Showing, conclude, known_trouble, settle, show_late_trouble};
 use super::selection::{Filter, only};
 use super::start::settings;
 use super::track::track_settings;
@@ -69,16 +70,20 @@ pub(super) async fn race(
         }
     };
     console.info(&format!("race id is {}", planned.race));
+    let is_json = arguments.format == PlanFormat::Json;
     if arguments.detach {
+        if is_json {
+            console.data(&format!("{:#}", json!({"race": planned.race})))?;
+        }
         return Ok(Exit::Success);
     }
     let view = View::new(console);
     let view = if own.is_some() { view.of_own_race() } else { view };
     let verdict = watch(&*coordinator, &planned.race, view).await?;
-    let is_json = arguments.format == PlanFormat::Json;
-    let (race, report, reporting) = (&planned.race, &arguments.report, &settings.reporting);
+    let race = &planned.race;
+    let showing = Showing { arguments: &arguments.report, reporting: &settings.reporting, is_json, console };
     let known = known_trouble(&*coordinator, race).await;
-    let exit = conclude(&*coordinator, race, &verdict, report, reporting, is_json, console).await;
+    let exit = conclude(&*coordinator, race, verdict, showing).await;
     match own {
         Some(own) => {
             own.settled().await;

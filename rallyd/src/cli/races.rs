@@ -6,16 +6,20 @@ use clap::{Args, Subcommand};
 use jiff::civil::DateTime;
 use rally_core::metrics::RaceDocument;
 use rally_core::{Coordinator, RaceId, RaceOutcome};
-use rally_driver::{TelemetryDevice, telemetry_devices};
+use rally_net::HostRole;
+use serde_json::json;
 
 use super::arguments::Format;
+use super::ask;
+use super::catalog::CatalogArguments;
 use super::error::CommandError;
-use super::report::{write_file, write_report_file};
+use super::report::{is_of_original, write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
 use crate::archive::Archive;
 use crate::causes::causes;
 use crate::console::Console;
+use crate::control::{Request, Response};
 use crate::race::ControlCoordinator;
 use crate::report::{
     CompareFormat, ComparedRace, NumberAlignment, RaceFilter, RacePage, compare as compare_races, comparison,
@@ -31,7 +35,9 @@ pub(crate) enum ListCommand {
     Tracks(ListArgs),
     Races(ListRacesArguments),
     /// All telemetry devices that `--telemetry` may name.
-    Telemetry,
+    Telemetry(CatalogArguments),
+    /// All pipelines that `--pipeline` may name.
+    Pipelines(CatalogArguments),
 }
 
 /// The races in the archive of this machine, the latest first.
@@ -80,14 +86,17 @@ pub(crate) struct DeleteRaceArguments {
     /// Show what would be deleted, and delete nothing.
     #[arg(long)]
     dry_run: bool,
+    /// How to show what was deleted.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Compare two races of the archive of this machine.
 ///
 /// The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
-/// test over the values of each second gives a chance of less than 1 % for it. It stays empty where a race has less than
-/// eight seconds, and for numbers of which a race has only one. Two races say nothing of what differs between any two
-/// races; repeat them.
+/// test over the values of each second gives a chance of less than 1 % for it. It cannot be told where a race has less than
+/// eight seconds, and the column stays empty for numbers of which a race has only one. Two races say nothing of what differs
+/// between any two races; repeat them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd compare --baseline=before --contender=after\n  \
@@ -138,18 +147,11 @@ pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     Archive::new(root.join("races"))
 }
 
-/// Shows the telemetry devices.
-pub(super) fn list_telemetry(console: Console) -> Result<(), CommandError> {
-    let devices = telemetry_devices();
-    let width = devices.iter().map(|device| device.name.len()).max().unwrap_or_default();
-    let line = |device: &TelemetryDevice| {
-        let nodes = if device.of_nodes { " Only of nodes that Rally launches, which it does not yet." } else { "" };
-        format!("{:width$}  {}{nodes}", device.name, device.description)
-    };
-    Ok(console.data(&devices.iter().map(line).collect::<Vec<_>>().join("\n"))?)
-}
-
-pub(super) fn list(directory: &Path, arguments: ListRacesArguments, console: Console) -> Result<(), CommandError> {
+pub(super) async fn list(
+    directory: &Path,
+    arguments: ListRacesArguments,
+    console: Console,
+) -> Result<(), CommandError> {
     let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
     let user_tags = parse_map(&arguments.user_tags)
         .map_err(|source| CommandError::Value { flag: "--user-tags", source: Box::new(source) })?;
@@ -165,13 +167,30 @@ pub(super) fn list(directory: &Path, arguments: ListRacesArguments, console: Con
     for error in damaged {
         console.warning(&causes(&error).join(": "));
     }
+    let is_empty = races.is_empty();
     let races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).take(arguments.limit).collect();
     match arguments.format {
         Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
-        Format::Text if races.is_empty() => console.info("no such race"),
+        Format::Text if is_empty => console.info(&empty_archive(directory, &archive).await?),
+        Format::Text if races.is_empty() => console.info("no race of the archive is like that"),
         Format::Text => console.data(&races_table(&races))?,
     }
     Ok(())
+}
+
+/// Why there is no race, and where there may be some.
+async fn empty_archive(directory: &Path, archive: &Archive) -> Result<String, CommandError> {
+    let mut text = format!("the archive of this machine is empty: {}", archive.path().display());
+    for daemon in Filter::default().running(directory)? {
+        // One that does not answer says nothing of where races are.
+        if let Ok(Response::Status(status)) = ask(&daemon, &Request::Status).await
+            && status.host.role == HostRole::Member
+        {
+            let coordinator = status.host.coordinator.address.ip();
+            text += &format!("; races of a cluster are archived on its coordinator, {coordinator}");
+        }
+    }
+    Ok(text)
 }
 
 pub(super) async fn delete(
@@ -195,16 +214,24 @@ pub(super) async fn delete(
             }
         }
     }
+    let (mut failure, mut deleted) = (Ok(()), Vec::new());
     for race in &races {
         let place = archive.directory(race);
         if arguments.dry_run {
             console.info(&format!("would delete race {race} in {}", place.display()));
         } else {
-            archive.delete(race)?;
+            failure = archive.delete(race);
+            if failure.is_err() {
+                break;
+            }
             console.info(&format!("deleted race {race}"));
         }
+        deleted.push(json!({"race-id": race, "directory": place, "deleted": !arguments.dry_run}));
     }
-    Ok(())
+    if arguments.format == Format::Json {
+        console.data(&format!("{:#}", json!({"races": deleted})))?;
+    }
+    Ok(failure?)
 }
 
 pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: Console) -> Result<(), CommandError> {
@@ -212,12 +239,11 @@ pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: C
     let archive = archive(directory, &settings);
     let load = |race: &RaceId| {
         let mut document = archive.load(race)?;
-        let is_theirs = document.results.is_some() && document.outcome.is_none();
+        let is_theirs = is_of_original(&document);
         document.results = archive.results(&document)?;
         if document.results.is_none() {
             return Err(CommandError::NoResults(race.clone()));
         }
-        // A race of the original has no outcome, and results only if it has run to its end.
         if document.outcome != Some(RaceOutcome::Completed) && !is_theirs {
             console.warning(&format!("race {race} did not run to its end"));
         }

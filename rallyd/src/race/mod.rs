@@ -5,6 +5,7 @@ mod cluster;
 mod control;
 mod coordinator;
 mod local;
+mod pipeline;
 mod plan;
 mod sharing;
 mod text;
@@ -14,13 +15,14 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
+pub use arguments::{PlanFormat, RaceArguments};
 pub(crate) use cluster::{RaceKeeping, RaceRoles};
 pub use control::ControlCoordinator;
 pub(crate) use control::some_events;
 pub use coordinator::{RaceCoordinator, Surroundings};
 pub use local::LocalSurroundings;
 pub(crate) use local::is_this_host;
+pub use pipeline::{PIPELINES, Pipeline};
 pub use plan::{PlanError, PlannedRace, plan_race};
 pub(crate) use text::{plan_json, plan_text, status_text, verdict_text};
 pub use view::{View, watch};

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::plan::PlannedRace;
 
+/// Samples from which on rates and percentiles are shown.
+const TELLING: u64 = 10;
+
 /// What would run where. Cores of hosts are only known when they are asked, so the clients are spread evenly.
 pub(crate) fn plan_text(planned: &PlannedRace) -> String {
     let Some(challenge) = planned.plan.challenge() else { return String::new() };
@@ -113,6 +116,13 @@ pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
     let done = status.done.map_or_else(|| "   -".to_owned(), |done| format!("{:>3.0}%", 100.0 * done));
     let warmup = if status.sample_type == SampleType::Warmup { " (warm-up)" } else { "" };
     let mut text = format!("{name} {done}{warmup}");
+    let median = || status.service_time.as_ref().map(|times| times.p50);
+    // A rate or a percentile of a handful of requests says nothing.
+    if let (true, Some(time)) = ((1..TELLING).contains(&status.samples), median()) {
+        let median = if status.samples > 1 { "median " } else { "" };
+        let _ = write!(text, "  {}, {median}{:.2} ms", counted(status.samples, "request"), time.as_secs_f64() * 1e3);
+        return with_errors(text, status);
+    }
     // What the work is counted in is known from the first sample on.
     if !status.unit.is_empty() {
         let _ = write!(text, "  {} {}/s", rate(status.throughput), status.unit);
@@ -127,6 +137,10 @@ pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
             millis(times.p99)
         );
     }
+    with_errors(text, status)
+}
+
+fn with_errors(mut text: String, status: &TaskStatus) -> String {
     if status.failed > 0 {
         let _ = write!(text, "  {} of {}", counted(status.failed, "error"), counted(status.samples, "sample"));
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use super::chart::{Chart, Line, XAxis, chart, number};
 use super::{Cell, PERCENTILE_TICKS, RacePage, begin, curve, end, write_facts, write_figure, write_table};
 use crate::report::escape::escaped;
-use crate::report::{ComparedLine, tags_text};
+use crate::report::{ComparedLine, Noise, tags_text};
 
 /// The page of a comparison: its lines, and charts of the tasks that both races have.
 #[must_use]
@@ -94,10 +94,11 @@ fn write_lines(page: &mut String, lines: &[ComparedLine]) {
             cells.push(vec![Cell { class: "group", text: line.task.clone() }]);
             group = &line.task;
         }
-        let noise = match line.is_beyond_noise {
-            Some(true) => Cell { class: "warn", text: "beyond noise".to_owned() },
-            Some(false) => Cell::text("noise"),
-            None => Cell::text(""),
+        let noise = match line.noise {
+            Noise::Beyond => Cell { class: "warn", text: "beyond noise".to_owned() },
+            Noise::Within => Cell::text("noise"),
+            Noise::OneValue => Cell::text(""),
+            Noise::TooShort(_) => Cell { class: "soft", text: line.noise.reason().unwrap_or_default() },
         };
         let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value));
         cells.push(vec![

@@ -85,13 +85,10 @@ struct OpenDriver {
 }
 
 impl Timeline {
-    /// Reads the intervals twice: how long all takes, then what happened. One that is not there has nothing.
+    /// Reads the intervals twice: how long all takes, then what happened.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut extent = Extent::default();
-        match read_intervals(path, |recorded| extent.add(&recorded)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            read => read?,
-        };
+        read_intervals(path, |recorded| extent.add(&recorded))?;
         let (mut tasks, mut drivers) = (BTreeMap::<TaskIndex, OpenTask>::new(), BTreeMap::<String, OpenDriver>::new());
         let is_damaged = read_intervals(path, |recorded| {
             let at = recorded.at.as_nanos();
