@@ -99,6 +99,10 @@ pub struct ComparedLine {
     pub unit: String,
     /// Whether the difference is more than noise.
     pub noise: Noise,
+    /// Whether it is about a task, and not about the whole cluster.
+    pub is_of_task: bool,
+    /// Whether more is better, as it is for throughput.
+    pub more_is_better: bool,
 }
 
 /// Whether a difference is more than noise.
@@ -150,6 +154,12 @@ impl ComparedLine {
         self.contender - self.baseline
     }
 
+    /// Whether the contender is better, as far as that can be said of the metric.
+    #[must_use]
+    pub fn is_better(&self) -> bool {
+        if self.more_is_better { self.contender > self.baseline } else { self.contender < self.baseline }
+    }
+
     /// The difference in percent of the baseline; 0 if that is 0.
     #[must_use]
     pub fn percent(&self) -> f64 {
@@ -188,6 +198,8 @@ pub fn compare(baseline: &ComparedRace, contender: &ComparedRace, processing_tim
             contender: two / divisor,
             unit,
             noise,
+            is_of_task: row.kind != Kind::Cluster,
+            more_is_better: row.kind == Kind::Throughput,
         })
     };
     rows_of(baseline).into_iter().filter_map(line).collect()

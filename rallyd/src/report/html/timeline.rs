@@ -46,6 +46,21 @@ pub(super) struct TaskLine {
     pub(super) all_service_times: Distribution,
 }
 
+impl TaskLine {
+    /// Where a time axis ends that has room for everything.
+    pub(super) fn until(&self) -> f64 {
+        let last = |at: Option<f64>| at.unwrap_or_default();
+        let throughput = last(self.throughput.last().map(|(at, _)| *at));
+        let times = last(self.service_time.last().map(|(at, _)| *at));
+        throughput.max(times).max(last(self.latency.last().map(|(at, _)| *at))) + self.width as f64 / 2.0
+    }
+
+    /// Whether requests are sent at times of their own, so that latency is more than service time.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.latency != self.service_time || self.all_latencies != self.all_service_times
+    }
+}
+
 /// How a driver did, at some seconds since the first interval of the race.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DriverPoint {
