@@ -125,7 +125,7 @@ fn percentile(times: &[(f64, [f64; 4])], index: usize) -> Vec<(f64, f64)> {
 
 /// Lines of tasks, then those of the cluster, of which the same in both races are folded away.
 fn write_lines(page: &mut String, lines: &[ComparedLine]) {
-    page.push_str("<h2>Differences</h2>\n<p class=\"soft\">A difference of throughput or of a time is beyond noise if the two-sided Mann-Whitney U test over the values of each second gives a chance of less than 1 % for it. Where nothing is said, each race has one value.</p>\n");
+    page.push_str("<h2>Differences</h2>\n<p class=\"soft\">A difference of throughput or of a time is beyond noise if the two-sided Mann-Whitney U test over the values of each second gives a chance of less than 1 % for it. It cannot be told with less than eight seconds in either race. Where nothing is said, each race has one value.</p>\n");
     let head = ["Metric", "#Baseline", "#Contender", "#Difference", "Unit", "#Change", ""];
     let (of_tasks, of_cluster): (Vec<&ComparedLine>, Vec<_>) = lines.iter().partition(|line| line.is_of_task);
     let (same, of_cluster): (Vec<&ComparedLine>, Vec<_>) =
@@ -143,7 +143,7 @@ fn cells(line: &ComparedLine) -> Vec<Cell> {
         Noise::Beyond => Cell::of("bad", "worse, beyond noise"),
         Noise::Within => Cell::of("soft", "noise"),
         Noise::OneValue => Cell::text(""),
-        Noise::TooShort(_) => Cell::of("soft", line.noise.reason().unwrap_or_default()),
+        Noise::TooShort(seconds) => Cell::of("soft", format!("cannot be told: {seconds} s")),
     };
     let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value));
     let percent = if line.baseline == 0.0 { "–".to_owned() } else { format!("{:+.2} %", line.percent()) };
@@ -156,4 +156,59 @@ fn cells(line: &ComparedLine) -> Vec<Cell> {
         Cell::number(percent),
         noise,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::html::tests::page;
+
+    fn line(metric: &str, task: &str, values: (f64, f64), noise: Noise) -> ComparedLine {
+        ComparedLine {
+            metric: metric.to_owned(),
+            task: task.to_owned(),
+            baseline: values.0,
+            contender: values.1,
+            unit: "ms".to_owned(),
+            noise,
+            is_of_task: !task.is_empty(),
+            more_is_better: metric.ends_with("Throughput"),
+        }
+    }
+
+    #[test]
+    fn tasks_come_first_and_what_is_the_same_is_folded_away() {
+        let lines = [
+            line("Segment count", "", (3.0, 4.0), Noise::OneValue),
+            line("Merge count", "", (0.0, 0.0), Noise::OneValue),
+            line("Mean Throughput", "<b>index", (10.0, 12.0), Noise::Beyond),
+            line("50th percentile latency", "<b>index", (10.0, 12.0), Noise::Beyond),
+            line("90th percentile latency", "<b>index", (10.0, 11.0), Noise::Within),
+            line("99th percentile latency", "<b>index", (0.0, 12.0), Noise::TooShort(5)),
+        ];
+        let (one, mut two) = (page(), page());
+        two.document.user_tags.insert("intention".to_owned(), "larger & faster".into());
+        let html = comparison_html(&one, &two, &lines);
+        let place = |text: &str| html.find(text).unwrap_or_else(|| panic!("no {text} in {html}"));
+        let order = [
+            "<h1>t&amp;t / c</h1>",
+            "intention=&lt;script&gt; → intention=larger &amp; faster</p>",
+            "2026-11-01 12:00:00 UTC",
+            ">&lt;b&gt;index</td>",
+            "better, beyond noise",
+            "worse, beyond noise",
+            ">noise</td>",
+            "cannot be told: 5 s",
+            ">Cluster under test</td>",
+            "Segment count",
+            "<details><summary>1 more line is the same in both races</summary>",
+            "Merge count",
+            "</details>",
+            "in both races\"",
+            "from the archive of the races",
+        ];
+        let places: Vec<usize> = order.iter().map(|text| place(text)).collect();
+        assert!(places.is_sorted(), "{places:?}");
+        assert!(!html.contains("<b>") && !html.contains("<script"));
+    }
 }

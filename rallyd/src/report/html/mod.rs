@@ -617,7 +617,7 @@ impl HealthScale {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use rally_core::metrics::Interval;
     use rally_core::race::{RaceLedger, RaceVerdict};
     use serde_json::json;
@@ -625,7 +625,8 @@ mod tests {
     use super::*;
     use crate::report::testing::failed_race;
 
-    fn page() -> String {
+    /// A race with errors, two tasks and a driver, whose texts would be markup.
+    pub(crate) fn page() -> RacePage {
         let report = failed_race();
         let ledger = RaceLedger::default();
         let verdict =
@@ -650,19 +651,18 @@ mod tests {
             timeline,
             hosts: serde_json::from_value(hosts).unwrap(),
         }
-        .html()
     }
 
     #[test]
     fn the_page_has_everything_of_a_race() {
-        let page = page();
+        let page = page().html();
         let body = page.split_once("</style>").unwrap().1;
         insta::assert_snapshot!(body.replace("><", ">\n<"));
     }
 
     #[test]
     fn nothing_comes_from_elsewhere_and_no_text_becomes_markup() {
-        let page = page();
+        let page = page().html();
         for forbidden in ["http:", "https:", "src=", "url(", "@import", "<script", "<img", "<b>", "<i>", "href="] {
             let page = page.replace("&lt;/script&gt;&lt;img src=x&gt;", "");
             assert!(!page.contains(forbidden), "{forbidden}");
@@ -671,7 +671,7 @@ mod tests {
 
     #[test]
     fn every_element_is_closed() {
-        let page = page();
+        let page = page().html();
         let mut open: Vec<&str> = Vec::new();
         for tag in page.split('<').skip(2).map(|rest| rest.split_once('>').unwrap().0) {
             let name = tag.split([' ', '/']).find(|name| !name.is_empty()).unwrap();
