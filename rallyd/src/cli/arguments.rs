@@ -27,7 +27,7 @@ use crate::track::TrackCommand;
     after_help = "Examples:\n  \
         rallyd demo                                                  a race in small\n  \
         rallyd list tracks                                           what can be raced\n  \
-        rallyd race --track=geonames --target-hosts=10.0.0.9         from this machine\n  \
+        rallyd race --track=http_logs --target-hosts=10.0.0.9        from this machine\n  \
         rallyd list races                                            what was measured\n  \
         rallyd report RACE-ID                                        as one HTML file\n  \
         rallyd compare --baseline=RACE-ID --contender=RACE-ID        what is beyond noise\n\n\

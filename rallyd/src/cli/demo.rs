@@ -68,7 +68,7 @@ pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: C
 /// What to try next, as it can be typed here.
 fn next(race: &RaceId, earlier: Option<&RaceId>) -> String {
     let rallyd = own_name();
-    let (track, target) = ("--track=geonames", "--target-hosts=localhost:9200");
+    let (track, target) = ("--track=http_logs", "--target-hosts=localhost:9200");
     let mut lines = vec![
         "What to try next. With this race:".to_owned(),
         format!("  {rallyd} attach {race}"),

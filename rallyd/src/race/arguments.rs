@@ -16,11 +16,11 @@ use crate::track::{TemplateArgs, TrackSelection};
     From this machine:\n    \
     rallyd race --track-path=./mytrack --target-hosts=10.0.0.9:9200\n  \
     From two others:\n    \
-    rallyd race --track=geonames --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n  \
+    rallyd race --track=http_logs --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n  \
     What would run where:\n    \
     rallyd race --track-path=./mytrack --dry-run\n  \
     With a condition for the exit code:\n    \
-    rallyd race --track=geonames --fail-if 'search.service_time.p99 > 50ms'\n\n\
+    rallyd race --track=http_logs --fail-if 'search.service_time.p99 > 50ms'\n\n\
     Ctrl-C ends the race and keeps what was measured; a second one ends it at once.")]
 pub struct RaceArguments {
     #[command(flatten, next_help_heading = "Track")]

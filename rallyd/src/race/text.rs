@@ -203,3 +203,36 @@ fn ranges(clients: &[u32]) -> String {
     }
     runs.iter().map(range).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rally_core::{LivePercentiles, TaskIndex};
+
+    use super::*;
+
+    #[test]
+    fn a_handful_of_requests_has_no_rate() {
+        let millis = Duration::from_millis;
+        let mut status = TaskStatus {
+            task: TaskIndex(0),
+            done: Some(1.0),
+            sample_type: SampleType::Normal,
+            samples: 1,
+            failed: 0,
+            throughput: 389.0,
+            unit: "ops".to_owned(),
+            service_time: Some(LivePercentiles { p50: millis(2), p90: millis(3), p99: millis(4) }),
+        };
+        assert_eq!(status_text("refresh", &status), "refresh 100%  1 request, 2.00 ms");
+        (status.samples, status.failed) = (9, 1);
+        assert_eq!(status_text("refresh", &status), "refresh 100%  9 requests, median 2.00 ms  1 error of 9 samples");
+        (status.samples, status.failed) = (10, 0);
+        let expected = "refresh 100%  389 ops/s  service time p50 2.00 ms, p90 3.00 ms, p99 4.00 ms";
+        assert_eq!(status_text("refresh", &status), expected);
+        (status.samples, status.service_time) = (0, None);
+        (status.unit, status.done) = (String::new(), None);
+        assert_eq!(status_text("refresh", &status), "refresh    -");
+    }
+}

@@ -9,6 +9,7 @@ mod daemon;
 mod joining;
 mod lab;
 mod network;
+mod programs;
 mod race;
 mod race_faults;
 mod race_lab;

@@ -49,7 +49,8 @@ fn told_apart(race: &RaceDocument, other: &RaceDocument) -> String {
 }
 
 fn write_races(page: &mut String, one: &RaceDocument, two: &RaceDocument) {
-    let facts: [(&str, fn(&RaceDocument) -> String); 8] = [
+    type Fact = (&'static str, fn(&RaceDocument) -> String);
+    let facts: [Fact; 8] = [
         ("Began", began),
         ("Track", |it| it.track.clone()),
         ("Challenge", |it| it.challenge.clone().unwrap_or_default()),
