@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rally_core::metrics::StoreError;
 use rally_core::{InvalidRaceId, RaceId, RoleError};
 
 use crate::address::AddressError;
@@ -15,6 +16,7 @@ use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
 use crate::race::PlanError;
 use crate::settings::{Origin, SettingsError};
+use crate::store::InvalidStoreSettings;
 use crate::track::{ParseValueError, TrackCommandError};
 
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +50,10 @@ pub(crate) enum CommandError {
     NoResults(RaceId),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    StoreSettings(#[from] InvalidStoreSettings),
     #[error(transparent)]
     RaceId(#[from] InvalidRaceId),
     #[error("{flag} makes no sense")]
@@ -137,6 +143,8 @@ impl CommandError {
             | Self::RaceRuns(_)
             | Self::NoResults(_)
             | Self::Archive(_)
+            | Self::Store(_)
+            | Self::StoreSettings(_)
             | Self::ReportFile { .. }
             | Self::WriteFile { .. }
             | Self::Address(_)

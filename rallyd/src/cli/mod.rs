@@ -126,7 +126,7 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::List(ListCommand::Pipelines(arguments)) => catalog::pipelines(arguments, console)?,
         Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console).await?,
         Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
-        Command::Compare(arguments) => races::compare(&directory, &arguments, console)?,
+        Command::Compare(arguments) => races::compare(&directory, &arguments, console).await?,
         Command::Report(arguments) => races::report(&directory, &arguments, console)?,
         Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),

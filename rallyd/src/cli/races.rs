@@ -16,7 +16,7 @@ use super::error::CommandError;
 use super::report::{is_of_original, write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchiveError};
 use crate::causes::causes;
 use crate::console::Console;
 use crate::control::{Request, Response};
@@ -26,6 +26,7 @@ use crate::report::{
     comparison_heading, comparison_html, races_json, races_table,
 };
 use crate::settings::{Flags, Settings};
+use crate::store::{StoreSettings, on_own_thread};
 use crate::track::{ListArgs, parse_list, parse_map};
 
 /// List what there is.
@@ -42,7 +43,8 @@ pub(crate) enum ListCommand {
 
 /// The races in the archive of this machine, the latest first.
 ///
-/// Races over a cluster are archived on its coordinator.
+/// Races over a cluster are archived on its coordinator. With an Elasticsearch metrics store in rally.ini, its races are there,
+/// too.
 #[derive(Debug, Args)]
 pub(crate) struct ListRacesArguments {
     /// How many at most.
@@ -78,6 +80,8 @@ pub(crate) enum DeleteCommand {
 }
 
 /// Delete races from the archive of this machine, with all that was measured.
+///
+/// With an Elasticsearch metrics store in rally.ini, they are deleted there, too.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteRaceArguments {
     /// Ids of the races, with commas in between.
@@ -141,6 +145,9 @@ pub(crate) struct HtmlReportArguments {
     output: Option<PathBuf>,
 }
 
+/// Where races are run unless `env.name` in section `[system]` of rally.ini says otherwise.
+const DEFAULT_ENVIRONMENT: &str = "local";
+
 /// The archive of this machine.
 pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     let root = settings.node.root_dir.clone().unwrap_or_else(|| directory.join("benchmarks"));
@@ -152,7 +159,8 @@ pub(super) async fn list(
     arguments: ListRacesArguments,
     console: Console,
 ) -> Result<(), CommandError> {
-    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let settings = settings(directory, &Flags::default(), console)?;
+    let archive = archive(directory, &settings);
     let user_tags = parse_map(&arguments.user_tags)
         .map_err(|source| CommandError::Value { flag: "--user-tags", source: Box::new(source) })?;
     let filter = RaceFilter {
@@ -168,14 +176,29 @@ pub(super) async fn list(
         console.warning(&causes(&error).join(": "));
     }
     let is_empty = races.is_empty();
-    let races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).take(arguments.limit).collect();
+    let mut races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).collect();
+    if let Some((store, environment)) = store(&settings)? {
+        let limit = arguments.limit;
+        let stored = on_own_thread(store, async move |store| store.races(&environment, &filter, limit).await).await?;
+        let is_new = |race: &RaceDocument| races.iter().all(|known| known.race_id != race.race_id);
+        let stored: Vec<_> = stored.into_iter().filter(is_new).collect();
+        races.extend(stored);
+        races.sort_by(|one, other| other.race_timestamp.cmp(&one.race_timestamp));
+    }
+    races.truncate(arguments.limit);
     match arguments.format {
         Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
-        Format::Text if is_empty => console.info(&empty_archive(directory, &archive).await?),
+        Format::Text if is_empty && races.is_empty() => console.info(&empty_archive(directory, &archive).await?),
         Format::Text if races.is_empty() => console.info("no race of the archive is like that"),
         Format::Text => console.data(&races_table(&races))?,
     }
     Ok(())
+}
+
+/// The metrics store that rally.ini names, if any, and the environment whose races are meant.
+fn store(settings: &Settings) -> Result<Option<(StoreSettings, String)>, CommandError> {
+    let environment = settings.system.env_name.clone().unwrap_or_else(|| DEFAULT_ENVIRONMENT.to_owned());
+    Ok(StoreSettings::new(&settings.reporting)?.map(|store| (store, environment)))
 }
 
 /// Why there is no race, and where there may be some.
@@ -198,13 +221,14 @@ pub(super) async fn delete(
     arguments: DeleteRaceArguments,
     console: Console,
 ) -> Result<(), CommandError> {
-    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let settings = settings(directory, &Flags::default(), console)?;
+    let (archive, store) = (archive(directory, &settings), store(&settings)?);
     let ids =
         parse_list(&arguments.id).map_err(|source| CommandError::Value { flag: "--id", source: Box::new(source) })?;
     let races = ids.iter().map(|id| id.parse()).collect::<Result<Vec<RaceId>, _>>()?;
     // Nothing is deleted if one of them makes no sense.
     for race in &races {
-        if !archive.directory(race).exists() {
+        if !archive.directory(race).exists() && stored(store.as_ref(), race).await?.is_none() {
             archive.load(race)?;
         }
         for daemon in Filter::default().running(directory)? {
@@ -218,9 +242,10 @@ pub(super) async fn delete(
     for race in &races {
         let place = archive.directory(race);
         if arguments.dry_run {
-            console.info(&format!("would delete race {race} in {}", place.display()));
+            let and_store = if store.is_some() { ", and in the metrics store" } else { "" };
+            console.info(&format!("would delete race {race} in {}{and_store}", place.display()));
         } else {
-            failure = archive.delete(race);
+            failure = delete_race(&archive, store.as_ref(), race).await;
             if failure.is_err() {
                 break;
             }
@@ -231,14 +256,46 @@ pub(super) async fn delete(
     if arguments.format == Format::Json {
         console.data(&format!("{:#}", json!({"races": deleted})))?;
     }
-    Ok(failure?)
+    failure
 }
 
-pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: Console) -> Result<(), CommandError> {
+/// Deletes a race here and in the metrics store, if there is one.
+async fn delete_race(
+    archive: &Archive,
+    store: Option<&(StoreSettings, String)>,
+    race: &RaceId,
+) -> Result<(), CommandError> {
+    if let Some((store, environment)) = store.cloned() {
+        let race = race.clone();
+        on_own_thread(store, async move |store| store.delete(&environment, &race).await).await?;
+    }
+    match archive.delete(race) {
+        // It was run on another machine, and is gone from the store.
+        Err(ArchiveError::Unknown { .. }) if store.is_some() => Ok(()),
+        deleted => Ok(deleted?),
+    }
+}
+
+/// The document that the metrics store has of a race.
+async fn stored(store: Option<&(StoreSettings, String)>, race: &RaceId) -> Result<Option<RaceDocument>, CommandError> {
+    let Some((store, environment)) = store.cloned() else { return Ok(None) };
+    let race = race.clone();
+    Ok(on_own_thread(store, async move |store| store.race(&environment, &race).await).await?)
+}
+
+pub(super) async fn compare(
+    directory: &Path,
+    arguments: &CompareArguments,
+    console: Console,
+) -> Result<(), CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
-    let archive = archive(directory, &settings);
-    let load = |race: &RaceId| {
-        let mut document = archive.load(race)?;
+    let (archive, store) = (archive(directory, &settings), store(&settings)?);
+    let load = async |race: &RaceId| {
+        let mut document = match archive.load(race) {
+            // Without its seconds, nothing of it can be told from noise.
+            Err(unknown @ ArchiveError::Unknown { .. }) => stored(store.as_ref(), race).await?.ok_or(unknown)?,
+            loaded => loaded?,
+        };
         let is_theirs = is_of_original(&document);
         document.results = archive.results(&document)?;
         if document.results.is_none() {
@@ -249,7 +306,7 @@ pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: C
         }
         Ok(ComparedRace::load(&archive, document)?)
     };
-    let (baseline, contender) = (load(&arguments.baseline)?, load(&arguments.contender)?);
+    let (baseline, contender) = (load(&arguments.baseline).await?, load(&arguments.contender).await?);
     let lines = compare_races(&baseline, &contender, settings.reporting.output_processing_time);
     let text = comparison(&baseline, &contender, &lines, arguments.format, arguments.report_numbers_align);
     if arguments.format == CompareFormat::Markdown {
