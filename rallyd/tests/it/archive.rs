@@ -267,7 +267,16 @@ fn races_in_one_process_and_over_three_daemons_leave_the_same_kind_of_archive() 
         (json["races"][0]["race-id"].clone(), json["races"][0]["deleted"].clone())
     };
     assert_eq!(deleted(&["--dry-run"]), ("alone".into(), false.into()));
+    // A race that is in the archive of a member, and that the coordinator does not know.
+    let theirs = members[0].archive().directory(&ids[0]);
+    std::fs::create_dir_all(&theirs).unwrap();
+    for name in ["race.json", "verdict.json", "events.jsonl"] {
+        std::fs::copy(archive.directory(&ids[0]).join(name), theirs.join(name)).unwrap();
+    }
     assert_eq!(deleted(&[]), ("alone".into(), true.into()));
+    assert_eq!(members[0].data(&["attach", "alone", "--report-format=csv"]), alone);
+    let (exit, _, stderr) = members[1].run(&["attach", "alone"]);
+    assert!(exit == 64 && stderr.contains("it knows no such race"), "{stderr}");
     let (exit, _, stderr) = coordinator.run(&["delete", "race", "--id=together,alone"]);
     assert!(exit == 64 && stderr.contains("No race `alone`"), "{stderr}");
     assert!(archive.load(&ids[1]).is_ok(), "nothing is deleted if one of the races is not there");

@@ -92,8 +92,9 @@ fn a_race_in_a_daemon_can_be_left_and_seen_again() {
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (exit, _, stderr) = run(home.path(), &["start", "--coordinator-ip=127.0.0.1", &format!("--port={port}")]);
     assert_eq!(exit, 0, "{stderr}");
-    let (exit, _, stderr) =
-        run(home.path(), &["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1"]);
+    let detached = ["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1", "--format=json"];
+    let (exit, stdout, stderr) = run(home.path(), &detached);
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), serde_json::json!({"race": "left"}));
     let (seen_exit, _, seen) = run(home.path(), &["attach", "left"]);
     let (unknown_exit, _, unknown) = run(home.path(), &["attach", "other"]);
     run(home.path(), &["stop"]);
