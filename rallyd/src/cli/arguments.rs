@@ -59,22 +59,22 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(DemoArguments),
+    Race(Box<RaceCommand>),
+    Attach(AttachArguments),
+    #[command(subcommand)]
+    List(ListCommand),
+    Report(HtmlReportArguments),
+    Compare(CompareArguments),
+    #[command(subcommand)]
+    Delete(DeleteCommand),
+    #[command(flatten)]
+    Track(TrackCommand),
     Start(StartArguments),
     Stop(StopArguments),
     Restart(RestartArguments),
     Status(StatusArguments),
     Token(TokenArguments),
-    Race(Box<RaceCommand>),
-    Demo(DemoArguments),
-    Attach(AttachArguments),
-    #[command(subcommand)]
-    List(ListCommand),
-    #[command(subcommand)]
-    Delete(DeleteCommand),
-    Compare(CompareArguments),
-    Report(HtmlReportArguments),
-    #[command(flatten)]
-    Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.
     #[command(name = background::SUBCOMMAND, hide = true)]
     Daemon,
@@ -90,9 +90,9 @@ pub(crate) struct RaceCommand {
     pub(crate) selection: Selection,
 }
 
-/// Show a race in small: three daemons on this machine, a stand-in for Elasticsearch, and a track that comes along.
+/// Show a race in small, with nothing to set up.
 ///
-/// Nothing needs to be installed, and nothing is left but the archive of the race. The stand-in is there to be looked at;
+/// Three daemons on this machine race a track that comes along against a stand-in for Elasticsearch. Nothing needs to be installed, and nothing is left but the archive of the race. The stand-in is there to be looked at;
 /// its figures say nothing about any search engine.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -109,9 +109,9 @@ pub(crate) struct DemoArguments {
     pub(crate) seconds: u32,
 }
 
-/// Show a race that runs, from its beginning to its end, or the report of one that has ended.
+/// Show a race that runs, or the report of one that has ended.
 ///
-/// A race that runs is asked for at the coordinator, through the daemon of this machine. One that has ended is found as long
+/// A race that runs is shown from its beginning to its end. It is asked for at the coordinator, through the daemon of this machine. One that has ended is found as long
 /// as it is in the archive of the coordinator, or of this machine; for that no daemon needs to run.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \

@@ -40,7 +40,9 @@ pub(crate) enum CommandError {
     Role(Box<RoleError>),
     #[error("the demo cannot be set up")]
     Demo(#[source] io::Error),
-    #[error("no race runs")]
+    #[error(
+        "no race runs; `rallyd list races` shows those of the archive, and `rallyd attach RACE-ID` the report of one"
+    )]
     NoRace,
     #[error("no daemon runs on this machine that could know race `{race}`, and it is not in {}", directory.display())]
     NoSuchRace { race: RaceId, directory: PathBuf },

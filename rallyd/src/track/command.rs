@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use rally_core::track::{
     LoadOptions, LoadTrackError, LoadedTrack, TaskSelection, TrackDirectory, load_track, render_track,
 };
@@ -31,9 +31,10 @@ pub enum TrackCommand {
 
 /// Which track is meant, and where it comes from.
 #[derive(Clone, Debug, Default, Args)]
+#[command(group = ArgGroup::new("which").args(["track", "track_path"]).required(true))]
 pub struct TrackSelection {
-    /// Name of the track, in a track repository.
-    #[arg(long, required_unless_present = "track_path", conflicts_with = "track_path")]
+    /// Name of the track, in a track repository; `rallyd list tracks` shows them.
+    #[arg(long)]
     pub track: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become part of the help")]
