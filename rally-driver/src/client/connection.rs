@@ -17,6 +17,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::net::{TcpStream, lookup_host};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_util::either::Either;
@@ -24,6 +25,11 @@ use tokio_util::either::Either;
 use super::LARGEST_BODY;
 use super::host::Host;
 use crate::{ErrorClass, RequestTimer, RunnerError};
+
+/// The longest body in bytes that is copied behind the head of its request, so that both are written as one piece.
+///
+/// That takes less time than handing over two pieces; the copies of longer bodies would take more, and stay in memory.
+const LONGEST_COPY: usize = 16 << 10;
 
 /// The most that is made ready for what a peer says it will send, in bytes.
 const READ_AHEAD: u64 = 1 << 20;
@@ -35,6 +41,8 @@ type Io = TokioIo<Either<TcpStream, Box<tokio_rustls::client::TlsStream<TcpStrea
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
     driver: http1::Connection<Io, Full<Bytes>>,
+    /// Whether bodies are copied behind the heads of their requests.
+    copies: bool,
     watchdog: Watchdog,
 }
 
@@ -87,12 +95,12 @@ impl Connection {
                     Either::Right(Box::new(connector.connect(name, stream).await.map_err(|error| tls(&error))?))
                 }
             };
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| failed(ErrorClass::Connect, &error))
+            handshake(TokioIo::new(stream), true).await.map_err(|error| failed(ErrorClass::Connect, &error))
         };
         let (sender, driver) = timeout(limit, open)
             .await
             .unwrap_or_else(|_| Err(failed(ErrorClass::Timeout, &format!("it took longer than {limit:?}"))))?;
-        Ok(Box::new(Self { sender, driver, watchdog: Watchdog::new(limit) }))
+        Ok(Box::new(Self { sender, driver, copies: true, watchdog: Watchdog::new(limit) }))
     }
 
     /// Whether another request may be sent, as far as the kernel has told.
@@ -101,23 +109,51 @@ impl Connection {
         polled.is_pending() && self.sender.is_ready()
     }
 
-    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte.
-    pub(super) async fn exchange(
-        &mut self,
+    /// Whether a body of this length in bytes would be copied, although it is long.
+    pub(super) fn copies_too_much(&self, body: usize) -> bool {
+        self.copies && body > LONGEST_COPY
+    }
+
+    /// The same connection for long bodies, from now on.
+    pub(super) async fn without_copies(self: Box<Self>) -> Result<Box<Self>, NoAnswer> {
+        let Self { driver, watchdog, .. } = *self;
+        let (sender, driver) = handshake(driver.into_parts().io, false).await?;
+        Ok(Box::new(Self { sender, driver, copies: false, watchdog }))
+    }
+
+    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte. Without an
+    /// answer the connection is gone.
+    pub(super) fn exchange(
+        mut self: Box<Self>,
         request: http::Request<Full<Bytes>>,
         sent: u64,
         limit: Duration,
-    ) -> Result<Answer, NoAnswer> {
-        let Self { sender, driver, watchdog } = self;
-        let exchange = together(Pin::new(driver), async {
-            let (mut head, body) = sender.send_request(request).await?.into_parts();
-            let status = head.status.as_u16();
-            let encoding = head.headers.remove(header::CONTENT_ENCODING);
-            let error = (status > 299).then(|| Box::new(head.headers));
-            Ok(Answer { status, encoding, error, body: read(body).await? })
-        });
-        watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))
+    ) -> impl Future<Output = Result<(Answer, Box<Self>), NoAnswer>> {
+        // Not a part of the future, which would have to be large enough for it.
+        let response = self.sender.send_request(request);
+        async move {
+            let Self { driver, watchdog, .. } = &mut *self;
+            // Pinned here, as futures are large to move.
+            let answer = pin!(async {
+                let (mut head, body) = response.await?.into_parts();
+                let status = head.status.as_u16();
+                let encoding = head.headers.remove(header::CONTENT_ENCODING);
+                let error = (status > 299).then(|| Box::new(head.headers));
+                Ok(Answer { status, encoding, error, body: read(body).await? })
+            });
+            let exchange = together(Pin::new(driver), answer);
+            let answer = watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))?;
+            Ok((answer, self))
+        }
     }
+}
+
+/// Speaks HTTP on a connection that is open, and between requests.
+async fn handshake(
+    io: Io,
+    copies: bool,
+) -> hyper::Result<(http1::SendRequest<Full<Bytes>>, http1::Connection<Io, Full<Bytes>>)> {
+    http1::Builder::new().writev(!copies).handshake(io).await
 }
 
 /// Connects to the first address that answers.
@@ -152,27 +188,35 @@ async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
 }
 
 /// Polls a future and the connection that it waits for. If the connection ends first, the future knows.
+///
+/// The two wake each other as they go, although both are polled here in any case. So the task's own waker is only given to
+/// the connection, and only before there is nothing left to do but to wait; otherwise each answer would cost a second turn
+/// of the task.
 async fn together<T>(
     mut driver: Pin<&mut http1::Connection<Io, Full<Bytes>>>,
-    work: impl Future<Output = Result<T, NoAnswer>>,
+    work: Pin<&mut impl Future<Output = Result<T, NoAnswer>>>,
 ) -> Result<T, NoAnswer> {
-    let mut work = pin!(work);
+    // Out of budget, the future would ask to be woken.
+    let mut work = pin!(unconstrained(work));
+    let mut unwoken = Context::from_waker(Waker::noop());
     let mut ended = false;
-    poll_fn(|context| {
-        loop {
-            if let Poll::Ready(result) = work.as_mut().poll(context) {
-                return Poll::Ready(result);
-            }
-            if ended {
-                return Poll::Pending;
-            }
-            match driver.as_mut().poll(context) {
+    let mut go_on = |driver_context: &mut Context<'_>| {
+        if !ended {
+            match driver.as_mut().poll(driver_context) {
                 Poll::Ready(Ok(())) => ended = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
-                // What the connection read may have woken the future; polling it again costs less than a wake-up.
-                Poll::Pending => return work.as_mut().poll(context),
+                Poll::Pending => {}
             }
         }
+        work.as_mut().poll(&mut unwoken)
+    };
+    let mut has_waited = false;
+    poll_fn(|context| {
+        if has_waited && let done @ Poll::Ready(_) = go_on(&mut Context::from_waker(Waker::noop())) {
+            return done;
+        }
+        has_waited = true;
+        go_on(context)
     })
     .await
 }

@@ -23,7 +23,6 @@ use flate2::write::GzEncoder;
 use futures_util::future::join_all;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
-use http_body_util::Full;
 use indexmap::IndexMap;
 use rally_core::RacePlan;
 use serde_json::Value;
@@ -258,6 +257,9 @@ impl Client {
         } else {
             body
         };
+        if !body.is_empty() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
         for (name, value) in &request.headers {
             let (name, value) = header_of(name, value).ok_or_else(|| unusable(&format!("header `{name}`")))?;
             headers.insert(name, value);
@@ -335,27 +337,32 @@ impl Client {
     }
 
     async fn send_to(&self, index: usize, request: &PreparedRequest) -> Result<Answer, RunnerError> {
-        let mut connection = match self.take_idle(index) {
+        let connection = match self.take_idle(index) {
             Some(connection) => connection,
             None => {
                 // Time to connect counts: the user of the cluster would wait for it, too.
                 self.timer.sent();
                 let (host, tls) = (&self.hosts[index], self.shared.tls.as_ref());
-                let connection = Connection::open(host, tls, self.number, request.timeout).await;
+                // In a box, the future of every request is a lot smaller.
+                let connection = Box::pin(Connection::open(host, tls, self.number, request.timeout)).await;
                 self.timer.received();
                 connection?
             }
         };
-        let mut message = http::Request::new(Full::new(request.body.clone()));
-        let head = &request.heads[index];
-        *message.method_mut() = request.method.clone();
-        *message.uri_mut() = head.uri.clone();
-        *message.headers_mut() = head.headers.clone();
+        let connection = if connection.copies_too_much(request.body.len()) {
+            Box::pin(connection.without_copies()).await
+        } else {
+            Ok(connection)
+        };
+        let message = request.message(index);
         let sent = self.timer.sent();
-        let result = connection.exchange(message, sent, request.timeout).await;
+        let result = match connection {
+            Ok(connection) => connection.exchange(message, sent, request.timeout).await,
+            Err(no_answer) => Err(no_answer),
+        };
         self.timer.received();
         let no_answer = match result {
-            Ok(answer) => {
+            Ok((answer, connection)) => {
                 self.idle[index].borrow_mut().push(connection);
                 return Ok(answer);
             }

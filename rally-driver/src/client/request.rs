@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Uri};
+use http_body_util::Full;
 
 /// The body of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +62,18 @@ pub struct PreparedRequest {
     pub(super) ignore: Rc<[u16]>,
     /// The answer, if it is given without any network.
     pub(super) answer: Option<Bytes>,
+}
+
+impl PreparedRequest {
+    /// What is sent to the host of this number.
+    pub(super) fn message(&self, host: usize) -> http::Request<Full<Bytes>> {
+        let head = &self.heads[host];
+        let mut message = http::Request::new(Full::new(self.body.clone()));
+        *message.method_mut() = self.method.clone();
+        *message.uri_mut() = head.uri.clone();
+        *message.headers_mut() = head.headers.clone();
+        message
+    }
 }
 
 /// The part of a request that depends on the host.

@@ -50,6 +50,21 @@ async fn requests_carry_what_elasticsearch_wants() {
 }
 
 #[tokio::test]
+async fn bodies_of_all_lengths_go_over_one_connection() {
+    let bodies = [2, 20_000, 2, 300_000, 20_000].map(|length| "b".repeat(length));
+    let target = Target::acting(&vec![answer(200, "{}"); bodies.len()]).await;
+    let (client, _) = client(&[&target], json!({}));
+    for body in &bodies {
+        client.request(&Request::new("POST", "/").json(body.clone())).await.unwrap();
+    }
+    for (seen, body) in target.seen().iter().zip(&bodies) {
+        assert_eq!(seen.header("content-length"), Some(body.len().to_string().as_str()));
+        assert!(seen.body() == body, "of {} bytes, others came", body.len());
+    }
+    assert_eq!((client.reconnects(), target.connections()), (0, 1));
+}
+
+#[tokio::test]
 async fn service_time_ends_with_the_last_byte_of_the_body() {
     let (pause, delay) = (Duration::from_millis(60), Duration::from_millis(40));
     let target = Target::acting(&[Act::Drip(pause), Act::Late(delay, "late")]).await;
