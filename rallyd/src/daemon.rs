@@ -229,8 +229,8 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
         let token = token_source(config).map_err(|source| error(source.into()))?;
         Place::Member { coordinator: config.coordinator, token }
     };
-    let root_dir = settings(&config.rally_directory).map_err(|source| error(source.into()))?.node.root_dir;
-    let root = root_dir.unwrap_or_else(|| config.rally_directory.join("benchmarks"));
+    let current = settings(&config.rally_directory).map_err(|source| error(source.into()))?;
+    let archive = Archive::new(current.root(&config.rally_directory).join("races"));
     let keeping = matches!(place, Place::Coordinator { .. }).then(|| {
         let directory = config.rally_directory.clone();
         // What the user has changed since counts for the next race.
@@ -238,9 +238,10 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<(Arc<H
             Ok(settings) => Ok(settings.reporting),
             Err(error) => Err(causes(&error).join(": ")),
         };
-        RaceKeeping { archive: Archive::new(root.join("races")), reporting: Box::new(reporting) }
+        RaceKeeping { archive, reporting: Box::new(reporting) }
     });
-    let races = RaceRoles::new(facts(), registry(), instance.directory(), root.join("data"), keeping);
+    let data_dir = current.data_dir(&config.rally_directory);
+    let races = RaceRoles::new(facts(), registry(), instance.directory(), data_dir, keeping);
     let config = HostConfig {
         facts: facts(),
         roles: races.roles(),

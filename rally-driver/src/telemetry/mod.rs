@@ -18,17 +18,18 @@ mod transform;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rally_core::RacePlan;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
 use crate::driver::CoordinatorClock;
 use device::{Cluster, Device, Records};
@@ -43,11 +44,14 @@ const LONGEST_ARRAY: usize = 256 << 10;
 /// The longest document, in bytes.
 const LONGEST_RECORD: usize = 768 << 10;
 
-/// How long all devices may take before the race starts.
+/// How long each device may take before the race starts. They look at the same time.
 const ATTACH: Duration = Duration::from_secs(60);
 
 /// How long all devices may take when the race is over; disk usage alone may take minutes for each index.
 const DETACH: Duration = Duration::from_secs(60 * 60);
+
+/// How long devices may take to end where they are.
+const END: Duration = Duration::from_secs(5);
 
 /// What devices have to say.
 #[derive(Debug, PartialEq)]
@@ -62,14 +66,14 @@ pub(crate) enum Found {
     Detached,
 }
 
-/// The devices of a race. Dropping it ends them where they are.
+/// The devices of a race. Dropping it ends them where they are, without waiting for it as [`Telemetry::end`] does.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     /// True once the race is over.
     detach: watch::Sender<bool>,
     found: mpsc::Receiver<Found>,
     /// Ends soon after the two above are gone.
-    _thread: JoinHandle<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Telemetry {
@@ -103,9 +107,11 @@ impl Telemetry {
                 }
             };
             runtime.block_on(work);
+            // A look-up of a name that hangs cannot be called off; nobody has to wait for it.
+            runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new().name("telemetry".to_owned()).spawn(run).map_err(start)?;
-        Ok(Some(Self { detach, found, _thread: thread }))
+        let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(run).map_err(start)?;
+        Ok(Some(Self { detach, found, thread }))
     }
 
     /// What is found next; none when nothing follows.
@@ -116,6 +122,22 @@ impl Telemetry {
     /// Asks devices for their last look at the cluster; [`Found::Detached`] follows.
     pub(crate) fn detach(&self) {
         self.detach.send_replace(true);
+    }
+
+    /// Ends the devices where they are and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// What they panicked with, as of a thread that is joined.
+    pub(crate) async fn end(mut self) -> thread::Result<()> {
+        self.found.close();
+        let ended = async { while self.found.recv().await.is_some() {} };
+        match timeout(END, ended).await {
+            // The channel is one of the last things that the thread lets go.
+            Ok(()) => self.thread.join(),
+            // It can do no harm any more.
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -146,26 +168,20 @@ async fn run(
             Err(error) => send(found, Found::Notice(format!("no telemetry of cluster `{name}`: {error}"))).await,
         }
     }
-    let attach = async {
-        for device in &mut devices {
-            device.look(Moment::Before, &report).await;
-        }
-    };
-    if timeout(ATTACH, attach).await.is_err() {
-        let notice = format!("telemetry: the cluster under test did not answer everything within {ATTACH:?}");
-        send(found, Found::Notice(notice)).await;
-    }
+    join_all(devices.iter_mut().map(|it| it.attach(ATTACH, &report))).await;
     send(found, Found::Attached).await;
 
     join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report))).await;
 
-    let detach = async {
-        for device in &mut devices {
-            device.look(Moment::After, &report).await;
+    // One after the other, because some of them change what others count.
+    let deadline = Instant::now() + DETACH;
+    for device in &mut devices {
+        if timeout_at(deadline, device.look(Moment::After, &report)).await.is_err() {
+            device
+                .fail(&format!("the devices had {DETACH:?} to end; this one and those after it did not"), &report)
+                .await;
+            break;
         }
-    };
-    if timeout(DETACH, detach).await.is_err() {
-        send(found, Found::Notice(format!("telemetry: devices did not end within {DETACH:?}"))).await;
     }
     send(found, Found::Detached).await;
 }
@@ -201,12 +217,23 @@ impl Attached {
         };
         report.records(records).await;
         let Err(error) = result else { return true };
-        if !self.has_failed {
-            self.has_failed = true;
-            let (device, cluster) = (self.device.name(), &self.cluster.name);
-            report.notice(format!("telemetry device `{device}` at cluster `{cluster}`: {error}")).await;
-        }
+        self.fail(&error, report).await;
         false
+    }
+
+    /// Looks before the race, for a bounded time.
+    async fn attach(&mut self, limit: Duration, report: &Report) {
+        if timeout(limit, self.look(Moment::Before, report)).await.is_err() {
+            self.fail(&format!("the cluster did not answer within {limit:?} before the race"), report).await;
+        }
+    }
+
+    /// Says what is wrong, the first time.
+    async fn fail(&mut self, problem: &dyn fmt::Display, report: &Report) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            let (device, cluster) = (self.device.name(), &self.cluster.name);
+            report.notice(format!("telemetry device `{device}` at cluster `{cluster}`: {problem}")).await;
+        }
     }
 
     /// Samples in its interval until the race is over; the first sample comes after one interval. A device that fails is

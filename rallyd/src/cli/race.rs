@@ -60,8 +60,7 @@ pub(super) async fn race(
         None if arguments.detach => return Err(CommandError::DetachWithoutDaemon),
         None => {
             let samples = archive.samples_directory(&planned.race);
-            let data = track_settings.directory.parent().unwrap_or(directory).join("data");
-            let surroundings = LocalSurroundings::new(facts(), registry(), data, samples);
+            let surroundings = LocalSurroundings::new(facts(), registry(), settings.data_dir(directory), samples);
             let surroundings = Arc::new(surroundings.keep(archive.clone(), settings.reporting.clone()));
             request.bundle = surroundings.content().add(Bytes::from(plan));
             let coordinator = Arc::new(RaceCoordinator::new(facts().name, surroundings));
