@@ -23,6 +23,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -33,11 +34,11 @@ import urllib.request
 
 import original
 import stand_in
+from cluster import free_port
 
 ROOT = original.ROOT
 WHOLE_TREE = pathlib.Path(__file__).with_name("whole_tree.py")
-PORT = 19280
-HOST = f"127.0.0.1:{PORT}"
+HOST = f"127.0.0.1:{free_port(socket.SOCK_STREAM)}"
 SEARCH = f"http://{HOST}/logs/_search"
 QUERY = {"query": {"match_all": {}}}
 DOCUMENTS = 200_000
@@ -191,7 +192,8 @@ class Original:
             "--report-format=csv", f"--report-file={report}",
         ]
         environment = original.environment(self.program, self.home)
-        _, cpu, _, requests = run(server, [sys.executable, WHOLE_TREE, *command], during, environment)
+        (self.home / "command.json").write_text(json.dumps(list(map(str, command))))
+        _, cpu, _, requests = run(server, [sys.executable, WHOLE_TREE, self.home / "command.json"], during, environment)
         with open(report) as file:
             return {line["Metric"]: line["Value"] for line in csv.DictReader(file) if line["Task"]}, cpu, requests
 

@@ -40,7 +40,10 @@ class Target(asyncio.Protocol):
 
     def data_received(self, data):
         now = time.perf_counter()
-        method, path = data.split(b" ", 2)[:2] if b" " in data else (b"", b"")
+        if b" HTTP/1.1\r\n" not in data:
+            # The body of the request before.
+            return
+        method, path = data.split(b" ", 2)[:2]
         if path.startswith(b"/step/"):
             Target.arrivals.append((path.decode(), now))
             self.transport.write(STEP)

@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Run a command, and end only when everything that it has started has ended, also what has detached itself.
 
-    benches/scripts/whole_tree.py COMMAND [ARGUMENT ...]
+    benches/scripts/whole_tree.py FILE
 
-Whoever waits for this process gets the CPU time of all of them.
+Whoever waits for this process gets the CPU time of all of them. The command is a JSON list in a file, because Rally refuses to
+run beside any process of Python that has the name of its program among its arguments.
 """
 import ctypes
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +18,9 @@ PR_SET_CHILD_SUBREAPER = 36
 def main():
     # Orphans become children of this process, rather than of the first one of the machine.
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    code = subprocess.Popen(sys.argv[1:]).wait()
+    with open(sys.argv[1]) as file:
+        command = json.load(file)
+    code = subprocess.Popen(command).wait()
     while True:
         try:
             os.wait()
