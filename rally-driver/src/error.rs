@@ -38,7 +38,7 @@ impl fmt::Display for ErrorClass {
 
 /// An operation could not be executed.
 ///
-/// The first two and assertions are samples of weight 0. All but the first two end the race whatever `--on-error` says.
+/// It is a failed sample of weight 0 if a request was sent. All but the first two end the race whatever `--on-error` says.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunnerError {

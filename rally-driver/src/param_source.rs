@@ -84,7 +84,8 @@ impl ParamSourceSetup {
 /// A source is made for every client of a task. It gives the client's own part of the work, which
 /// [`ParamSourceSetup::partition`] names, and draws its random numbers from [`ParamSourceSetup::seed`], so that a race can
 /// be repeated. Parameters are drawn as soon as the request before is done and before the next one is due, so the time
-/// that it takes is in no measured time unless the client is late.
+/// that it takes is in no measured time unless the client is late. The first ones are drawn before the step begins; those
+/// of one client of each task before the race does.
 ///
 /// # Examples
 ///
@@ -128,6 +129,13 @@ pub trait ParamSource {
     ///
     /// [`RunnerError`] ends the race.
     fn next(&mut self) -> Result<Option<Params>, RunnerError>;
+
+    /// Whether its first parameters can be drawn before the race begins, which one client of each task does, so that
+    /// mistakes show in time. A source that needs what only the tasks before it bring about says no; its parameters are
+    /// drawn when its task begins.
+    fn can_draw_early(&self) -> bool {
+        true
+    }
 
     /// Whether it goes on for ever, so that the task decides how long it runs.
     fn is_infinite(&self) -> bool {

@@ -9,6 +9,7 @@ use rally_core::track::JsonObject;
 use rally_core::{ClusterTime, TaskIndex};
 
 use crate::engine::LATE;
+use crate::timer::nanos;
 use crate::{ErrorClass, InnerTiming, Outcome};
 
 /// Characters of an error that are kept as its example.
@@ -412,8 +413,4 @@ fn merge_task(into: &mut TaskInterval, task: TaskInterval) {
         }
     }
     into.duration = into.duration.max(task.duration);
-}
-
-fn nanos(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -79,7 +79,8 @@ pub struct RunnerSetup {
 /// Executes one operation for one client.
 ///
 /// A runner is made for every client of a task, by what was given to
-/// [`Registry::register_runner`](crate::Registry::register_runner), before the task begins. Everything of one client stays
+/// [`Registry::register_runner`](crate::Registry::register_runner), before the step of the task begins; for one client of
+/// each task before the race does, so that mistakes in a late task show early. Everything of one client stays
 /// on one thread, so nothing here needs to be `Send`, and nothing is shared unless the runner itself shares it. Dropping a
 /// runner ends whatever it has open.
 ///
@@ -147,7 +148,7 @@ pub trait Runner {
     ///
     /// # Errors
     ///
-    /// [`RunnerError::Transport`] and [`RunnerError::Api`] are samples that failed; everything else ends the race.
+    /// A failed sample if a request was sent. All but [`RunnerError::Transport`] and [`RunnerError::Api`] end the race.
     async fn run(&mut self) -> Result<Outcome, RunnerError>;
 
     /// How much is done, from 0 to 1, for runners that end their task by themselves; 1 ends it. None for all others.

@@ -1,6 +1,7 @@
 //! Marks when requests start and end, for whoever measures.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 /// First start and last end of the requests of one execution, in nanoseconds of the driver's monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +24,8 @@ impl RequestTimer {
     /// Now, in nanoseconds of the driver's monotonic clock.
     #[must_use]
     pub fn now() -> u64 {
+        #[cfg(test)]
+        READS.with(|reads| reads.set(reads.get() + 1));
         // Absolute deadlines of the kernel's timers are on this clock.
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
@@ -53,6 +56,17 @@ impl RequestTimer {
         let sent = self.sent.take()?;
         Some(Span { sent, received: self.received.take().max(sent) })
     }
+}
+
+/// A time in nanoseconds, as [`RequestTimer::now`] counts them; those beyond five centuries become the longest one.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How often this thread has read the clock.
+    pub(crate) static READS: Cell<u64> = const { Cell::new(0) };
 }
 
 #[cfg(test)]

@@ -199,8 +199,8 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<RaceHo
         let token = token_source(config).map_err(|source| error(source.into()))?;
         Place::Member { coordinator: config.coordinator, token }
     };
-    let root_dir = settings(&config.rally_directory).map_err(|source| error(source.into()))?.node.root_dir;
-    let root = root_dir.unwrap_or_else(|| config.rally_directory.join("benchmarks"));
+    let current = settings(&config.rally_directory).map_err(|source| error(source.into()))?;
+    let archive = Archive::new(current.root(&config.rally_directory).join("races"));
     let keeping = matches!(place, Place::Coordinator { .. }).then(|| {
         let directory = config.rally_directory.clone();
         // What the user has changed since counts for the next race.
@@ -208,10 +208,11 @@ async fn start_host(config: &DaemonConfig, instance: &Instance) -> Result<RaceHo
             Ok(settings) => Ok(settings.reporting),
             Err(error) => Err(causes(&error).join(": ")),
         };
-        RaceKeeping { archive: Archive::new(root.join("races")), reporting: Box::new(reporting) }
+        RaceKeeping { archive, reporting: Box::new(reporting) }
     });
+    let data_dir = current.data_dir(&config.rally_directory);
     let config = HostConfig { facts: host_facts(), ..HostConfig::new(instance.directory(), config.address, place) };
-    let started = RaceHost::start_with(config, registry(), root.join("data"), keeping).await;
+    let started = RaceHost::start_with(config, registry(), data_dir, keeping).await;
     started.map_err(|source| error(source.into()))
 }
 

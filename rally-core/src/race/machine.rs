@@ -515,8 +515,13 @@ impl Race {
             return;
         }
         let is_loss = matches!(error.kind, RoleErrorKind::Unreachable | RoleErrorKind::DeadlinePassed);
-        let cause =
-            if error.phase == phase { error.cause } else { format!("it could not {}: {}", error.phase, error.cause) };
+        // What fails a driver is what it was asked for, as long as nothing else is.
+        let is_asked = !matches!(self.state, State::Stopping { .. } | State::Ended(_));
+        let cause = if error.phase == phase || (standing == Standing::Failed && is_asked) {
+            error.cause
+        } else {
+            format!("it could not {}: {}", error.phase, error.cause)
+        };
         let error = RoleError { host: driver.name.clone(), phase, cause, ..error };
         self.errors.push(error.clone());
         actions.push(RaceAction::Announce(RaceEventKind::RoleFailed(error)));

@@ -309,6 +309,9 @@ fn a_driver_that_says_that_it_failed_fails_the_race_and_may_hand_over_the_rest()
     script.says(B, DriverEventKind::Ended);
     let verdict = script.verdict();
     assert_eq!((verdict.outcome, &verdict.shortfalls[..]), (RaceOutcome::Failed, &[][..]));
+    // The step is named once, although the driver has named its part of it, too.
+    let texts: Vec<_> = verdict.errors.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["load driver on b could not drive step 1 (index) of race 4711: no space left on device"]);
 }
 
 #[test]

@@ -24,6 +24,7 @@ use tokio_util::either::Either;
 
 use super::LARGEST_BODY;
 use super::host::Host;
+use crate::timer::nanos;
 use crate::{ErrorClass, RequestTimer, RunnerError};
 
 /// The longest body in bytes that is copied behind the head of its request, so that both are written as one piece.
@@ -279,8 +280,4 @@ impl Watchdog {
         self.sleep.as_mut().reset(Instant::now() + Duration::from_nanos(deadline.saturating_sub(now)));
         self.rings_at = deadline;
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

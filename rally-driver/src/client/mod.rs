@@ -400,9 +400,9 @@ impl Client {
         if count == 1 {
             return 0;
         }
-        let now = Instant::now();
         let order = (0..count).map(|offset| (start + offset) % count);
-        let alive = |index: &usize| self.hosts[*index].aside_until().is_none_or(|until| until <= now);
+        // The clock is only read if there is something to compare it with.
+        let alive = |index: &usize| self.hosts[*index].aside_until().is_none_or(|until| until <= Instant::now());
         order
             .clone()
             .find(alive)

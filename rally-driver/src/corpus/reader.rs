@@ -7,7 +7,6 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use memchr::{memchr, memchr_iter};
-use rustix::fs::{Advice, fadvise};
 
 use super::{ActionLines, CorpusError, DocumentFile};
 
@@ -117,8 +116,7 @@ impl Lines {
         };
         let mut input = File::open(path).map_err(failed)?;
         input.seek(SeekFrom::Start(byte)).map_err(failed)?;
-        // It is only advice; a file system that does not take it reads all the same.
-        let _ = fadvise(&input, byte, None, Advice::Sequential);
+        announce_reading(&input, byte);
         let block = vec![0; BLOCK].into();
         let mut lines = Self { slice, input, block, position: 0, end: 0, line: known.line };
         lines.take(first - known.line, |_| Ok(()))?;
@@ -204,6 +202,15 @@ impl Lines {
             expected: (first + documents) * lines_per_document,
         }
     }
+}
+
+/// Tells the kernel that a file is read from here to its end. It is only advice: a file system, or a platform, that does
+/// not take it reads all the same.
+fn announce_reading(file: &File, from: u64) {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    let _ = rustix::fs::fadvise(file, from, None, rustix::fs::Advice::Sequential);
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    let _ = (file, from);
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Precise waiting for many clients of one worker.
 //!
 //! tokio's timer wheel is a millisecond coarse. On Linux, each worker has a timer of the kernel that is set to the
-//! earliest of its deadlines and wakes the worker through the same poll as its sockets. Elsewhere tokio's timer is used.
+//! earliest of its deadlines and wakes the worker through the same poll as its sockets. Elsewhere tokio's timer is used,
+//! which is tested on Linux, too.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,8 +17,8 @@ use crate::RequestTimer;
 ///
 /// [`Alarm::run`] has to be polled for anybody to be woken.
 #[derive(Debug)]
-pub(crate) struct Alarm {
-    clock: AlarmClock,
+pub(crate) struct Alarm<C = AlarmClock> {
+    clock: C,
     /// By deadline and a number that makes it unique.
     sleepers: RefCell<BTreeMap<(u64, u64), Waker>>,
     next_number: Cell<u64>,
@@ -25,7 +26,19 @@ pub(crate) struct Alarm {
     armed: Cell<Option<u64>>,
 }
 
-impl Alarm {
+/// Rings once, at the time that it was set to last.
+pub(crate) trait Clock: Sized {
+    /// A clock that is not set.
+    fn new() -> io::Result<Self>;
+
+    /// Sets the time at which it rings, in place of the one before. One that has passed makes it ring at once.
+    fn set(&self, deadline: u64) -> io::Result<()>;
+
+    /// Waits until it rings.
+    async fn rings(&self) -> io::Result<()>;
+}
+
+impl<C: Clock> Alarm<C> {
     /// An alarm without sleepers, for the worker whose runtime is entered.
     ///
     /// # Errors
@@ -33,15 +46,16 @@ impl Alarm {
     /// What the operating system says if it has no timer left.
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
-            clock: AlarmClock::new()?,
+            clock: C::new()?,
             sleepers: RefCell::default(),
             next_number: Cell::default(),
             armed: Cell::default(),
         })
     }
 
-    /// Sleeps until a deadline, or until [`Alarm::wake_all`]. It does not wait at all if the deadline has passed.
-    pub(crate) fn sleep_until(&self, deadline: u64) -> Sleep<'_> {
+    /// Sleeps until a deadline, or until [`Alarm::wake_all`]. The clock is not read: a deadline that has passed is slept
+    /// until, too, and rings at once.
+    pub(crate) fn sleep_until(&self, deadline: u64) -> Sleep<'_, C> {
         Sleep { alarm: self, deadline, number: None }
     }
 
@@ -85,14 +99,14 @@ impl Alarm {
 
 /// A sleep of one client. Dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Sleep<'a> {
-    alarm: &'a Alarm,
+pub(crate) struct Sleep<'a, C> {
+    alarm: &'a Alarm<C>,
     deadline: u64,
     /// Set while it is among the sleepers.
     number: Option<u64>,
 }
 
-impl Future for Sleep<'_> {
+impl<C: Clock> Future for Sleep<'_, C> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
@@ -109,9 +123,6 @@ impl Future for Sleep<'_> {
                 }
             };
         }
-        if self.deadline <= RequestTimer::now() {
-            return Poll::Ready(Ok(()));
-        }
         let number = self.alarm.next_number.get();
         self.alarm.next_number.set(number + 1);
         self.alarm.sleepers.borrow_mut().insert((self.deadline, number), context.waker().clone());
@@ -123,7 +134,7 @@ impl Future for Sleep<'_> {
     }
 }
 
-impl Drop for Sleep<'_> {
+impl<C> Drop for Sleep<'_, C> {
     fn drop(&mut self) {
         if let Some(number) = self.number {
             self.alarm.sleepers.borrow_mut().remove(&(self.deadline, number));
@@ -132,9 +143,9 @@ impl Drop for Sleep<'_> {
 }
 
 #[cfg(target_os = "linux")]
-use linux::AlarmClock;
+pub(crate) use linux::AlarmClock;
 #[cfg(not(target_os = "linux"))]
-use portable::AlarmClock;
+pub(crate) use portable::AlarmClock;
 
 #[cfg(target_os = "linux")]
 mod linux {
@@ -147,12 +158,14 @@ mod linux {
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
 
+    use super::Clock;
+
     /// One timer of the kernel.
     #[derive(Debug)]
-    pub(super) struct AlarmClock(AsyncFd<OwnedFd>);
+    pub(crate) struct AlarmClock(AsyncFd<OwnedFd>);
 
-    impl AlarmClock {
-        pub(super) fn new() -> io::Result<Self> {
+    impl Clock for AlarmClock {
+        fn new() -> io::Result<Self> {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
             #[expect(unsafe_code, reason = "tokio cannot know that a descriptor stays open while it is registered")]
             // SAFETY: the timer is owned by the `AsyncFd`, which never gives it away, so it stays open until both go.
@@ -160,8 +173,9 @@ mod linux {
             Ok(Self(registered?))
         }
 
-        /// Sets the time at which it rings, in place of the one before.
-        pub(super) fn set(&self, deadline: u64) -> io::Result<()> {
+        fn set(&self, deadline: u64) -> io::Result<()> {
+            // A timer that is set to 0 never rings.
+            let deadline = deadline.max(1);
             let value =
                 Timespec { tv_sec: (deadline / 1_000_000_000) as i64, tv_nsec: (deadline % 1_000_000_000) as _ };
             let once = Itimerspec { it_interval: Timespec { tv_sec: 0, tv_nsec: 0 }, it_value: value };
@@ -169,15 +183,15 @@ mod linux {
             Ok(())
         }
 
-        /// Waits until it rings. Nothing is read: readiness is edge-triggered, and setting the timer clears its count.
-        pub(super) async fn rings(&self) -> io::Result<()> {
+        /// Nothing is read: readiness is edge-triggered, and setting the timer clears its count.
+        async fn rings(&self) -> io::Result<()> {
             self.0.readable().await?.clear_ready();
             Ok(())
         }
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(any(test, not(target_os = "linux")))]
 mod portable {
     use std::cell::Cell;
     use std::io;
@@ -186,27 +200,28 @@ mod portable {
     use tokio::sync::Notify;
     use tokio::time::sleep;
 
+    use super::Clock;
     use crate::RequestTimer;
 
     /// tokio's timer.
     #[derive(Debug, Default)]
-    pub(super) struct AlarmClock {
+    pub(crate) struct AlarmClock {
         deadline: Cell<Option<u64>>,
         changed: Notify,
     }
 
-    impl AlarmClock {
-        pub(super) fn new() -> io::Result<Self> {
+    impl Clock for AlarmClock {
+        fn new() -> io::Result<Self> {
             Ok(Self::default())
         }
 
-        pub(super) fn set(&self, deadline: u64) -> io::Result<()> {
+        fn set(&self, deadline: u64) -> io::Result<()> {
             self.deadline.set(Some(deadline));
             self.changed.notify_one();
             Ok(())
         }
 
-        pub(super) async fn rings(&self) -> io::Result<()> {
+        async fn rings(&self) -> io::Result<()> {
             loop {
                 let wait = match self.deadline.get() {
                     Some(deadline) => Duration::from_nanos(deadline.saturating_sub(RequestTimer::now())),
@@ -234,7 +249,7 @@ mod tests {
 
     use super::*;
 
-    fn block_on<F: AsyncFnOnce(&Alarm)>(test: F) {
+    fn block_on<C: Clock>(test: impl AsyncFnOnce(&Alarm<C>)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let alarm = Alarm::new().unwrap();
@@ -245,9 +260,42 @@ mod tests {
         });
     }
 
-    #[test]
-    fn sleepers_wake_in_the_order_of_their_deadlines_and_never_early() {
-        block_on(async |alarm| {
+    /// The clock of this platform, and the one for platforms without any.
+    macro_rules! on_both_clocks {
+        ($($name:ident),+) => {
+            $(
+                #[test]
+                fn $name() {
+                    super::$name::<AlarmClock>();
+                }
+            )+
+        };
+    }
+
+    mod on_the_clock_of_this_platform {
+        use super::AlarmClock;
+
+        on_both_clocks!(
+            sleepers_wake_in_the_order_of_their_deadlines_and_never_early,
+            a_sleep_that_is_dropped_does_not_hold_up_the_others,
+            everybody_can_be_woken_early,
+            a_deadline_that_has_passed_rings_at_once
+        );
+    }
+
+    mod on_the_portable_clock {
+        use super::super::portable::AlarmClock;
+
+        on_both_clocks!(
+            sleepers_wake_in_the_order_of_their_deadlines_and_never_early,
+            a_sleep_that_is_dropped_does_not_hold_up_the_others,
+            everybody_can_be_woken_early,
+            a_deadline_that_has_passed_rings_at_once
+        );
+    }
+
+    fn sleepers_wake_in_the_order_of_their_deadlines_and_never_early<C: Clock>() {
+        block_on::<C>(async |alarm| {
             // Far enough away for all to be asleep by then; whoever is woken first is polled first.
             let (start, order) = (RequestTimer::now() + 50_000_000, RefCell::new(Vec::new()));
             let sleepers: FuturesUnordered<_> = [3_u64, 1, 2, 1, 0]
@@ -267,9 +315,8 @@ mod tests {
         });
     }
 
-    #[test]
-    fn a_sleep_that_is_dropped_does_not_hold_up_the_others() {
-        block_on(async |alarm| {
+    fn a_sleep_that_is_dropped_does_not_hold_up_the_others<C: Clock>() {
+        block_on::<C>(async |alarm| {
             let start = RequestTimer::now();
             let dropped = tokio::time::timeout(Duration::from_millis(1), alarm.sleep_until(start + 3_600_000_000_000));
             assert!(dropped.await.is_err());
@@ -278,13 +325,19 @@ mod tests {
         });
     }
 
-    #[test]
-    fn everybody_can_be_woken_early() {
-        block_on(async |alarm| {
+    fn everybody_can_be_woken_early<C: Clock>() {
+        block_on::<C>(async |alarm| {
             let far = RequestTimer::now() + 3_600_000_000_000;
             let sleep = alarm.sleep_until(far);
             let (slept, ()) = join(sleep, async { alarm.wake_all() }).await;
             slept.unwrap();
+        });
+    }
+
+    fn a_deadline_that_has_passed_rings_at_once<C: Clock>() {
+        block_on::<C>(async |alarm| {
+            alarm.sleep_until(RequestTimer::now() - 1).await.unwrap();
+            assert!(alarm.sleepers.borrow().is_empty());
         });
     }
 }

@@ -13,33 +13,48 @@ use rally_core::track::Task;
 use rally_core::{ClientTask, OnError};
 use serde_json::Value;
 
-use super::error::{ClientError, TaskError};
+use super::error::{ClientError, Panicked, TaskError};
 use super::length::Length;
 use super::pace::Pace;
 use super::roster::Lane;
 use super::step::{RaceContext, WorkerStep};
 use crate::client::Clients;
 use crate::recorder::{RequestError, Sample};
+use crate::timer::nanos;
 use crate::{
     ErrorClass, Outcome, ParamSource, ParamSourceSetup, Params, Partition, RequestTimer, Runner, RunnerError,
     RunnerSetup, SchedulerSetup, Span,
 };
 
-/// What one simulated client does in a step, with its first task made ready before the step begins.
+/// What one simulated client does in a step, made ready before the step begins.
 pub(crate) struct ClientSteps {
-    race: Arc<RaceContext>,
     client: u32,
-    lanes: Rc<[Lane]>,
-    tasks: Vec<ClientTask>,
     /// A fault shows when the step is run: nobody has asked for it yet.
-    first: Result<Vec<ClientTaskLoop>, ClientError>,
+    tasks: Result<Vec<PreparedTask>, TaskError>,
 }
 
 impl ClientSteps {
-    /// Makes the first of a client's tasks ready, of which there is at least one.
-    pub(crate) fn prepare(race: &Arc<RaceContext>, client: u32, lanes: Rc<[Lane]>, tasks: Vec<ClientTask>) -> Self {
-        let first = tasks.first().map(|task| ClientTaskLoop::of_lanes(race, client, task, &lanes));
-        Self { race: Arc::clone(race), client, lanes, tasks, first: first.unwrap_or_else(|| Ok(Vec::new())) }
+    /// Makes a client's tasks ready, except those that were `rehearsed`, so that nothing is opened while others measure.
+    /// This takes the memory of as many clients with one task each.
+    pub(crate) fn prepare(
+        race: &Arc<RaceContext>,
+        client: u32,
+        lanes: &[Lane],
+        tasks: Vec<ClientTask>,
+        rehearsed: &mut Vec<PreparedTask>,
+    ) -> Self {
+        let mut is_first = true;
+        let tasks = tasks.into_iter().map(|allocated| {
+            let mut task = match rehearsed.iter().position(|known| known.allocated == allocated) {
+                Some(known) => rehearsed.swap_remove(known),
+                None => PreparedTask::new(race, client, allocated, lanes)?,
+            };
+            if std::mem::take(&mut is_first) {
+                task.draw()?;
+            }
+            Ok(task)
+        });
+        Self { client, tasks: tasks.collect() }
     }
 
     /// Runs the tasks, one after the other.
@@ -48,31 +63,76 @@ impl ClientSteps {
     ///
     /// [`TaskError`] ends the race.
     pub(crate) async fn run(self, step: Rc<WorkerStep>) -> Result<(), TaskError> {
-        let Self { race, client, lanes, tasks, first } = self;
-        let mut first = Some(first);
-        for allocated in tasks {
-            let ready = first.take();
-            let start = if ready.is_some() { step.start.monotonic } else { RequestTimer::now() };
-            if !step.ends(allocated.task) {
-                let result = async {
-                    let mut loops =
-                        ready.unwrap_or_else(|| ClientTaskLoop::of_lanes(&race, client, &allocated, &lanes))?;
-                    let run = async {
-                        match &mut loops[..] {
-                            // The usual case does without the bookkeeping of the other.
-                            [one] => one.run(&step, start).await,
-                            all => try_join_all(all.iter_mut().map(|one| one.run(&step, start))).await.map(drop),
-                        }
-                    };
-                    let run = AssertUnwindSafe(run).catch_unwind();
-                    run.await.unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
-                };
-                result.await.map_err(|source| TaskError::failed(race.task(allocated.task), client, source))?;
+        let mut start = step.start.monotonic;
+        for mut task in self.tasks? {
+            let allocated = task.allocated.task;
+            if !step.ends(allocated) {
+                task.run(&step, start).await?;
             }
-            step.client_done(client, allocated.task).await;
+            drop(task);
+            step.client_done(self.client, allocated).await;
+            start = RequestTimer::now();
         }
         Ok(())
     }
+}
+
+/// One client's task, with its runner and its parameter source: one of each for every lane.
+pub(crate) struct PreparedTask {
+    race: Arc<RaceContext>,
+    client: u32,
+    allocated: ClientTask,
+    loops: Vec<ClientTaskLoop>,
+}
+
+impl PreparedTask {
+    /// Makes a task ready as far as it can be before those before it have run.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(crate) fn new(
+        race: &Arc<RaceContext>,
+        client: u32,
+        allocated: ClientTask,
+        lanes: &[Lane],
+    ) -> Result<Self, TaskError> {
+        let make = || lanes.iter().map(|lane| ClientTaskLoop::new(race, client, allocated, lane.clone())).collect();
+        let loops = caught(make).map_err(|source| TaskError::failed(race.task(allocated.task), client, source))?;
+        let mut one = Self { race: Arc::clone(race), client, allocated, loops };
+        if one.loops.iter().all(|one| one.source.can_draw_early()) {
+            one.draw()?;
+        }
+        Ok(one)
+    }
+
+    /// Draws and prepares what is done first, unless it is there.
+    fn draw(&mut self) -> Result<(), TaskError> {
+        let drawn = caught(|| self.loops.iter_mut().try_for_each(ClientTaskLoop::draw_first));
+        drawn.map_err(|source| self.failed(source))
+    }
+
+    async fn run(&mut self, step: &WorkerStep, start: u64) -> Result<(), TaskError> {
+        self.draw()?;
+        let run = async {
+            match &mut self.loops[..] {
+                // The usual case does without the bookkeeping of the other.
+                [one] => one.run(step, start).await,
+                all => try_join_all(all.iter_mut().map(|one| one.run(step, start))).await.map(drop),
+            }
+        };
+        let run = AssertUnwindSafe(run).catch_unwind().await;
+        run.unwrap_or_else(|payload| Err(Panicked::with(payload.as_ref()).into())).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: ClientError) -> TaskError {
+        TaskError::failed(self.race.task(self.allocated.task), self.client, source)
+    }
+}
+
+/// Runs what others have written. A panic is an error.
+fn caught<T>(work: impl FnOnce() -> Result<T, ClientError>) -> Result<T, ClientError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(Panicked::with(payload.as_ref()).into()))
 }
 
 /// One client running one task against one cluster, or against whatever its runner chooses.
@@ -82,16 +142,21 @@ struct ClientTaskLoop {
     allocated: ClientTask,
     task: Arc<Task>,
     lane: Lane,
-    /// Reconnects and retries of the clients that were recorded.
-    repairs: (u64, u64),
     runner: Box<dyn Runner>,
     source: Box<dyn ParamSource>,
     /// What the runner has prepared.
     prepared: Option<Params>,
     pace: Pace,
     length: Length,
-    /// What is done first; none if there is nothing to do.
-    first: Option<NextRequest>,
+    first: First,
+}
+
+/// What is done first.
+enum First {
+    /// It is not drawn yet.
+    Undrawn,
+    /// It is ready; none if there is nothing to do.
+    Drawn(Option<NextRequest>),
 }
 
 /// What is to be done next.
@@ -105,17 +170,6 @@ struct NextRequest {
 }
 
 impl ClientTaskLoop {
-    /// Makes a task ready for each lane of a client.
-    fn of_lanes(
-        race: &Arc<RaceContext>,
-        client: u32,
-        allocated: &ClientTask,
-        lanes: &[Lane],
-    ) -> Result<Vec<Self>, ClientError> {
-        let make = || lanes.iter().map(|lane| Self::new(race, client, *allocated, lane.clone())).collect();
-        catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|payload| Err(ClientError::panicked(payload.as_ref())))
-    }
-
     fn new(race: &Arc<RaceContext>, client: u32, allocated: ClientTask, lane: Lane) -> Result<Self, ClientError> {
         let task = race.task(allocated.task);
         let partition = Partition { index: allocated.client_in_task, total: task.clients };
@@ -138,22 +192,26 @@ impl ClientTaskLoop {
             corpora: Arc::clone(&race.corpora),
         })?;
         let scheduler = race.registry.scheduler(&SchedulerSetup { task, seed })?;
-        let mut one = Self {
+        Ok(Self {
             race: Arc::clone(race),
             client,
             allocated,
             task: Arc::clone(task),
-            repairs: lane.clients.reconnects_and_retries(),
             pace: Pace::new(task, scheduler),
             length: Length::of(task, source.is_infinite(), runner.is_self_terminating())?,
             lane,
             runner,
             source,
             prepared: None,
-            first: None,
-        };
-        one.first = one.next_request(0, one.ramp_up())?;
-        Ok(one)
+            first: First::Undrawn,
+        })
+    }
+
+    fn draw_first(&mut self) -> Result<(), ClientError> {
+        if matches!(self.first, First::Undrawn) {
+            self.first = First::Drawn(self.next_request(0, self.ramp_up())?);
+        }
+        Ok(())
     }
 
     /// Sends requests until the task is over for this client.
@@ -163,21 +221,22 @@ impl ClientTaskLoop {
         let begin = start.saturating_add(nanos(self.ramp_up()));
         let mut free = begin;
         let mut number = 0;
-        let mut next = self.first.take();
+        let First::Drawn(mut next) = std::mem::replace(&mut self.first, First::Undrawn) else { return Ok(()) };
         while let Some(request) = next {
-            let intended = request.due.map(|due| start + nanos(due));
+            let intended = request.due.map(|due| start.saturating_add(nanos(due)));
             let due = intended.unwrap_or(0).max(begin);
-            if number == 0 || due > free {
-                self.wait_until(step, due).await?;
+            let called = if number == 0 || due > free {
+                let Some(woken) = self.wait_until(step, due).await? else { break };
+                woken
             } else {
                 // Runners that never wait would starve everybody else on this worker.
                 tokio::task::coop::consume_budget().await;
-            }
-            if step.ends(self.allocated.task) {
-                break;
-            }
-            // The clock is only read again if time has passed since the last request.
-            let called = if number == 0 || due > free || request.was_prepared { RequestTimer::now() } else { free };
+                if step.ends(self.allocated.task) {
+                    break;
+                }
+                // The clock is only read again if time has passed since the last request.
+                if request.was_prepared { RequestTimer::now() } else { free }
+            };
             let moments = Moments { start, intended, free, called };
             free = self.execute(step, moments, &request).await?;
             number += 1;
@@ -209,12 +268,16 @@ impl ClientTaskLoop {
         Ok(Some(NextRequest { due, sample_type: iteration.sample_type, progress, was_prepared }))
     }
 
-    /// Waits, unless the task ends in the meantime.
-    async fn wait_until(&self, step: &WorkerStep, due: u64) -> Result<(), ClientError> {
-        while RequestTimer::now() < due && !step.ends(self.allocated.task) {
+    /// Waits, and gives the time at which the wait was over; none if the task ends before.
+    async fn wait_until(&self, step: &WorkerStep, due: u64) -> Result<Option<u64>, ClientError> {
+        while !step.ends(self.allocated.task) {
             step.alarm.sleep_until(due).await.map_err(ClientError::Wait)?;
+            let now = RequestTimer::now();
+            if now >= due && !step.ends(self.allocated.task) {
+                return Ok(Some(now));
+            }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Executes the operation once and records it. Returns when it was done.
@@ -232,22 +295,30 @@ impl ClientTaskLoop {
         let returned = RequestTimer::now();
         let span = self.lane.timer.take();
 
-        let (outcome, error, span) = match result {
+        let (outcome, error, mut ends, span) = match result {
             Ok(outcome) => {
                 let error = (!outcome.success).then(|| describe(&outcome));
-                (outcome, error, span.ok_or(ClientError::NoRequest)?)
+                (outcome, error, None, span.ok_or(ClientError::NoRequest)?)
             }
-            Err(failure) => {
-                let (outcome, error) = failed(failure)?;
-                (outcome, Some(error), span.unwrap_or(Span { sent: called, received: returned }))
-            }
+            Err(failure) => match (failed(&failure), span) {
+                (Some((outcome, error)), span) => {
+                    (outcome, Some(error), None, span.unwrap_or(Span { sent: called, received: returned }))
+                }
+                // The cluster has seen the request that ends the race, so it is a sample like any other.
+                (None, Some(span)) => {
+                    let (outcome, error) = unusable(&failure);
+                    (outcome, Some(error), Some(failure.into()), span)
+                }
+                (None, None) => return Err(failure.into()),
+            },
         };
-        if self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit)?.is_some() {
-            step.notice_other_unit(self.allocated.task, &outcome.unit);
+        match self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit) {
+            Ok(None) => {}
+            Ok(Some(_)) => step.notice_other_unit(self.allocated.task, &outcome.unit),
+            Err(error) => ends = ends.or(Some(error.into())),
         }
         step.set_progress(self.client, self.allocated.task, self.runner.progress().or(request.progress));
-        let ends = error.as_ref().and_then(|failure| self.ends_race(failure));
-        let repairs = self.lane.clients.reconnects_and_retries();
+        let ends = ends.or_else(|| error.as_ref().and_then(|failure| self.ends_race(failure)));
         let mut recorder = step.recorder.borrow_mut();
         recorder.record(Sample {
             task: self.allocated.task,
@@ -261,9 +332,8 @@ impl ClientTaskLoop {
             outcome,
             error: error.map(|failure| failure.recorded(&self.lane.clients)),
         });
-        if repairs != self.repairs {
-            let (reconnects, retries) = std::mem::replace(&mut self.repairs, repairs);
-            recorder.count_repairs(repairs.0 - reconnects, repairs.1 - retries);
+        if let Some((reconnects, retries)) = self.lane.new_repairs() {
+            recorder.count_repairs(reconnects, retries);
         }
         match ends {
             Some(error) => Err(error),
@@ -331,32 +401,110 @@ fn describe(outcome: &Outcome) -> Failure {
     Failure { class, description, is_answer: false }
 }
 
-/// The sample that a failure leaves behind.
-///
-/// # Errors
-///
-/// The failure itself if it is none that leaves a sample.
-fn failed(failure: RunnerError) -> Result<(Outcome, Failure), RunnerError> {
-    let mut outcome = Outcome { weight: 0, success: false, ..Outcome::default() };
-    let (error_type, class, description) = match failure {
-        RunnerError::Transport { class, description } => ("transport", class, description),
+/// The sample that a failure leaves behind whatever was sent; none if it ends the race and says nothing of the cluster.
+fn failed(failure: &RunnerError) -> Option<(Outcome, Failure)> {
+    match failure {
+        RunnerError::Transport { class, description } => Some(sample("transport", *class, description)),
         RunnerError::Api { status, description, meta } => {
-            outcome.meta.insert("http-status".to_owned(), status.into());
-            outcome.meta.extend(meta.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
-            ("api", ErrorClass::Http(status), description)
+            let (mut outcome, failure) = sample("api", ErrorClass::Http(*status), description);
+            outcome.meta.insert("http-status".to_owned(), (*status).into());
+            outcome.meta.extend(meta.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())));
+            Some((outcome, failure))
         }
-        RunnerError::Assertion(description) => ("assertion", ErrorClass::Assertion, description),
-        other => return Err(other),
-    };
+        RunnerError::Assertion(description) => Some(sample("assertion", ErrorClass::Assertion, description)),
+        RunnerError::MissingParameter { .. } | RunnerError::InvalidParameter { .. } | RunnerError::Other(_) => None,
+    }
+}
+
+/// The sample of a request after which its runner could not go on.
+fn unusable(failure: &RunnerError) -> (Outcome, Failure) {
+    sample("runner", ErrorClass::Response, &failure.to_string())
+}
+
+fn sample(error_type: &str, class: ErrorClass, description: &str) -> (Outcome, Failure) {
+    let mut outcome = Outcome { weight: 0, success: false, ..Outcome::default() };
     outcome.meta.insert("error-type".to_owned(), error_type.into());
-    outcome.meta.insert("error-description".to_owned(), description.as_str().into());
-    Ok((outcome, Failure { class, description, is_answer: error_type == "api" }))
+    outcome.meta.insert("error-description".to_owned(), description.into());
+    let failure = Failure { class, description: description.to_owned(), is_answer: error_type == "api" };
+    (outcome, failure)
 }
 
 fn elapsed(start: u64, now: u64) -> Duration {
     Duration::from_nanos(now.saturating_sub(start))
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use rally_core::track::{JsonObject, Operation, TaskBuilder};
+
+    use super::*;
+    use crate::timer::READS;
+    use crate::{Registry, TaskRun};
+
+    /// Tells how often the clock was read when it was called.
+    struct Counting {
+        timer: Rc<RequestTimer>,
+        reads: Arc<Mutex<Vec<u64>>>,
+    }
+
+    #[async_trait(?Send)]
+    impl Runner for Counting {
+        fn prepare(&mut self, _params: &Params) -> Result<(), RunnerError> {
+            Ok(())
+        }
+
+        async fn run(&mut self) -> Result<Outcome, RunnerError> {
+            self.reads.lock().unwrap().push(READS.get());
+            self.timer.sent();
+            self.timer.received();
+            Ok(Outcome::default())
+        }
+    }
+
+    /// Gives other parameters each time, as a source of bulks does.
+    struct Fresh;
+
+    impl ParamSource for Fresh {
+        fn next(&mut self) -> Result<Option<Params>, RunnerError> {
+            Ok(Some(JsonObject::new().into()))
+        }
+    }
+
+    /// How often the clock is read from one call of the runner to the next, most of the time.
+    fn reads_per_request(task: impl FnOnce(TaskBuilder) -> TaskBuilder) -> u64 {
+        let reads = Arc::<Mutex<Vec<u64>>>::default();
+        let mut registry = Registry::empty();
+        let log = Arc::clone(&reads);
+        registry.register_runner("count", move |setup| {
+            Ok(Counting { timer: Rc::clone(&setup.timer), reads: Arc::clone(&log) })
+        });
+        registry.register_param_source("fresh", |_| Ok(Fresh));
+        let task = task(Task::builder(Operation::builder("count"))).iterations(101);
+        let directory = tempfile::tempdir().unwrap();
+        let run = TaskRun::new(task).cores(1).data_dir(directory.path()).run(registry);
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(run).unwrap();
+        let mut counts: Vec<u64> = reads.lock().unwrap().windows(2).map(|pair| pair[1] - pair[0]).collect();
+        counts.sort_unstable();
+        // Some have a second's end in between, or were late.
+        counts[counts.len() / 2]
+    }
+
+    #[test]
+    fn the_clock_is_read_three_times_for_a_request() {
+        assert_eq!(reads_per_request(|task| task), 3);
+    }
+
+    #[test]
+    fn the_clock_is_read_once_more_after_parameters_were_prepared() {
+        let fresh = |_| Task::builder(Operation::builder("count").property("param-source", "fresh"));
+        assert_eq!(reads_per_request(fresh), 4);
+    }
+
+    #[test]
+    fn the_clock_is_read_once_more_after_a_wait_and_once_for_all_who_waited() {
+        assert_eq!(reads_per_request(|task| task.target_throughput(250.0)), 5);
+    }
 }

@@ -18,16 +18,33 @@ pub(crate) enum ClientError {
     NoRequest,
     #[error("the operating system's timer failed")]
     Wait(#[source] io::Error),
-    #[error("it panicked: {0}")]
-    Panicked(String),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
-impl ClientError {
-    pub(crate) fn panicked(payload: &(dyn Any + Send)) -> Self {
+/// Something panicked that was not to take the process with it.
+#[derive(Debug, thiserror::Error)]
+#[error("it panicked: {0}")]
+pub(crate) struct Panicked(String);
+
+impl Panicked {
+    /// With what was said.
+    pub(crate) fn with(payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        Self::Panicked(text.unwrap_or("no message").to_owned())
+        Self(text.unwrap_or("no message").to_owned())
     }
+}
+
+/// A worker could not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WorkerError {
+    #[error("the operating system gives it no event loop")]
+    Runtime(#[source] io::Error),
+    #[error("the operating system's timer failed")]
+    Alarm(#[source] io::Error),
+    #[error(transparent)]
+    Panicked(#[from] Panicked),
 }
 
 /// The task of a client failed.

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod client_loop;
+mod clock_cost;
 mod error;
 mod health;
 mod length;

@@ -15,7 +15,8 @@ use rally_core::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
-use super::error::TaskError;
+use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
+use super::error::{Panicked, TaskError, WorkerError};
 use super::health::{Effort, saturation, starvation};
 use super::step::{ProgressSum, RaceContext, StepShare};
 use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
@@ -28,6 +29,7 @@ use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
 use crate::telemetry::{Found, Telemetry};
+use crate::timer::nanos;
 use crate::{CorpusError, Registry, RequestTimer, RunnerError};
 
 /// What was measured is told this often.
@@ -38,9 +40,6 @@ const REPORTS: usize = 1_024;
 
 /// How long workers may take to end: as long as they let requests finish, and a little more.
 const END: Duration = Duration::from_secs(15);
-
-/// A clock that takes longer than this to read would be part of every measurement.
-const SLOW_CLOCK: u64 = 500;
 
 /// What a race is asked for.
 #[derive(Debug)]
@@ -78,7 +77,9 @@ enum RaceError {
     #[error("the race has {clients} clients, but this driver was assigned those up to {end}")]
     Clients { clients: u32, end: u32 },
     #[error("failed to start a worker")]
-    Worker(#[source] io::Error),
+    Start(#[source] io::Error),
+    #[error("worker {worker} could not go on")]
+    Worker { worker: usize, source: WorkerError },
     #[error(transparent)]
     Options(#[from] InvalidClientOptions),
     #[error(transparent)]
@@ -270,7 +271,7 @@ impl Race {
         let workers = (0..count)
             .map(|number| {
                 let own = clients.clone().filter(|client| worker_of(*client, count) == number).collect();
-                Worker::start(number, own, Arc::clone(&context), sender.clone()).map_err(RaceError::Worker)
+                Worker::start(number, own, Arc::clone(&context), sender.clone()).map_err(RaceError::Start)
             })
             .collect::<Result<_, _>>()?;
         let mut race = Self {
@@ -290,19 +291,48 @@ impl Race {
             intervals: 0,
             ledger: Ledger::default(),
         };
-        race.check_clock()?;
-        if race.setup.assignment.telemetry {
-            clusters_answer(&race.context.plan, &notice).await?;
+        match race.make_ready(&notice).await {
+            Ok(()) => Ok(race),
+            Err(error) => {
+                race.finish(StopMode::Now).await;
+                Err(error)
+            }
         }
-        race.attach_telemetry().await?;
-        race.warn_of_options()?;
-        race.prepare_step()?;
-        while race.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
-            && let Some(report) = race.reports.recv().await
+    }
+
+    /// Makes the first step ready, and looks whether the others can be.
+    async fn make_ready(&mut self, notice: &Notice) -> Result<(), RaceError> {
+        self.check_clock()?;
+        self.warn_of_options()?;
+        self.rehearse();
+        if self.setup.assignment.telemetry {
+            clusters_answer(&self.context.plan, notice).await?;
+        }
+        self.attach_telemetry().await?;
+        self.prepare_step()?;
+        while self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
+            && let Some(report) = self.reports.recv().await
         {
-            race.handle(report)?;
+            self.handle(report)?;
         }
-        Ok(race)
+        Ok(())
+    }
+
+    /// Lets workers make every task ready for the first of the clients here that run it, so that its faults are told
+    /// before the first request. What they make is used when the task's step comes.
+    fn rehearse(&self) {
+        let mut seen = BTreeSet::new();
+        let mut shares = vec![Vec::new(); self.workers.len()];
+        for step in &self.allocation.steps {
+            for client in self.setup.assignment.clients.clone() {
+                let tasks = step.rows.get(client as usize).into_iter().flatten();
+                let new = tasks.filter(|allocated| seen.insert(allocated.task)).map(|allocated| (client, *allocated));
+                shares[worker_of(client, self.workers.len())].extend(new);
+            }
+        }
+        for (worker, share) in shares.into_iter().enumerate().filter(|(_, share)| !share.is_empty()) {
+            self.ask(worker, WorkerRequest::Rehearse(share));
+        }
     }
 
     /// Tells what the user should know of the client options; one driver does.
@@ -323,20 +353,27 @@ impl Race {
         while let Some(telemetry) = &mut self.telemetry {
             match telemetry.next().await {
                 Some(Found::Attached) => break,
-                found => self.hear(found)?,
+                found => self.hear(found).await?,
             }
         }
         Ok(())
     }
 
     /// Tells what telemetry devices found.
-    fn hear(&mut self, found: Option<Found>) -> Result<(), NobodyListens> {
+    async fn hear(&mut self, found: Option<Found>) -> Result<(), NobodyListens> {
         match found {
             Some(Found::Records(json)) => self.say(DriverEventKind::Telemetry { json }),
             Some(Found::Notice(message)) => self.say(DriverEventKind::Noticed { message }),
             Some(Found::Attached) => Ok(()),
             Some(Found::Detached) | None => {
-                self.telemetry = None;
+                let ended = self.end_telemetry().await;
+                if found.is_none() {
+                    let cause = ended.err().map(|panicked| format!(": {panicked}")).unwrap_or_default();
+                    let message = format!(
+                        "the telemetry devices have ended before the race did, so their records are missing from now on{cause}"
+                    );
+                    self.say(DriverEventKind::Noticed { message })?;
+                }
                 if std::mem::take(&mut self.is_detaching) {
                     self.say(DriverEventKind::Reached { at: self.at })?;
                 }
@@ -345,22 +382,18 @@ impl Race {
         }
     }
 
+    /// Waits for the thread of the telemetry devices.
+    async fn end_telemetry(&mut self) -> Result<(), Panicked> {
+        let Some(telemetry) = self.telemetry.take() else { return Ok(()) };
+        telemetry.end().await.map_err(|payload| Panicked::with(payload.as_ref()))
+    }
+
     /// Warns if reading the clock takes so long that it would show in what is measured.
     fn check_clock(&self) -> Result<(), NobodyListens> {
-        const READS: u64 = 1_000;
-        let start = RequestTimer::now();
-        let end = (0..READS).fold(start, |_, _| RequestTimer::now());
-        let cost = (end - start) / READS;
-        if cost <= SLOW_CLOCK {
-            return Ok(());
+        match slow_clock(&self.setup.host, cost_of_the_clock(RequestTimer::now), clock_source().as_deref()) {
+            Some(message) => self.say(DriverEventKind::Noticed { message }),
+            None => Ok(()),
         }
-        self.say(DriverEventKind::Noticed {
-            message: format!(
-                "reading the clock of {} takes {cost} ns, which shows in short times{}; `tsc` is the fastest",
-                self.setup.host,
-                clock_source().map(|source| format!("; its clock source is `{source}`")).unwrap_or_default()
-            ),
-        })
     }
 
     /// Does what it is asked for until it is stopped.
@@ -391,7 +424,7 @@ impl Race {
                 },
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
-                found = next_found(&mut self.telemetry) => self.hear(found)?,
+                found = next_found(&mut self.telemetry) => self.hear(found).await?,
                 _ = ticks.tick(), if self.driving.is_some() || self.is_detaching => match self.driving {
                     Some(_) => self.measure()?,
                     // Whoever waits for the end sees that this driver is alive.
@@ -521,7 +554,7 @@ impl Race {
             }
             WorkerEvent::Noticed(message) => Ok(self.say(DriverEventKind::Noticed { message })?),
             WorkerEvent::Failed(error) => Err(error.into()),
-            WorkerEvent::Broken(error) => Err(RaceError::Worker(error)),
+            WorkerEvent::Broken(source) => Err(RaceError::Worker { worker, source }),
             WorkerEvent::Ended(measurement) => {
                 self.merge_last(worker, *measurement);
                 Ok(())
@@ -670,15 +703,14 @@ impl Race {
                     self.merge_last(report.worker, *measurement);
                     ending.remove(&report.worker);
                 }
-                WorkerEvent::Broken(_) => drop(ending.remove(&report.worker)),
                 WorkerEvent::Measured(measurement) | WorkerEvent::Reached(measurement) => {
                     self.merge(report.worker, *measurement);
                 }
-                // The race has ended, for whatever reason came first.
-                WorkerEvent::Unready(_) => drop(ending.remove(&report.worker)),
                 // Nobody may listen any more.
                 WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
-                WorkerEvent::Ready | WorkerEvent::ClientDone { .. } | WorkerEvent::Failed(_) => (),
+                WorkerEvent::Ready | WorkerEvent::ClientDone { .. } => (),
+                // The race has ended, for whatever reason came first.
+                WorkerEvent::Unready(_) | WorkerEvent::Broken(_) | WorkerEvent::Failed(_) => (),
             }
         }
         for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
@@ -687,6 +719,8 @@ impl Race {
                 let _ = worker.thread.join();
             }
         }
+        // Whatever they were told to do without is told by whoever ended the race.
+        let _ = self.end_telemetry().await;
         self.pending.awaiting = ending;
         // Nobody may listen any more; then nobody misses these.
         let _ = self.hand_over().await;
@@ -721,12 +755,6 @@ fn worker_of(client: u32, workers: usize) -> usize {
     client as usize % workers.max(1)
 }
 
-/// What the kernel takes the time from, where it says so.
-fn clock_source() -> Option<String> {
-    let source = std::fs::read_to_string("/sys/devices/system/clocksource/clocksource0/current_clocksource").ok()?;
-    Some(source.trim().to_owned())
-}
-
 async fn next_announcement(segments: &mut Option<SegmentWriter>) -> Option<Announcement> {
     segments.as_mut()?.announcement().await
 }
@@ -737,8 +765,4 @@ async fn next_found(telemetry: &mut Option<Telemetry>) -> Option<Found> {
         Some(telemetry) => telemetry.next().await,
         None => std::future::pending().await,
     }
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,6 @@
 //! The simulated clients of one worker with their connections, which live as long as the race.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -27,6 +28,18 @@ pub(crate) struct Lane {
     pub(crate) cluster: Option<Rc<str>>,
     pub(crate) clients: Rc<Clients>,
     pub(crate) timer: Rc<RequestTimer>,
+    /// Repairs that were counted already.
+    counted: Rc<Cell<(u64, u64)>>,
+}
+
+impl Lane {
+    /// Connections that were opened again and requests that were sent again since this was last asked, whichever task
+    /// they belong to; none if there were none.
+    pub(crate) fn new_repairs(&self) -> Option<(u64, u64)> {
+        let all = self.clients.reconnects_and_retries();
+        let counted = self.counted.replace(all);
+        (all != counted).then(|| (all.0 - counted.0, all.1 - counted.1))
+    }
 }
 
 /// The simulated clients of one worker.
@@ -51,7 +64,7 @@ impl Roster {
             let timer = Rc::<RequestTimer>::default();
             let clients = origin.sibling(number, &timer, keys.of(number));
             let clients = cluster.map_or_else(|| clients.clone(), |cluster| clients.only(cluster));
-            Lane { cluster: cluster.map(Rc::from), clients: Rc::new(clients), timer }
+            Lane { cluster: cluster.map(Rc::from), clients: Rc::new(clients), timer, counted: Rc::default() }
         };
         let lanes = numbers.iter().map(|&number| {
             let lanes = match plan.multi_cluster {

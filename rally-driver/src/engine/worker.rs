@@ -1,20 +1,21 @@
 //! A worker: one thread with its share of the clients.
 
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rally_core::{StopMode, TaskIndex};
+use rally_core::{ClientTask, StopMode, TaskIndex};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use super::alarm::Alarm;
-use super::client_loop::ClientSteps;
-use super::error::TaskError;
+use super::client_loop::{ClientSteps, PreparedTask};
+use super::error::{Panicked, TaskError, WorkerError};
 use super::roster::Roster;
 use super::step::{ProgressSum, RaceContext, StepShare, WorkerStep};
 use crate::RequestTimer;
@@ -30,6 +31,8 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// What the race asks of a worker.
 #[derive(Debug)]
 pub(crate) enum WorkerRequest {
+    /// Make these tasks of later steps ready, so that their faults show now: [`WorkerEvent::Failed`] tells the first.
+    Rehearse(Vec<(u32, ClientTask)>),
     /// Make ready for a step; answered by [`WorkerEvent::Ready`].
     Prepare(StepShare),
     /// Run the step that was prepared; answered by [`WorkerEvent::Reached`].
@@ -55,7 +58,7 @@ pub(crate) struct WorkerReport {
 
 #[derive(Debug)]
 pub(crate) enum WorkerEvent {
-    /// Connections are open, and the first task of each client is made ready.
+    /// Connections are open, and the tasks of each client are made ready.
     Ready,
     /// The clients cannot be made.
     Unready(SetupError),
@@ -69,9 +72,9 @@ pub(crate) enum WorkerEvent {
     Noticed(String),
     /// A client could not go on.
     Failed(TaskError),
-    /// The worker itself could not go on.
-    Broken(io::Error),
-    /// It is gone.
+    /// The worker itself could not go on; [`WorkerEvent::Ended`] follows.
+    Broken(WorkerError),
+    /// It is gone. This is the last word of every worker that is asked to end, or that does by itself.
     Ended(Box<Measurement>),
 }
 
@@ -108,7 +111,8 @@ impl Worker {
         let (sender, requests) = mpsc::channel(REQUESTS);
         let thread = std::thread::Builder::new().name(format!("load-{number}")).spawn(move || {
             let (step, running) = (None, JoinSet::new());
-            WorkerThread { number, race, events, requests, prepared: None, step, running }.run(&clients);
+            let (usage, rehearsed, prepared) = (CpuUsage::start(), Vec::new(), None);
+            WorkerThread { number, race, events, requests, usage, rehearsed, prepared, step, running }.run(&clients);
         })?;
         Ok(Self { requests: sender, thread })
     }
@@ -120,6 +124,9 @@ struct WorkerThread {
     race: Arc<RaceContext>,
     events: mpsc::Sender<WorkerReport>,
     requests: mpsc::Receiver<WorkerRequest>,
+    usage: CpuUsage,
+    /// Tasks of later steps.
+    rehearsed: Vec<PreparedTask>,
     prepared: Option<Prepared>,
     step: Option<Rc<WorkerStep>>,
     running: JoinSet<Result<(), TaskError>>,
@@ -132,47 +139,46 @@ struct Prepared {
 }
 
 impl WorkerThread {
+    /// Lives until it is asked to end, and says how it ended, also if something of it panics.
     fn run(mut self, clients: &[u32]) {
-        let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
-            Ok(runtime) => runtime,
-            Err(error) => {
-                let event = WorkerEvent::Broken(error);
-                // Without a receiver the race is over.
-                let _ = self.events.blocking_send(WorkerReport { worker: self.number, event });
-                return;
-            }
-        };
-        runtime.block_on(async {
-            let result = match Alarm::new() {
-                Ok(alarm) => {
-                    let alarm = Rc::new(alarm);
-                    tokio::select! {
-                        result = alarm.run() => result,
-                        () = self.serve(clients, &alarm) => Ok(()),
-                    }
-                }
-                Err(error) => Err(error),
-            };
-            if let Err(error) = result {
-                self.send(WorkerEvent::Broken(error)).await;
-            }
-            self.running.shutdown().await;
-        });
+        let lived = catch_unwind(AssertUnwindSafe(|| self.live(clients)));
+        let lived = lived.unwrap_or_else(|payload| Err(Panicked::with(payload.as_ref()).into()));
+        if let Err(error) = lived {
+            self.say(WorkerEvent::Broken(error));
+        }
+        let measurement = self.measure();
+        self.say(WorkerEvent::Ended(measurement));
     }
 
-    async fn serve(&mut self, clients: &[u32], alarm: &Rc<Alarm>) {
+    fn live(&mut self, clients: &[u32]) -> Result<(), WorkerError> {
+        let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+        runtime.map_err(WorkerError::Runtime)?.block_on(async {
+            let alarm = Rc::new(Alarm::new().map_err(WorkerError::Alarm)?);
+            let result = tokio::select! {
+                result = alarm.run() => result.map_err(WorkerError::Alarm),
+                result = self.serve(clients, &alarm) => result,
+            };
+            self.running.shutdown().await;
+            result
+        })
+    }
+
+    async fn serve(&mut self, clients: &[u32], alarm: &Rc<Alarm>) -> Result<(), WorkerError> {
         let roster = match Roster::gather(&self.race.plan, clients).await {
             Ok(roster) => roster,
-            Err(error) => return self.send(WorkerEvent::Unready(error)).await,
+            Err(error) => {
+                self.send(WorkerEvent::Unready(error)).await;
+                return Ok(());
+            }
         };
-        let mut usage = CpuUsage::start();
         let mode = loop {
             tokio::select! {
                 biased;
                 request = self.requests.recv() => match request {
+                    Some(WorkerRequest::Rehearse(tasks)) => self.rehearse(tasks, &roster).await,
                     Some(WorkerRequest::Prepare(share)) => self.prepare(share, &roster).await,
                     Some(WorkerRequest::Drive { start, keeps_raw }) => {
-                        usage.take();
+                        self.usage.take();
                         self.drive(start, keeps_raw, alarm).await;
                     }
                     Some(WorkerRequest::CompleteStep) => {
@@ -181,39 +187,49 @@ impl WorkerThread {
                         }
                     }
                     Some(WorkerRequest::Measure) => {
-                        let measurement = self.measure(usage.take());
+                        let measurement = self.measure();
                         self.send(WorkerEvent::Measured(measurement)).await;
                     }
-                    Some(WorkerRequest::Stop(mode)) => break Some(mode),
+                    Some(WorkerRequest::Stop(mode)) => break mode,
                     // Nobody holds the race any more.
-                    None => break None,
+                    None => break StopMode::Now,
                 },
                 Some(ended) = self.running.join_next() => {
-                    if let Ok(Err(error)) = ended {
+                    match ended.map_err(JoinError::try_into_panic) {
                         // The race decides what becomes of the other clients.
-                        self.send(WorkerEvent::Failed(error)).await;
-                    } else if self.running.is_empty() {
-                        self.reach(usage.take()).await;
+                        Ok(Err(error)) => self.send(WorkerEvent::Failed(error)).await,
+                        // Its runners and sources are of others, and panic even where they are dropped.
+                        Err(Ok(payload)) => return Err(Panicked::with(payload.as_ref()).into()),
+                        Ok(Ok(())) | Err(Err(_)) if self.running.is_empty() => self.reach().await,
+                        Ok(Ok(())) | Err(Err(_)) => {}
                     }
                 }
             }
         };
-        self.stop(mode.unwrap_or(StopMode::Now)).await;
+        self.stop(mode).await;
         if let Some(problem) = roster.disband().await {
             self.send(WorkerEvent::Noticed(problem)).await;
         }
-        if mode.is_some() {
-            let measurement = self.measure(usage.take());
-            self.send(WorkerEvent::Ended(measurement)).await;
+        Ok(())
+    }
+
+    /// Makes a task ready for one of its clients before the race.
+    async fn rehearse(&mut self, tasks: Vec<(u32, ClientTask)>, roster: &Roster) {
+        let tasks = tasks.into_iter();
+        let rehearsed =
+            tasks.map(|(client, task)| PreparedTask::new(&self.race, client, task, &roster.lanes(client))).collect();
+        match rehearsed {
+            Ok(rehearsed) => self.rehearsed = rehearsed,
+            Err(error) => self.send(WorkerEvent::Failed(error)).await,
         }
     }
 
     /// Makes ready whatever can be made ready before the step begins.
     async fn prepare(&mut self, share: StepShare, roster: &Roster) {
-        let clients = share
-            .clients
-            .iter()
-            .map(|(client, tasks)| ClientSteps::prepare(&self.race, *client, roster.lanes(*client), tasks.clone()));
+        let (race, rehearsed) = (&self.race, &mut self.rehearsed);
+        let clients = share.clients.iter().map(|(client, tasks)| {
+            ClientSteps::prepare(race, *client, &roster.lanes(*client), tasks.clone(), rehearsed)
+        });
         self.prepared = Some(Prepared { clients: clients.collect(), share });
         roster.warm_up().await;
         self.send(WorkerEvent::Ready).await;
@@ -228,12 +244,12 @@ impl WorkerThread {
         }
         self.step = Some(step);
         if self.running.is_empty() {
-            self.reach(0.0).await;
+            self.reach().await;
         }
     }
 
-    async fn reach(&mut self, busy: f64) {
-        let measurement = self.measure(busy);
+    async fn reach(&mut self) {
+        let measurement = self.measure();
         self.step = None;
         self.send(WorkerEvent::Reached(measurement)).await;
     }
@@ -250,7 +266,8 @@ impl WorkerThread {
         self.running.shutdown().await;
     }
 
-    fn measure(&self, busy: f64) -> Box<Measurement> {
+    fn measure(&mut self) -> Box<Measurement> {
+        let busy = self.usage.take();
         let Some(step) = &self.step else { return Box::default() };
         Box::new(Measurement {
             recording: step.recorder.borrow_mut().take(),
@@ -263,6 +280,11 @@ impl WorkerThread {
     async fn send(&self, event: WorkerEvent) {
         // Without a receiver the race is over; the closed request channel tells.
         let _ = self.events.send(WorkerReport { worker: self.number, event }).await;
+    }
+
+    /// The same where there is no runtime.
+    fn say(&self, event: WorkerEvent) {
+        let _ = self.events.blocking_send(WorkerReport { worker: self.number, event });
     }
 }
 
@@ -291,4 +313,75 @@ impl CpuUsage {
 fn thread_cpu() -> u64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::path::Path;
+
+    use async_trait::async_trait;
+    use rally_core::track::{Operation, Task};
+    use rally_core::{Completion, RacePlan};
+
+    use super::*;
+    use crate::corpus::Corpora;
+    use crate::{Outcome, Params, Registry, Runner, RunnerError};
+
+    /// Panics when it is dropped outside of a task, once.
+    struct Fragile(Cell<bool>);
+
+    #[async_trait(?Send)]
+    impl Runner for Fragile {
+        fn prepare(&mut self, _params: &Params) -> Result<(), RunnerError> {
+            Ok(())
+        }
+
+        async fn run(&mut self) -> Result<Outcome, RunnerError> {
+            Ok(Outcome::default())
+        }
+    }
+
+    impl Drop for Fragile {
+        fn drop(&mut self) {
+            assert!(!self.0.take(), "cannot be closed");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_worker_itself_is_told_and_its_last_words_follow() {
+        let mut registry = Registry::empty();
+        registry.register_runner("fragile", |_| Ok(Fragile(Cell::new(true))));
+        let task = crate::testing::task(Task::builder(Operation::builder("fragile")));
+        let challenge = rally_core::track::Challenge::builder("c").task(Task::builder(Operation::builder("fragile")));
+        let track = rally_core::track::Track::builder("t").challenge(challenge).build().unwrap();
+        let race = Arc::new(RaceContext {
+            race: "4711".parse().unwrap(),
+            plan: Arc::new(RacePlan::new(track, "c")),
+            tasks: vec![Arc::new(task)],
+            registry: Arc::new(registry),
+            data_dir: Arc::from(Path::new(".")),
+            corpora: Arc::new(Corpora::default()),
+        });
+        let (sender, mut reports) = mpsc::channel(16);
+        let worker = Worker::start(3, vec![0], race, sender).unwrap();
+        let allocated =
+            ClientTask { task: TaskIndex(0), client_in_task: 0, client_in_element: 0, clients_of_element: 1 };
+        let share = |clients| StepShare { completion: Completion::Each, clients };
+        // What was prepared first is dropped for the second, where nobody but the worker could notice.
+        worker.requests.blocking_send(WorkerRequest::Prepare(share(vec![(0, vec![allocated])]))).unwrap();
+        worker.requests.blocking_send(WorkerRequest::Prepare(share(Vec::new()))).unwrap();
+        let mut told = Vec::new();
+        while let Some(WorkerReport { worker, event }) = reports.blocking_recv() {
+            assert_eq!(worker, 3);
+            told.push(match event {
+                WorkerEvent::Broken(error) => error.to_string(),
+                WorkerEvent::Ready => "ready".to_owned(),
+                WorkerEvent::Ended(_) => "ended".to_owned(),
+                other => format!("{other:?}"),
+            });
+        }
+        assert_eq!(told, ["ready", "it panicked: cannot be closed", "ended"]);
+        worker.thread.join().unwrap();
+    }
 }

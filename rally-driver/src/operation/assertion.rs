@@ -126,14 +126,8 @@ fn find(outcome: &Outcome, path: &str) -> Option<Value> {
 }
 
 impl Condition {
-    /// Numbers are compared as numbers and texts as texts; values that have no order are only ever equal.
     fn holds(self, found: &Value, expected: &Value) -> bool {
-        let order = match (found, expected) {
-            (Value::Number(_), Value::Number(_)) => compare(found, expected),
-            (Value::String(found), Value::String(expected)) => Some(found.cmp(expected)),
-            _ => (found == expected).then_some(Ordering::Equal),
-        };
-        order.is_some_and(|order| match self {
+        compare(found, expected).is_some_and(|order| match self {
             Self::Greater => order.is_gt(),
             Self::GreaterOrEqual => order.is_ge(),
             Self::Less => order.is_lt(),
@@ -153,8 +147,17 @@ impl Condition {
     }
 }
 
+/// The order of two values: that of numbers, whether whole or not, or that of texts. Others have one only if they are equal.
+pub(super) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
+    match (left, right) {
+        (Value::Number(_), Value::Number(_)) => compare_numbers(left, right),
+        (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
+        _ => (left == right).then_some(Ordering::Equal),
+    }
+}
+
 /// Whole numbers beyond the precision of a float are still compared exactly.
-fn compare(left: &Value, right: &Value) -> Option<Ordering> {
+fn compare_numbers(left: &Value, right: &Value) -> Option<Ordering> {
     match (left.as_i64(), right.as_i64(), left.as_u64(), right.as_u64()) {
         (Some(left), Some(right), ..) => Some(left.cmp(&right)),
         (.., Some(left), Some(right)) => Some(left.cmp(&right)),

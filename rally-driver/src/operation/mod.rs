@@ -29,6 +29,7 @@ use std::rc::Rc;
 pub use composite::CompositeContext;
 
 pub(crate) use assertion::Asserting;
+pub(crate) use request::encode;
 
 use crate::{Registry, RunnerError, RunnerSetup};
 use retry::Retry;

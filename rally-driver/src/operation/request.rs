@@ -87,7 +87,7 @@ pub(super) fn query_text(value: &Value) -> String {
 }
 
 /// Percent-encodes everything but letters, digits and `-._~*,`.
-pub(super) fn encode(text: &str) -> String {
+pub(crate) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

@@ -10,6 +10,7 @@ use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
 use crate::client::{Client, Clients, Request, Response};
+pub(super) use crate::operation::encode;
 use crate::{RequestTimer, RunnerError};
 
 /// Devices begin with the first host.
@@ -185,9 +186,22 @@ pub(super) fn flatten(prefix: &str, value: &Value, flat: &mut JsonObject) {
     }
 }
 
-/// What was counted between two looks; never less than nothing, as counters begin anew when a node does.
+/// What was counted between two looks; never less than nothing, as counters begin anew when a node does. What the first
+/// look did not show has begun since then. Without any first look there is no difference to tell.
 pub(super) fn difference(before: Option<u64>, after: u64) -> u64 {
     after.saturating_sub(before.unwrap_or(0))
+}
+
+/// What a device remembers of its first look.
+///
+/// # Errors
+///
+/// A sentence if it had none: counters since the start of a node say nothing of the race.
+pub(super) fn first_look<T>(before: Option<&T>) -> Result<&T, RunnerError> {
+    before.ok_or_else(|| {
+        let problem = "it has not seen the cluster before the race, so what happened during the race is not told";
+        RunnerError::Other(problem.to_owned())
+    })
 }
 
 /// Counters by name, from one look to the next.

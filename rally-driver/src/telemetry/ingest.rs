@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use super::device::{Cluster, Counters, Device, Records, difference, elements, entries, object};
+use super::device::{Cluster, Counters, Device, Records, difference, elements, entries, first_look, object};
 use crate::RunnerError;
 
 /// What is counted, by the name in metrics, the key in statistics, and the unit.
@@ -14,7 +14,8 @@ const COUNTED: [(&str, &str, &str); 3] =
 /// Counts of documents, time and failures of the cluster, its nodes, their pipelines and processors.
 #[derive(Debug, Default)]
 pub(super) struct IngestPipelineStats {
-    before: Counters,
+    /// None before the first look.
+    before: Option<Counters>,
 }
 
 /// Something that ingests, on one node.
@@ -36,24 +37,26 @@ impl Device for IngestPipelineStats {
 
     async fn before(&mut self, cluster: &Cluster, _records: &mut Records) -> Result<(), RunnerError> {
         let stats = cluster.get("/_nodes/stats/ingest").await?;
-        self.before.clear();
+        let mut before = Counters::new();
         for ingester in ingesters(&stats) {
             for (name, key, _) in COUNTED {
-                self.before.insert(format!("{}/{name}", ingester.key), ingester.stats[key].as_u64().unwrap_or(0));
+                before.insert(format!("{}/{name}", ingester.key), ingester.stats[key].as_u64().unwrap_or(0));
             }
         }
+        self.before = Some(before);
         Ok(())
     }
 
     async fn after(&mut self, cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
+        let before = first_look(self.before.as_ref())?;
         let stats = cluster.get("/_nodes/stats/ingest").await?;
-        let mut totals = [0; COUNTED.len()];
+        let mut totals = [0_u64; COUNTED.len()];
         for ingester in ingesters(&stats) {
             for ((name, key, unit), total) in COUNTED.into_iter().zip(&mut totals) {
-                let before = self.before.get(&format!("{}/{name}", ingester.key)).copied();
+                let before = before.get(&format!("{}/{name}", ingester.key)).copied();
                 let counted = difference(before, ingester.stats[key].as_u64().unwrap_or(0));
                 if ingester.level == "node" {
-                    *total += counted;
+                    *total = total.saturating_add(counted);
                 }
                 let metric = format!("ingest_pipeline_{}_{name}", ingester.level);
                 records.node_value(ingester.node, metric, counted, unit, ingester.meta.clone());

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use super::device::{Cluster, Device, Records, difference, entries};
+use super::device::{Cluster, Device, Records, difference, entries, first_look};
 use crate::RunnerError;
 
 /// Milliseconds and count of each collector of a node.
@@ -15,8 +15,8 @@ type Collectors = BTreeMap<String, (u64, u64)>;
 /// Collections of garbage by node and in all.
 #[derive(Debug, Default)]
 pub(super) struct JvmSummary {
-    /// By node.
-    before: BTreeMap<String, Collectors>,
+    /// By node; none before the first look.
+    before: Option<BTreeMap<String, Collectors>>,
 }
 
 #[async_trait(?Send)]
@@ -28,34 +28,37 @@ impl Device for JvmSummary {
     async fn before(&mut self, cluster: &Cluster, _records: &mut Records) -> Result<(), RunnerError> {
         let stats = cluster.get("/_nodes/stats/jvm").await?;
         let nodes = entries(&stats["nodes"]);
-        self.before = nodes.map(|(_, node)| (name_of(node), collectors(node))).collect();
+        self.before = Some(nodes.map(|(_, node)| (name_of(node), collectors(node))).collect());
         Ok(())
     }
 
     async fn after(&mut self, cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
         let stats = cluster.get("/_nodes/stats/jvm").await?;
+        for (_, node) in entries(&stats["nodes"]) {
+            let pools = entries(&node["jvm"]["mem"]["pools"]);
+            let mut fields: JsonObject = pools
+                .map(|(pool, usage)| {
+                    (pool.clone(), json!({ "peak_usage": usage["peak_used_in_bytes"], "unit": "byte" }))
+                })
+                .collect();
+            if !fields.is_empty() {
+                fields.insert("level".to_owned(), json!("node"));
+                fields.insert("node".to_owned(), json!(name_of(node)));
+                records.document("jvm_memory_pool_stats", fields, JsonObject::new());
+            }
+        }
+        let before = first_look(self.before.as_ref())?;
         let mut totals = Collectors::new();
         for (_, node) in entries(&stats["nodes"]) {
             let name = name_of(node);
             for (collector, (time, count)) in collectors(node) {
-                let before = self.before.get(&name).and_then(|known| known.get(&collector));
+                let before = before.get(&name).and_then(|known| known.get(&collector));
                 let time = difference(before.map(|before| before.0), time);
                 let count = difference(before.map(|before| before.1), count);
                 records.node_value(&name, format!("node_{collector}_gc_time"), time, "ms", JsonObject::new());
                 records.node_value(&name, format!("node_{collector}_gc_count"), count, "", JsonObject::new());
                 let total = totals.entry(collector).or_default();
-                *total = (total.0 + time, total.1 + count);
-            }
-            let pools: JsonObject = entries(&node["jvm"]["mem"]["pools"])
-                .map(|(pool, usage)| {
-                    (pool.clone(), json!({ "peak_usage": usage["peak_used_in_bytes"], "unit": "byte" }))
-                })
-                .collect();
-            if !pools.is_empty() {
-                let mut fields = pools;
-                fields.insert("level".to_owned(), json!("node"));
-                fields.insert("node".to_owned(), json!(name));
-                records.document("jvm_memory_pool_stats", fields, JsonObject::new());
+                *total = (total.0.saturating_add(time), total.1.saturating_add(count));
             }
         }
         for (collector, (time, count)) in totals {

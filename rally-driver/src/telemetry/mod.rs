@@ -22,15 +22,16 @@ mod tests;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use futures_util::future::join_all;
 use rally_core::RacePlan;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
+use crate::RunnerError;
 use crate::driver::CoordinatorClock;
 use device::{Cluster, Device, Records};
 use failures::Failures;
@@ -45,11 +46,14 @@ const LONGEST_ARRAY: usize = 256 << 10;
 /// The longest document, in bytes.
 const LONGEST_RECORD: usize = 768 << 10;
 
-/// How long all devices may take before the race starts.
+/// How long each device may take before the race starts. They look at the same time.
 const ATTACH: Duration = Duration::from_secs(60);
 
 /// How long all devices may take when the race is over; disk usage alone may take minutes for each index.
 const DETACH: Duration = Duration::from_secs(60 * 60);
+
+/// How long devices may take to end where they are.
+const END: Duration = Duration::from_secs(5);
 
 /// What devices have to say.
 #[derive(Debug, PartialEq)]
@@ -64,14 +68,14 @@ pub(crate) enum Found {
     Detached,
 }
 
-/// The devices of a race. Dropping it ends them where they are.
+/// The devices of a race. Dropping it ends them where they are, without waiting for it as [`Telemetry::end`] does.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     /// True once the race is over.
     detach: watch::Sender<bool>,
     found: mpsc::Receiver<Found>,
     /// Ends soon after the two above are gone.
-    _thread: JoinHandle<()>,
+    thread: JoinHandle<()>,
 }
 
 impl Telemetry {
@@ -105,9 +109,11 @@ impl Telemetry {
                 }
             };
             runtime.block_on(work);
+            // A look-up of a name that hangs cannot be called off; nobody has to wait for it.
+            runtime.shutdown_background();
         };
-        let thread = std::thread::Builder::new().name("telemetry".to_owned()).spawn(run).map_err(start)?;
-        Ok(Some(Self { detach, found, _thread: thread }))
+        let thread = thread::Builder::new().name("telemetry".to_owned()).spawn(run).map_err(start)?;
+        Ok(Some(Self { detach, found, thread }))
     }
 
     /// What is found next; none when nothing follows.
@@ -118,6 +124,22 @@ impl Telemetry {
     /// Asks devices for their last look at the cluster; [`Found::Detached`] follows.
     pub(crate) fn detach(&self) {
         self.detach.send_replace(true);
+    }
+
+    /// Ends the devices where they are and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// What they panicked with, as of a thread that is joined.
+    pub(crate) async fn end(mut self) -> thread::Result<()> {
+        self.found.close();
+        let ended = async { while self.found.recv().await.is_some() {} };
+        match timeout(END, ended).await {
+            // The channel is one of the last things that the thread lets go.
+            Ok(()) => self.thread.join(),
+            // It can do no harm any more.
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -148,27 +170,20 @@ async fn run(
             Err(error) => send(found, Found::Notice(format!("no telemetry of cluster `{name}`: {error}"))).await,
         }
     }
-    let attach = async {
-        for device in &mut devices {
-            device.look(Moment::Before, &report).await;
-        }
-    };
-    if timeout(ATTACH, attach).await.is_err() {
-        let notice = format!("telemetry: the cluster under test did not answer everything within {ATTACH:?}");
-        send(found, Found::Notice(notice)).await;
-    }
+    join_all(devices.iter_mut().map(|it| it.attach(ATTACH, &report))).await;
     report.tell_failures().await;
     send(found, Found::Attached).await;
 
     join_all(devices.iter_mut().map(|it| it.sample(detached.clone(), &report))).await;
 
-    let detach = async {
-        for device in &mut devices {
-            device.look(Moment::After, &report).await;
+    // One after the other, because some of them change what others count.
+    let deadline = Instant::now() + DETACH;
+    for device in &mut devices {
+        if timeout_at(deadline, device.look(Moment::After, &report)).await.is_err() {
+            let late = format!("the devices had {DETACH:?} to end; this one and those after it did not");
+            device.fail(&RunnerError::Other(late), &report);
+            break;
         }
-    };
-    if timeout(DETACH, detach).await.is_err() {
-        send(found, Found::Notice(format!("telemetry: devices did not end within {DETACH:?}"))).await;
     }
     report.tell_failures().await;
     send(found, Found::Detached).await;
@@ -205,15 +220,23 @@ impl Attached {
         };
         report.records(records).await;
         let Err(error) = result else { return true };
-        if !self.has_failed {
-            self.has_failed = true;
-            let is_news = report.failures.add(self.device.name(), &self.cluster.name, &error);
-            // Before and after the race, all devices look at once, and what they say is told together.
-            if is_news && matches!(moment, Moment::Sample) {
-                report.tell_failures().await;
-            }
-        }
+        self.fail(&error, report);
         false
+    }
+
+    /// Looks before the race, for a bounded time.
+    async fn attach(&mut self, limit: Duration, report: &Report) {
+        if timeout(limit, self.look(Moment::Before, report)).await.is_err() {
+            let late = format!("the cluster did not answer within {limit:?} before the race");
+            self.fail(&RunnerError::Other(late), report);
+        }
+    }
+
+    /// Remembers what is wrong, the first time; it is told together with others.
+    fn fail(&mut self, error: &RunnerError, report: &Report) {
+        if !std::mem::replace(&mut self.has_failed, true) {
+            report.failures.add(self.device.name(), &self.cluster.name, error);
+        }
     }
 
     /// Samples in its interval until the race is over; the first sample comes after one interval. A device that fails is
@@ -230,6 +253,7 @@ impl Attached {
                     _ = ticks.tick() => {}
                 }
                 if !self.look(Moment::Sample, report).await {
+                    report.tell_new_failures().await;
                     break;
                 }
             }
@@ -247,6 +271,13 @@ struct Report {
 }
 
 impl Report {
+    /// Tells of causes that nobody was told of. More devices with a known cause can wait until the end.
+    async fn tell_new_failures(&self) {
+        for notice in self.failures.take_new() {
+            self.notice(notice).await;
+        }
+    }
+
     /// Tells which devices failed since it was told last, those with the same cause together.
     async fn tell_failures(&self) {
         for notice in self.failures.take_untold() {

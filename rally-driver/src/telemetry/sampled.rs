@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use glob::Pattern;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use super::device::{Cluster, Device, Records, elements, entries, flatten, object};
+use super::device::{Cluster, Device, Records, elements, encode, entries, flatten, object};
 use super::selection::Parameters;
 use crate::RunnerError;
 use crate::client::Request;
@@ -24,7 +25,7 @@ enum What {
     },
     /// Caches of searchable snapshots, of the cluster, or of indices that fit these patterns.
     SearchableSnapshots {
-        indices: Vec<String>,
+        indices: Vec<Pattern>,
     },
     Shards,
     DataStreams,
@@ -48,7 +49,16 @@ impl Sampled {
             "recovery-stats" => (1.0, What::Recovery { indices: indices("recovery-stats-indices")? }),
             "ccr-stats" => (1.0, What::CrossClusterReplication { indices: indices("ccr-stats-indices")? }),
             "searchable-snapshots-stats" => {
-                (1.0, What::SearchableSnapshots { indices: indices("searchable-snapshots-stats-indices")? })
+                let key = "searchable-snapshots-stats-indices";
+                let pattern = |text: String| {
+                    Pattern::new(&text).map_err(|error| {
+                        format!(
+                            "the telemetry parameter `{key}` has the pattern `{text}`, which makes no sense: {error}"
+                        )
+                    })
+                };
+                let indices = indices(key)?.into_iter().map(pattern).collect::<Result<_, _>>()?;
+                (1.0, What::SearchableSnapshots { indices })
             }
             "shard-stats" => (60.0, What::Shards),
             "data-stream-stats" => (10.0, What::DataStreams),
@@ -86,7 +96,7 @@ impl Device for Sampled {
 async fn recovery(indices: &[String], cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
     let path = match indices {
         [] => "/_recovery".to_owned(),
-        indices => format!("/{}/_recovery", indices.join(",")),
+        indices => format!("/{}/_recovery", encode(&indices.join(","))),
     };
     let stats = cluster.get(format!("{path}?active_only=true&detailed=false")).await?;
     for (index, stats) in entries(&stats) {
@@ -120,7 +130,7 @@ async fn cross_cluster_replication(
 }
 
 async fn searchable_snapshots(
-    patterns: &[String],
+    patterns: &[Pattern],
     cluster: &Cluster,
     records: &mut Records,
 ) -> Result<(), RunnerError> {
@@ -144,25 +154,11 @@ async fn searchable_snapshots(
         tell(&stats["total"], "cluster", None);
     }
     for (index, stats) in entries(&stats["indices"]) {
-        if patterns.iter().any(|pattern| fits(pattern, index)) {
+        if patterns.iter().any(|pattern| pattern.matches(index)) {
             tell(&stats["total"], "index", Some(index));
         }
     }
     Ok(())
-}
-
-/// Whether a name fits a pattern in which `*` stands for anything.
-fn fits(pattern: &str, name: &str) -> bool {
-    let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let Some(last) = pattern.contains('*').then(|| parts.next_back()).flatten() else { return rest.is_empty() };
-    for part in parts {
-        match rest.find(part) {
-            Some(found) => rest = &rest[found + part.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(last)
 }
 
 async fn shards(cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
@@ -233,31 +229,10 @@ async fn blob_store(cluster: &Cluster, records: &mut Records) -> Result<(), Runn
 async fn master_node(cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
     let state = cluster.get("/_cluster/state/master_node").await?;
     let Some(id) = state["master_node"].as_str() else { return Ok(()) };
-    let info = cluster.get(format!("/_nodes/{id}/os")).await?;
+    let info = cluster.get(format!("/_nodes/{}/os", encode(id))).await?;
     let name = &info["nodes"][id]["name"];
     if !name.is_null() {
         records.document("master-node-stats", object(json!({ "node": name })), cluster.meta());
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fits;
-
-    #[test]
-    fn a_star_in_a_pattern_stands_for_anything() {
-        for (pattern, name, expected) in [
-            ("logs", "logs", true),
-            ("logs", "logs-1", false),
-            ("logs*", "logs-1", true),
-            ("*", "anything", true),
-            ("*-1", "logs-1", true),
-            ("l*s-*1", "logs-21", true),
-            ("l*x*", "logs", false),
-            ("a*a", "a", false),
-        ] {
-            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::device::{Cluster, Device, Records, elements, entries, object};
+use super::device::{Cluster, Device, Records, elements, encode, entries, object};
 use super::selection::Parameters;
 use crate::client::Request;
 use crate::{ErrorClass, RunnerError};
@@ -75,7 +75,7 @@ impl Device for DiskUsageStats {
     async fn after(&mut self, cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
         let mut found = false;
         for index in &self.indices {
-            let path = format!("/{index}/_disk_usage?run_expensive_tasks=true&flush={}", self.flush);
+            let path = format!("/{}/_disk_usage?run_expensive_tasks=true&flush={}", encode(index), self.flush);
             let mut request = Request::new("POST", path);
             request.timeout = Some(self.timeout);
             let usage = match cluster.json(request).await {

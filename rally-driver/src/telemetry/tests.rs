@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::device::object;
 use super::*;
+use crate::RunnerError;
 
 /// A plan whose cluster answers from this table of paths and bodies.
 fn plan(directory: &tempfile::TempDir, answers: &[(&str, Value)]) -> RacePlan {
@@ -96,6 +97,115 @@ fn garbage_collection_is_what_happened_during_the_race_by_node_and_in_all() {
     for record in expected {
         assert!(after.contains(&record), "{record} is missing in {after:#?}");
     }
+}
+
+/// Never gets an answer before the race.
+struct Waiting {
+    before: Option<()>,
+}
+
+#[async_trait::async_trait(?Send)]
+impl Device for Waiting {
+    fn name(&self) -> &'static str {
+        "waiting"
+    }
+
+    async fn before(&mut self, _: &Cluster, _: &mut Records) -> Result<(), RunnerError> {
+        std::future::pending::<()>().await;
+        self.before = Some(());
+        Ok(())
+    }
+
+    async fn after(&mut self, _: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
+        device::first_look(self.before.as_ref())?;
+        records.value("difference", 1, "", JsonObject::new());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_device_whose_first_look_took_too_long_says_so_once_and_tells_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let plan = plan(&directory, &[]);
+    block_on(async {
+        let (found, mut received) = mpsc::channel(100);
+        let report =
+            Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found, failures: Failures::default() };
+        let cluster = Rc::new(Cluster::new(&plan, "default").unwrap());
+        let mut device = Attached::new(Box::new(Waiting { before: None }), &cluster);
+        device.attach(Duration::from_millis(1), &report).await;
+        assert!(!device.look(Moment::After, &report).await);
+        report.tell_failures().await;
+        drop(report);
+        let notice =
+            "telemetry device `waiting` at cluster `default`: the cluster did not answer within 1ms before the race";
+        assert_eq!(received.recv().await, Some(Found::Notice(notice.to_owned())));
+        assert_eq!(received.recv().await, None);
+    });
+}
+
+#[test]
+fn differences_need_a_first_look() {
+    let directory = tempfile::tempdir().unwrap();
+    let collectors = json!({ "young": { "collection_count": 900, "collection_time_in_millis": 900 } });
+    let node =
+        json!({ "name": "n", "jvm": { "gc": { "collectors": collectors } }, "ingest": { "total": { "count": 900 } } });
+    let stats = json!({ "nodes": { "id": node } });
+    let plan = plan(&directory, &[("/_nodes/stats/jvm", stats.clone()), ("/_nodes/stats/ingest", stats)]);
+    block_on(async {
+        let cluster = Cluster::new(&plan, "default").unwrap();
+        for mut device in selection::devices(&plan, "default") {
+            if ["jvm-summary", "ingest-pipeline-stats"].contains(&device.name()) {
+                let mut records = Records::default();
+                let error = device.after(&cluster, &mut records).await.unwrap_err().to_string();
+                assert!(error.starts_with("it has not seen the cluster before the race"), "{error}");
+                assert_eq!(records.into_parts(), (Vec::new(), Vec::new()));
+            }
+        }
+    });
+}
+
+#[test]
+fn counters_that_make_no_sense_are_added_up_to_the_highest_one() {
+    let garbage = |count: u64| {
+        let collectors = json!({ "young": { "collection_count": count, "collection_time_in_millis": count } });
+        let node = |name: &str| json!({ "name": name, "jvm": { "gc": { "collectors": collectors } } });
+        json!({ "nodes": { "1": node("a"), "2": node("b") } })
+    };
+    let path = "/_nodes/stats/jvm";
+    let answers = [[(path, garbage(0))], [(path, garbage(u64::MAX))]];
+    let [.., after] = reports("jvm-summary", json!({}), &answers[0], &answers[1]);
+    assert!(after.contains(&value("node_total_young_gen_gc_time", u64::MAX, "ms", json!({}))), "{after:#?}");
+    assert!(after.contains(&value("node_total_young_gen_gc_count", u64::MAX, "", json!({}))), "{after:#?}");
+
+    let ingested = |count: u64| {
+        let node = |name: &str| json!({ "name": name, "ingest": { "total": { "count": count } } });
+        json!({ "cluster_name": "es", "nodes": { "1": node("a"), "2": node("b") } })
+    };
+    let path = "/_nodes/stats/ingest";
+    let answers = [[(path, ingested(0))], [(path, ingested(u64::MAX))]];
+    let [.., after] = reports("ingest-pipeline-stats", json!({}), &answers[0], &answers[1]);
+    let expected = value("ingest_pipeline_cluster_count", u64::MAX, "", json!({ "cluster_name": "es" }));
+    assert!(after.contains(&expected), "{after:#?}");
+}
+
+#[test]
+fn names_in_paths_are_encoded() {
+    let recovery = json!({ "x": { "shards": [{ "id": 1 }] } });
+    let params = json!({ "recovery-stats-indices": ["<logs-{now/d}>", "a*"] });
+    let answers = [("/%3Clogs-%7Bnow%2Fd%7D%3E,a*/_recovery", recovery)];
+    let [_, sample, _] = reports("recovery-stats", params, &[], &answers);
+    assert_eq!(sample.len(), 1);
+    let usage = json!({ "x": { "fields": { "f": { "total_in_bytes": 1 } } } });
+    let params = json!({ "disk-usage-stats-indices": ["<logs-{now/d}>"] });
+    let [.., usage] = reports("disk-usage-stats", params, &[], &[("/%3Clogs-%7Bnow%2Fd%7D%3E/_disk_usage", usage)]);
+    assert_eq!(usage.len(), 1);
+    let answers = [
+        ("/_cluster/state/master_node", json!({ "master_node": "a/b c" })),
+        ("/_nodes/a%2Fb%20c/os", json!({ "nodes": { "a/b c": { "name": "n" } } })),
+    ];
+    let [_, sample, _] = reports("master-node-stats", json!({}), &[], &answers);
+    assert_eq!(sample[0]["node"], "n");
 }
 
 #[test]
@@ -402,6 +512,12 @@ fn what_makes_no_sense_is_refused_and_what_does_not_apply_is_announced() {
     assert_eq!(
         refused(&["ccr-stats"], json!({ "ccr-stats-indices": { "x": "a" } }), |_| ()),
         "the telemetry parameter `ccr-stats-indices` names the cluster `x`, but --target-hosts has default"
+    );
+    let pattern = json!({ "searchable-snapshots-stats-indices": "a[" });
+    let pattern = refused(&["searchable-snapshots-stats"], pattern, |_| ());
+    assert!(
+        pattern.starts_with("the telemetry parameter `searchable-snapshots-stats-indices` has the pattern `a[`"),
+        "{pattern}"
     );
     let without_indices = refused(&["disk-usage-stats"], json!({}), |plan| plan.track.indices.clear());
     assert!(without_indices.contains("has nothing to look at"), "{without_indices}");

@@ -196,6 +196,18 @@ impl Race {
         clients: Range<u32>,
         adjust: impl FnOnce(&mut DriverOptions),
     ) -> Self {
+        Self::prepare_observing(registry, plan, cores, clients, false, adjust).await
+    }
+
+    /// The same on a driver that runs the telemetry devices, or not.
+    pub(crate) async fn prepare_observing(
+        registry: Registry,
+        plan: &RacePlan,
+        cores: u32,
+        clients: Range<u32>,
+        telemetry: bool,
+        adjust: impl FnOnce(&mut DriverOptions),
+    ) -> Self {
         let json = Bytes::from(serde_json::to_vec(plan).unwrap());
         let directory = tempfile::tempdir().unwrap();
         let clock = local_clock();
@@ -211,7 +223,7 @@ impl Race {
         let driver = LocalLoadDriver::new(options);
         let id: RaceId = "4711".parse().unwrap();
         let plan = ContentHash::from_bytes([7; 32]);
-        let assignment = DriverAssignment { race: id.clone(), plan, clients, telemetry: false };
+        let assignment = DriverAssignment { race: id.clone(), plan, clients, telemetry };
         driver.prepare(assignment.clone()).await.unwrap();
         let events = driver.events(&id, Sequence::START).await.unwrap();
         Self { driver, id, clock, _directory: directory, assignment, events }
@@ -291,15 +303,21 @@ pub(crate) async fn raw_samples(registry: Registry, plan: &RacePlan) -> Vec<RawT
 pub(crate) async fn run(registry: Registry, plan: &RacePlan, cores: u32) -> Told {
     let steps = plan.challenge().unwrap().schedule.len() as u32;
     let mut race = Race::prepare(registry, plan, cores).await;
-    race.prepared().await;
     let mut all = Told::default();
+    loop {
+        match race.next().await.unwrap() {
+            DriverEventKind::Prepared => break,
+            DriverEventKind::Ended => return all,
+            other => all.others.push(other),
+        }
+    }
     for until in 1..=steps {
         race.begin(until).await;
         let told = race.until_reached().await;
-        let has_failed = told.failure().is_some();
+        let has_ended = told.others.last() == Some(&DriverEventKind::Ended);
         all.intervals.extend(told.intervals);
         all.others.extend(told.others);
-        if has_failed {
+        if has_ended {
             return all;
         }
     }

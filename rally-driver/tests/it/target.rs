@@ -17,6 +17,8 @@ pub(crate) enum Act {
     Answer(u16, String),
     /// Answers 200 with this body after so long.
     Late(Duration, &'static str),
+    /// Answers 200 with this body once a request with this method and path has come.
+    AfterSeeing(&'static str, String),
     /// Sends a body of four bytes in two parts, with so long in between.
     Drip(Duration),
     /// Sends a body of six bytes in chunks.
@@ -132,6 +134,12 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
             Act::Late(delay, body) => {
                 sleep(delay).await;
                 stream.write_all(answer(200, body).as_bytes()).await?;
+            }
+            Act::AfterSeeing(line, body) => {
+                while !state.seen.lock().unwrap().iter().any(|seen| seen.line() == line) {
+                    sleep(Duration::from_millis(1)).await;
+                }
+                stream.write_all(answer(200, &body).as_bytes()).await?;
             }
             Act::Drip(delay) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab").await?;

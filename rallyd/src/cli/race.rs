@@ -59,8 +59,7 @@ pub(super) async fn race(
         None if arguments.detach => return Err(CommandError::DetachWithoutDaemon),
         None => {
             let samples = archive.samples_directory(&planned.race);
-            let data = track_settings.directory.parent().unwrap_or(directory).join("data");
-            let surroundings = LocalSurroundings::new(host_facts(), registry(), data, samples);
+            let surroundings = LocalSurroundings::new(host_facts(), registry(), settings.data_dir(directory), samples);
             let surroundings = Arc::new(surroundings.archive_in(archive.clone(), settings.reporting.clone()));
             let coordinator = Arc::new(RaceCoordinator::new(surroundings));
             coordinator.start(request, plan).await?;

@@ -134,8 +134,7 @@ pub(crate) struct HtmlReportArguments {
 
 /// The archive of this machine.
 pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
-    let root = settings.node.root_dir.clone().unwrap_or_else(|| directory.join("benchmarks"));
-    Archive::new(root.join("races"))
+    Archive::new(settings.root(directory).join("races"))
 }
 
 /// Shows the telemetry devices.

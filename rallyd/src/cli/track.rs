@@ -31,7 +31,7 @@ pub(super) async fn track(
 }
 
 pub(super) fn track_settings(directory: &Path, settings: Settings, offline: bool) -> TrackSettings {
-    let root = settings.node.root_dir.unwrap_or_else(|| directory.join("benchmarks"));
+    let root = settings.root(directory);
     let (name, url) = DEFAULT_REPOSITORY;
     let mut repositories = BTreeMap::from([(name.to_owned(), url.to_owned())]);
     repositories

@@ -39,6 +39,9 @@ pub struct Settings {
     /// Section `[node]`.
     #[serde(default)]
     pub node: NodeSettings,
+    /// Section `[benchmarks]`.
+    #[serde(default)]
+    pub benchmarks: BenchmarksSettings,
     /// Section `[system]`.
     #[serde(default)]
     pub system: SystemSettings,
@@ -56,6 +59,14 @@ pub struct NodeSettings {
     /// `root.dir`: tracks, data, distributions and races; `benchmarks` in Rally's directory by default.
     #[serde(rename = "root.dir", default)]
     pub root_dir: Option<PathBuf>,
+}
+
+/// Section `[benchmarks]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct BenchmarksSettings {
+    /// `local.dataset.cache`: where load drivers keep corpora; `data` in [`Settings::root`] by default.
+    #[serde(rename = "local.dataset.cache", default)]
+    pub dataset_cache: Option<PathBuf>,
 }
 
 /// Section `[system]`.
@@ -260,6 +271,18 @@ impl Settings {
             .build()?
             .try_deserialize()?;
         Ok((settings, notices))
+    }
+
+    /// Where tracks, data and races are kept: `root.dir`, or else `benchmarks` in Rally's directory.
+    #[must_use]
+    pub fn root(&self, rally_directory: &Path) -> PathBuf {
+        self.node.root_dir.clone().unwrap_or_else(|| rally_directory.join("benchmarks"))
+    }
+
+    /// Where load drivers keep corpora.
+    #[must_use]
+    pub fn data_dir(&self, rally_directory: &Path) -> PathBuf {
+        self.benchmarks.dataset_cache.clone().unwrap_or_else(|| self.root(rally_directory).join("data"))
     }
 }
 

@@ -83,6 +83,16 @@ fn the_file_that_rally_writes_needs_no_warning() {
 }
 
 #[test]
+fn corpora_are_kept_where_the_file_says_or_below_the_root() {
+    let directory = |ini: &str| load(ini, &[], &Flags::default()).unwrap().0.data_dir(Path::new("/home/u/.rally"));
+    assert_eq!(directory(""), Path::new("/home/u/.rally/benchmarks/data"));
+    assert_eq!(directory("[node]\nroot.dir = /bench\n"), Path::new("/bench/data"));
+    let both = "[node]\nroot.dir = /bench\n[benchmarks]\nlocal.dataset.cache = /corpora\n";
+    assert_eq!(directory(both), Path::new("/corpora"));
+    assert_eq!(directory("[benchmarks]\nlocal.dataset.cache =\n"), Path::new("/home/u/.rally/benchmarks/data"));
+}
+
+#[test]
 fn unknown_sections_and_keys_are_warned_about_with_their_line() {
     let ini =
         "[clutser]\nport = 1\n[cluster]\ncoordinator.pi = a\n[actor]\nactor.process.startup.method = fork\n[xyz]\n";

@@ -43,7 +43,7 @@ fn recovered(answer: &Value) -> Result<Option<Outcome>, RunnerError> {
     if indices.is_empty() || shards().any(|shard| at(shard, "stage") != "DONE") {
         return Ok(None);
     }
-    let bytes = shards().map(|shard| number(shard, "index.size.recovered_in_bytes")).sum();
+    let bytes = shards().map(|shard| number(shard, "index.size.recovered_in_bytes")).fold(0, u64::saturating_add);
     let start = shards().map(|shard| number(shard, "start_time_in_millis")).min().unwrap_or(0);
     let stop = shards().map(|shard| number(shard, "stop_time_in_millis")).max().unwrap_or(0);
     let meta = [("start_time_millis", json!(start)), ("stop_time_millis", json!(stop))];

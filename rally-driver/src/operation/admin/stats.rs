@@ -1,8 +1,11 @@
 //! Statistics, and what is expected of them.
 
+use std::cmp::Ordering;
+
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
+use super::super::assertion::compare;
 use super::super::given::Given;
 use super::super::request::query_text;
 use super::{Judge, Requests, at, number};
@@ -38,7 +41,10 @@ fn condition(given: &Given<'_>, pointer: &'static str) -> Result<Option<Judge>, 
     Ok(Some(Box::new(move |answer| {
         let actual = answer.pointer(pointer).map_or(&Value::Null, |part| at(part, &path));
         let condition = json!({ "path": path, "actual-value": text(actual), "expected-value": text(&expected) });
-        (*actual == expected, JsonObject::from_iter([("condition".to_owned(), condition)]))
+        (
+            compare(actual, &expected).is_some_and(Ordering::is_eq),
+            JsonObject::from_iter([("condition".to_owned(), condition)]),
+        )
     })))
 }
 

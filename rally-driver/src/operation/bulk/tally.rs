@@ -60,8 +60,9 @@ impl Tally {
 
     /// Adds the documents that were sent again. Status and causes are those of the later attempt.
     pub(super) fn add(&mut self, later: Self) {
-        let sum =
-            |one: Option<u64>, other: Option<u64>| one.zip(other).map(|(one, other)| one + other).or(one).or(other);
+        let sum = |one: Option<u64>, other: Option<u64>| {
+            one.zip(other).map(|(one, other)| one.saturating_add(other)).or(one).or(other)
+        };
         self.took = sum(self.took, later.took);
         self.ingest_took = sum(self.ingest_took, later.ingest_took);
         self.successes += later.successes;
@@ -167,6 +168,16 @@ mod tests {
             "bulk-request-size-bytes": 90, "total-document-size-bytes": 60, "ingest_took": 1,
         });
         assert_eq!(Value::Object(meta), expected);
+    }
+
+    #[test]
+    fn times_that_make_no_sense_are_added_up_to_the_longest_one() {
+        let answer = json!({"took": u64::MAX, "ingest_took": u64::MAX, "errors": false, "items": []}).to_string();
+        let tally = || Tally::of(&Answer::parse(answer.as_bytes()).unwrap(), 200, Sizes::default());
+        let mut all = tally();
+        all.add(tally());
+        let meta = all.meta(true, true);
+        assert_eq!((&meta["took"], &meta["ingest_took"]), (&json!(u64::MAX), &json!(u64::MAX)));
     }
 
     #[test]

@@ -177,6 +177,13 @@ async fn recovery_is_waited_for_and_measured() {
             .unit("byte")
             .throughput(500.0)
             .meta(&json!({ "start_time_millis": 1_000, "stop_time_millis": 3_000 })),
+        Case::new("wait-for-recovery", params())
+            .answer(recovery, json!({ "a1": { "shards": vec![shard("DONE", u64::MAX, 1_000, 2_000); 2] } }))
+            .sends(&["GET /a*/_recovery"])
+            .weighs(u64::MAX)
+            .unit("byte")
+            .throughput(u64::MAX as f64)
+            .meta(&json!({ "start_time_millis": 1_000, "stop_time_millis": 2_000 })),
         Case::new("wait-for-recovery", json!({})).fails("needs the parameter `index`"),
         Case::new("wait-for-recovery", params())
             .status(recovery, 404)

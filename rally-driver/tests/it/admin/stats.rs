@@ -23,6 +23,12 @@ async fn statistics_are_asked_for_and_compared() {
             .meta(&json!({ "condition": {
                 "path": "_all.total.merges.current", "actual-value": "0", "expected-value": "0",
             } })),
+        Case::new("index-stats", json!({ "condition": condition(json!(0.0)) }))
+            .answer("GET /_all/_stats/_all", stats())
+            .sends(&["GET /_all/_stats/_all"])
+            .meta(&json!({ "condition": {
+                "path": "_all.total.merges.current", "actual-value": "0", "expected-value": "0.0",
+            } })),
         Case::new("index-stats", json!({ "condition": condition(json!(7)) }))
             .answer("GET /_all/_stats/_all", stats())
             .sends(&["GET /_all/_stats/_all"])
