@@ -1,242 +1,294 @@
 #!/usr/bin/env python3
-"""Race the same track with the original Rally 2.13.0 and with `rallyd`, and compare the requests that arrive.
+"""Race the same tracks with the original Rally 2.13.0 and with `rallyd`, and compare what arrives and what is measured.
 
-    benches/scripts/differential.py [--rallyd BINARY] [--venv DIRECTORY]
+    benches/scripts/differential.py [--rallyd BINARY] [--venv DIRECTORY] [RACE ...]
 
-Both race against a stand-in for Elasticsearch in this process that writes down every request. For each task the requests of
-each client have to be the same (method, path, query, body), in the same order; and both reports have to show the same tasks with
-the same units and error rates. Rally is installed from PyPI into a virtual environment (`target/rally-venv` by default) at the first run.
+Both race against a stand-in for Elasticsearch in this process that writes down every request. The race `types` runs every type
+of operation once with one client; `load` has several clients, warm-up, schedules and parallel tasks. What has to be the same:
+
+- the requests of each client (method, path, query, body) in the same order; clients are told by API keys of their own;
+- the samples of each task and client: how many of warm-up and not, their weights, units, success and what runners say of them;
+- the lines of the report with their units and error rates; for tasks with a known service time also throughput, service time
+  and latency, within the noise below.
+
+Departures are named below with their reason; any other difference is a fault. Rally is installed from PyPI into a virtual
+environment (`target/rally-venv` by default) at the first run. Needs git, for Rally.
 """
 import argparse
 import collections
 import csv
+import difflib
 import hashlib
-import http.server
+import itertools
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
-import threading
-import venv
+import urllib.parse
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DOCUMENTS = 5_000
+import differential_tracks as tracks
+import original
+import stand_in
 
-TRACK = {
-    "version": 2,
-    "description": "The same for both",
-    "indices": [{"name": "differential", "body": "index.json"}],
-    "corpora": [
-        {
-            "name": "differential",
-            "documents": [{"source-file": "documents.json", "document-count": DOCUMENTS, "target-index": "differential"}],
-        }
-    ],
-    "challenges": [
-        {
-            "name": "only",
-            "default": True,
-            "schedule": [
-                # Rally asks whether the index exists; the default departs from that.
-                {"operation": {"operation-type": "delete-index", "only-if-exists": False}},
-                {"operation": {"operation-type": "create-index"}},
-                # Rally's workers, of which there is one for each core, read a corpus for all of their clients together.
-                {
-                    "name": "bulk",
-                    "clients": 2,
-                    "operation": {"operation-type": "bulk", "bulk-size": 250, "ingest-percentage": 80},
-                },
-                {"operation": {"name": "refresh", "operation-type": "refresh"}},
-                {
-                    "name": "search",
-                    "clients": 2,
-                    "warmup-iterations": 3,
-                    "iterations": 20,
-                    "target-throughput": 40,
-                    "operation": {
-                        "operation-type": "search",
-                        "index": "differential",
-                        "request-params": {"request_cache": True, "preference": "a b"},
-                        "body": {"query": {"match_all": {}}, "size": 7},
-                    },
-                },
-                {
-                    "name": "raw",
-                    "iterations": 5,
-                    "operation": {
-                        "operation-type": "raw-request",
-                        "method": "GET",
-                        "path": "/differential/_count",
-                        "body": {"query": {"term": {"a": "ü"}}},
-                        "request-params": {"ignore": [404]},
-                    },
-                },
-                {"name": "merge", "operation": {"operation-type": "force-merge", "max-num-segments": 1}},
-            ],
-        }
-    ],
+RACES = {
+    # In test mode Rally does not wait between steps. Its tasks have one iteration, and its corpus is small, as it asks for.
+    "types": (tracks.EVERY_TYPE, tracks.DOCUMENTS, 1, ["--test-mode", "--on-error=abort"]),
+    "load": (tracks.LOAD, tracks.MANY_DOCUMENTS, tracks.CLIENTS, ["--on-error=continue"]),
 }
 
-INFO = {
-    "name": "stand-in",
-    "cluster_name": "stand-in",
-    "cluster_uuid": "stand-in",
-    "version": {
-        "number": "8.13.4",
-        "build_flavor": "default",
-        "build_type": "tar",
-        "build_hash": "da95df118650b55a500dcc181889ac35c6d8da7c",
-        "build_date": "2024-05-06T22:04:45.107454559Z",
-        "build_snapshot": False,
-        "lucene_version": "9.10.0",
-        "minimum_wire_compatibility_version": "7.17.0",
-        "minimum_index_compatibility_version": "7.0.0",
-    },
-    "tagline": "You Know, for Search",
+# What is measured of tasks whose answers take a known time, and how far it may be apart: by this share, and by so many
+# milliseconds in addition, which the stand-in, a program of one thread, takes now and then.
+NOISE = {
+    "Median Throughput": (0.1, 0),
+    "50th percentile service time": (0.3, 10),
+    "50th percentile latency": (0.3, 15),
 }
+THROTTLED = {"throttled", "by-time", "leading", "index-at-a-rate"}
+TIMED = THROTTLED | {"unthrottled"}
+# Tasks that end by the clock or with another task, and how far their numbers of requests and samples may be apart. What ends
+# with another task has a rate, and so many requests until then.
+BY_THE_CLOCK, CLOCK_NOISE = {"by-time": " /timed-by-time/", "beside": " /timed-beside/"}, 0.2
+UNTIL_COMPLETED = {"beside": 2 * 59}
+
+# What differs on purpose, each with its reason. One that is not found any more is a fault, too.
+DEPARTURES = {
+    "drawn ids": "which ids conflict is drawn, here from a seed of the race; documents and the share of conflicts are the same",
+    "unnamed inner operations": "one without a name within a composite one counts under its type, not the name of its task",
+    "completed by another task": "tasks end with their request, not when their worker looks again, which it does every 5 s",
+    "partial profiles": "`esql-profile` says, too, whether results are partial",
+    "texts of errors": "type and reason are taken out of what the cluster says; the original shows the whole answer",
+}
+CONFLICTS, CONFLICTS_NOISE = "timeout=conflicts", 0.1
 
 
-class StandIn(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Small answers would wait for each other's acknowledgements.
-    wbufsize = -1
+class Race:
+    """What a race left behind: its requests, samples, and lines of its report."""
 
-    def answer(self):
-        length = int(self.headers.get("content-length") or 0)
-        body = self.rfile.read(length)
-        path, _, query = self.path.partition("?")
-        self.server.seen.append((self.client_address[1], self.command, path, query, body))
-        found = {"acknowledged": True, "shards_acknowledged": True, "_shards": {"total": 1, "successful": 1, "failed": 0}}
-        if path == "/":
-            found = INFO
-        elif path.endswith("_bulk"):
-            item = {"index": {"_index": "differential", "status": 201, "_shards": {"failed": 0}}}
-            found = {"took": 1, "errors": False, "items": [item] * (body.count(b"\n") // 2)}
-        elif path.endswith("_search"):
-            found = {"took": 1, "timed_out": False, "hits": {"total": {"value": 3, "relation": "eq"}, "hits": []}}
-        elif path.startswith("/_cluster/health"):
-            found = {"cluster_name": "stand-in", "status": "green", "relocating_shards": 0, "timed_out": False}
-        elif path == "/_cluster/settings":
-            found = {"acknowledged": True, "persistent": {}, "transient": {}}
-        elif path.startswith("/_nodes"):
-            found = {"cluster_name": "stand-in", "nodes": {}}
-        elif path.endswith("_stats") or "_stats/" in path:
-            found = {"_all": {"primaries": {}, "total": {}}, "indices": {}}
-        data = b"" if self.command == "HEAD" else json.dumps(found).encode()
-        self.send_response(200)
-        self.send_header("x-elastic-product", "Elasticsearch")
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-        self.wfile.flush()
+    def __init__(self, seen, samples, report):
+        self.requests = collections.defaultdict(list)
+        for request in seen:
+            if request.client is not None:
+                self.requests[request.client].append(request)
+        self.samples = samples
+        with open(report) as file:
+            self.lines = {(row["Metric"], row["Task"]): row for row in csv.DictReader(file)}
 
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = answer
-
-    def log_message(self, *_):
-        pass
+    def conflicts(self):
+        """The bulks with ids that are drawn: their ids, their documents, and the share of those that are updated."""
+        ids, documents, updates = [], [], 0
+        for request in itertools.chain(*self.requests.values()):
+            if CONFLICTS in request.query:
+                lines = request.body.split(b"\n")
+                for action, document in zip(lines[::2], lines[1::2]):
+                    (kind, target), = json.loads(action).items()
+                    updates += kind == "update"
+                    ids.append(target["_id"])
+                    documents.append(json.loads(document)["doc"] if kind == "update" else json.loads(document))
+        return ids, documents, updates / max(1, len(ids))
 
 
-def write_track(home):
-    directory, corpus = home / "track", home / ".rally" / "benchmarks" / "data" / "differential"
-    directory.mkdir()
-    corpus.mkdir(parents=True)
-    (directory / "track.json").write_text(json.dumps(TRACK))
-    (directory / "index.json").write_text('{"settings": {"index.number_of_shards": 1}}')
-    with open(corpus / "documents.json", "w") as file:
-        for i in range(DOCUMENTS):
-            file.write(json.dumps({"id": i, "text": "ü" * (i % 50)}, ensure_ascii=False) + "\n")
+def shown(request):
+    """A request as a line, without what may differ: the order of query parameters and JSON keys, and how they are escaped."""
+    path = "/".join(urllib.parse.quote(urllib.parse.unquote(part), safe="*,") for part in request.path.split("/"))
+    query = sorted(urllib.parse.parse_qsl(request.query, keep_blank_values=True))
+    return " ".join(filter(None, [request.method, path, "&".join("=".join(pair) for pair in query), canonical(request)]))
 
 
-def race(name, command, environment):
-    """Runs a race: the requests that arrived, and the report."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StandIn)
-    server.daemon_threads = True
-    server.seen = []
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    host = f"127.0.0.1:{server.server_address[1]}"
-    done = subprocess.run([*command, f"--target-hosts={host}"], env=environment, capture_output=True, text=True)
-    server.shutdown()
-    if done.returncode:
-        sys.exit(f"{name} failed:\n{done.stdout}\n{done.stderr}")
-    return server.seen, done.stdout
-
-
-def canonical(body):
-    """A body without what may differ: JSON is read, bulks are hashed as they are."""
-    if body.count(b"\n") > 1:
-        lines = body.split(b"\n")
+def canonical(request):
+    """JSON is read; bulks, which are long, become a hash."""
+    if request.path.endswith("_bulk"):
+        lines = request.body.split(b"\n")
         pairs = [(json.loads(action), document) for action, document in zip(lines[::2], lines[1::2])]
-        return f"{len(pairs)} documents, {hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]}"
-    return json.dumps(json.loads(body), sort_keys=True) if body.strip() else ""
+        digest = "" if CONFLICTS in request.query else hashlib.sha256(repr(pairs).encode()).hexdigest()[:16]
+        return f"{len(pairs)} documents {digest}"
+    try:
+        return json.dumps(json.loads(request.body), sort_keys=True) if request.body else ""
+    except ValueError:
+        return repr(request.body)
 
 
-def by_client(seen):
-    """The requests of the track by path; for each the sequences of its clients, each of which has connections of its own."""
-    paths = collections.defaultdict(lambda: collections.defaultdict(list))
-    for connection, method, path, query, body in seen:
-        if path.startswith("/differential") or path in ("/_bulk", "/_refresh"):
-            query = "&".join(sorted(query.split("&")))
-            paths[f"{method} {path}"][connection].append(f"{query} {canonical(body)}")
-    return {path: sorted(clients.values()) for path, clients in paths.items()}
+class Comparison:
+    def __init__(self, name, theirs, ours, departures):
+        self.name, self.theirs, self.ours = name, theirs, ours
+        self.departures, self.same, self.faults = departures, collections.Counter(), []
+
+    def fault(self, text):
+        self.faults.append(f"{self.name}: {text}")
+
+    def expect(self, kind, is_same, text):
+        if is_same:
+            self.same[kind] += 1
+        else:
+            self.fault(text)
+
+    def requests(self):
+        for client in sorted(self.theirs.requests.keys() | self.ours.requests.keys()):
+            sides = [list(map(shown, race.requests.get(client, []))) for race in (self.theirs, self.ours)]
+            for task, mark in BY_THE_CLOCK.items():
+                clocked = [[line for line in side if mark in line] for side in sides]
+                sides = [[line for line in side if mark not in line] for side in sides]
+                counts, kinds = [len(side) for side in clocked], [set(side) for side in clocked]
+                same = kinds[0] == kinds[1] and (is_near(*counts, CLOCK_NOISE, 2) or task in UNTIL_COMPLETED)
+                self.expect("clients by the clock", same, f"client {client} sent {counts} requests of {task}: {kinds}")
+            sides = [list(in_streams(side)) for side in sides]
+            difference = "\n  ".join(difflib.unified_diff(*sides, "Rally", "ours", lineterm="", n=1))
+            self.expect("clients", sides[0] == sides[1], f"requests of client {client}:\n  {difference}")
+            self.same["requests"] += len(sides[0]) if sides[0] == sides[1] else 0
+        if (theirs := self.theirs.conflicts()) != (ours := self.ours.conflicts()):
+            self.departures.add("drawn ids")
+            same = theirs[1] == ours[1] and is_near(theirs[2], ours[2], 0, CONFLICTS_NOISE)
+            self.expect("bulks with conflicts", same, f"conflicts: {theirs[2]} and {ours[2]} of the documents are updates")
+
+    def samples(self):
+        sides = [collections.defaultdict(collections.Counter) for _ in range(2)]
+        for side, race in zip(sides, (self.theirs, self.ours)):
+            for sample in race.samples:
+                side[sample["task"]][self.key(sample)] += 1
+        for task in sorted(sides[0].keys() | sides[1].keys()):
+            theirs, ours = sides[0][task], sides[1][task]
+            if task in UNTIL_COMPLETED:
+                self.departures.add("completed by another task")
+                enough = is_near(UNTIL_COMPLETED[task], ours.total(), CLOCK_NOISE, 0)
+                same = theirs.keys() == ours.keys() and enough and ours.total() <= theirs.total()
+            elif task in BY_THE_CLOCK:
+                same = theirs.keys() == ours.keys() and is_near(theirs.total(), ours.total(), CLOCK_NOISE, 4)
+            else:
+                same = theirs == ours
+            only = "\n  ".join([*(f"Rally {key}" for key in theirs - ours), *(f"ours  {key}" for key in ours - theirs)])
+            self.expect("tasks", same, f"samples of {task}: {theirs.total()} and {ours.total()}\n  {only}")
+            self.same["samples"] += ours.total() if same else 0
+
+    def key(self, sample):
+        """What of a sample has to be the same."""
+        operation = sample["operation"]
+        if sample["inner"] and operation in (sample["task"], sample["operation_type"]):
+            self.departures.add("unnamed inner operations")
+            operation = None
+        work = None if sample["inner"] else (sample["weight"], sample["unit"], sample["throughput"])
+        meta = dict(sample["meta"])
+        if sample["operation_type"] == "esql-profile" and meta.pop("is_partial", None) is not None:
+            self.departures.add("partial profiles")
+        text = meta.get("error-description", "")
+        if text.startswith("{"):
+            self.departures.add("texts of errors")
+            error = json.loads(text)["error"]
+            meta["error-description"] = f"{error['type']} ({error['reason']})"
+        # Rally adds up some counts as floats.
+        meta = {name: int(value) if isinstance(value, float) and value.is_integer() else value for name, value in meta.items()}
+        meta = json.dumps(meta, sort_keys=True, ensure_ascii=False)
+        kind = (operation, sample["operation_type"], sample["inner"], sample["sample_type"])
+        return (sample["client"], *kind, work, sample["success"], meta)
+
+    def report(self):
+        for metric, task in self.theirs.lines.keys() | self.ours.lines.keys():
+            theirs, ours = self.theirs.lines.get((metric, task)), self.ours.lines.get((metric, task))
+            if not theirs or not ours or theirs["Unit"] != ours["Unit"]:
+                self.fault(f"line `{metric}` of `{task}`: {theirs} and {ours}")
+                continue
+            values = [float(line["Value"] or "nan") for line in (theirs, ours)]
+            same = True
+            if not task or metric == "error rate":
+                same = values[0] == values[1] or theirs["Value"] == ours["Value"]
+            elif metric in NOISE and task in (THROTTLED if "Throughput" in metric else TIMED):
+                same = is_near(*values, *NOISE[metric])
+                self.same["figures"] += same
+            self.expect("lines", same, f"`{metric}` of `{task}` is {theirs['Value']} {theirs['Unit']}, but {ours['Value']} here")
+
+
+def is_near(one, other, share, more):
+    return abs(one - other) <= share * max(one, other) + more
+
+
+def in_streams(lines):
+    """What is sent side by side has no order between streams, only within each."""
+    for side_by_side, group in itertools.groupby(lines, lambda line: bool(re.match(r"GET /stream-[ab]/", line))):
+        yield from sorted(group, key=lambda line: line[:13]) if side_by_side else group
+
+
+def race_original(program, home, name):
+    track, options, cores = home / name, RACES[name][3], RACES[name][2]
+    samples, report = home / f"{name}.original.jsonl", home / f"{name}.original.csv"
+    original.configure(home, cores)
+    with stand_in.Server() as server:
+        environment = original.environment(program, home, samples)
+        original.race(program, [*arguments(track, server, report), *options], environment)
+        return Race(server.seen, [json.loads(line) for line in open(samples)], report)
+
+
+def race_ours(program, python, home, name):
+    track, options = home / name, RACES[name][3]
+    report = home / f"{name}.ours.csv"
+    races = home / ".rally" / "benchmarks" / "races"
+    before = set(races.iterdir()) if races.exists() else set()
+    with stand_in.Server() as server:
+        command = [program, "race", *arguments(track, server, report), *options]
+        done = subprocess.run(list(map(str, command)), env={**os.environ, "HOME": str(home)}, capture_output=True, text=True, timeout=original.LIMIT)
+        if done.returncode:
+            sys.exit(f"rallyd failed:\n{done.stdout}\n{done.stderr}")
+    archive, = (race for race in races.iterdir() if race not in before and (race / "samples").exists())
+    read = subprocess.run([python, "-c", READ_SAMPLES, archive / "samples"], stdout=subprocess.PIPE, text=True, check=True)
+    return Race(server.seen, [json.loads(line) for line in read.stdout.splitlines()], report)
+
+
+def arguments(track, server, report):
+    security = "basic_auth_user:'rally',basic_auth_password:'rally',create_api_key_per_client:true,timeout:60"
+    return [
+        f"--track-path={track}",
+        f"--target-hosts={server.address}",
+        f"--client-options={security}",
+        "--report-format=csv",
+        f"--report-file={report}",
+    ]
+
+
+# Run by the Python of the virtual environment, which has pyarrow.
+READ_SAMPLES = """
+import json, pathlib, sys
+import pyarrow.parquet
+for file in sorted(pathlib.Path(sys.argv[1]).glob("*.parquet")):
+    for row in pyarrow.parquet.read_table(file).drop_columns(["time"]).to_pylist():
+        row["meta"] = json.loads(row["meta"] or "{}")
+        print(json.dumps(row, default=str))
+"""
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rallyd")
+    parser.add_argument("races", nargs="*", choices=[*RACES, []], metavar="RACE")
+    parser.add_argument("--rallyd", type=pathlib.Path)
     # Not the program itself: Rally takes every process for its own that has its name among its arguments.
-    parser.add_argument("--venv", type=pathlib.Path, default=ROOT / "target" / "rally-venv")
+    parser.add_argument("--venv", type=pathlib.Path, default=original.VENV)
     args = parser.parse_args()
-    esrally = args.venv / "bin" / "esrally"
-    if not esrally.exists():
-        venv.create(args.venv, with_pip=True)
-        subprocess.run([args.venv / "bin" / "python", "-m", "pip", "install", "--quiet", "esrally==2.13.0"], check=True)
+    program = original.install(args.venv.absolute())
     rallyd = args.rallyd
     if not rallyd:
-        subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "rallyd"], check=True, cwd=ROOT)
-        rallyd = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "rallyd"
-
-    with tempfile.TemporaryDirectory() as name:
-        home = pathlib.Path(name)
-        write_track(home)
-        environment = {**os.environ, "HOME": name, "PATH": f"{esrally.parent}:{os.environ['PATH']}"}
-        common = [f"--track-path={home / 'track'}", "--pipeline=benchmark-only", "--on-error=abort"]
-        report = home / "report.csv"
-        rally_only = ["--offline", "--report-format=csv", f"--report-file={report}"]
-        theirs, _ = race("Rally", [esrally, "race", *common, *rally_only], environment)
-        ours, table = race("rallyd", [rallyd, "race", *common], environment)
-        with open(report) as file:
-            rows = list(csv.DictReader(file))
-
-    faults = compare(by_client(theirs), by_client(ours))
-    lines = [row for row in rows if row["Task"]]
-    for row in lines:
-        metric, task, unit = row["Metric"], row["Task"], row["Unit"]
-        line = next((line for line in table.splitlines() if f" {metric} |" in line and f" {task} |" in line), "")
-        cells = [cell.strip() for cell in line.split("|")]
-        if unit not in cells or (metric == "error rate" and float(cells[3]) != float(row["Value"])):
-            faults.append(f"{metric} of {task} is {row['Value']} {unit}, but we show `{line.strip()}`")
-    print(f"{len(lines)} lines of the report compared")
-    print("\n".join(faults) or "No difference.")
+        subprocess.run(["cargo", "build", "--quiet", "--release", "-p", "rallyd"], check=True, cwd=original.ROOT)
+        rallyd = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", original.ROOT / "target")) / "release" / "rallyd"
+    departures, passed, faults = set(), 0, []
+    with tempfile.TemporaryDirectory() as directory:
+        home = pathlib.Path(directory)
+        (home / ".rally").mkdir()
+        for name in args.races or RACES:
+            tracks.write(home, name, RACES[name][0], RACES[name][1], declared=name == "types")
+            ours = race_ours(rallyd.absolute(), args.venv / "bin" / "python", home, name)
+            theirs = race_original(program, home, name)
+            comparison = Comparison(name, theirs, ours, departures)
+            comparison.requests()
+            comparison.samples()
+            comparison.report()
+            print(f"{name}: the same " + ", ".join(f"{count} {kind}" for kind, count in comparison.same.items()), flush=True)
+            passed += comparison.same.total()
+            faults += comparison.faults
+    for departure, reason in DEPARTURES.items():
+        print(f"departure: {departure}: {reason}")
+        if not args.races and departure not in departures:
+            faults.append(f"the departure `{departure}` was not found: take it off the list")
+    print("\n".join(faults))
+    print(f"{passed} passed, {len(faults)} failed")
     sys.exit(bool(faults))
-
-
-def compare(theirs, ours):
-    faults = []
-    for path in sorted(theirs.keys() | ours.keys()):
-        expected, found = theirs.get(path, []), ours.get(path, [])
-        count = sum(map(len, expected))
-        if expected == found:
-            print(f"{path}: {count} requests of {len(expected)} clients are the same")
-        else:
-            faults.append(f"{path}: Rally sent\n  {show(expected)}\nbut we sent\n  {show(found)}")
-    return faults
-
-
-def show(clients):
-    return "\n  ".join(f"{len(requests)}: {requests[:3]}" for requests in clients) or "nothing"
 
 
 if __name__ == "__main__":

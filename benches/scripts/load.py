@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Compare what the load driver costs, and what it measures, with wrk and oha, in the same run.
+"""Compare what the load driver costs, and what it measures, with wrk, oha and the original Rally, in the same run.
 
-    benches/scripts/load.py [--seconds N] [--rounds N] [--oha PATH] [--realtime] [SECTION ...]
+    benches/scripts/load.py [--seconds N] [--rounds N] [--oha PATH] [--rally [DIRECTORY]] [--realtime] [SECTION ...]
 
 Sections: closed, memory, bulk, open, freeze; all by default. Needs Linux with two cores, Debian's nginx, libnginx-mod-http-lua
 and wrk, and oha from crates.io (left out if it is not there).
@@ -11,8 +11,13 @@ on the second core, one after the other. Requests are counted by the server, CPU
 its start to its end. What counts are ratios within one run; the median of the rounds is shown. With --realtime all of them run
 before anything else on the machine (`chrt -f`), which is for measuring times on a machine that has other things to do; it needs
 root, and the closed sections would leave nothing to others.
+
+With --rally, the original Rally 2.13.0 is measured as well, once in each section; it is installed into the directory
+(target/rally-venv by default) if it is not there. All of its processes count. As most of what a short race of it costs is its
+start and its end, it runs twice, and what counts is the difference between the longer race and the shorter one.
 """
 import argparse
+import csv
 import json
 import os
 import pathlib
@@ -26,7 +31,11 @@ import threading
 import time
 import urllib.request
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+import original
+import stand_in
+
+ROOT = original.ROOT
+WHOLE_TREE = pathlib.Path(__file__).with_name("whole_tree.py")
 PORT = 19280
 HOST = f"127.0.0.1:{PORT}"
 SEARCH = f"http://{HOST}/logs/_search"
@@ -56,9 +65,20 @@ http {
     location = /logs/_search { return 200 $search; }
     location = /_bulk { content_by_lua_block { ngx.req.read_body() ngx.header.content_length = #bulk ngx.print(bulk) } }
     location = /status { stub_status; }
+    CONTROL
   }
 }
 """
+
+# What Rally asks before and after its load, and the path by which the stand-in is asked for an answer.
+CONTROL = {
+    "= /": "/",
+    "/_cluster/health": "/_cluster/health",
+    "/_cluster/state": "/_cluster/state",
+    "/_nodes": "/_nodes",
+    "~ ^/_nodes.*/stats": "/_nodes/stats",
+    "~ ^(/[^/]+)?/_stats": "/_stats",
+}
 
 WRK = """
 wrk.method = "POST"
@@ -88,7 +108,11 @@ class Server:
         search, bulk = answers()
         (directory / "bulk.json").write_text(bulk)
         (directory / "post.lua").write_text(WRK)
-        text = NGINX.replace("DIRECTORY", str(directory)).replace("HOST", HOST).replace("ANSWER", search)
+        control = []
+        for location, path in CONTROL.items():
+            _, found = stand_in.answer(stand_in.Request(None, "GET", path, "", b""), stand_in.State())
+            control.append(f"location {location} {{ add_header x-elastic-product Elasticsearch; return 200 '{json.dumps(found)}'; }}")
+        text = NGINX.replace("CONTROL", "\n    ".join(control)).replace("DIRECTORY", str(directory)).replace("HOST", HOST).replace("ANSWER", search)
         (directory / "nginx.conf").write_text(text)
         (directory / "modules").symlink_to("/usr/lib/nginx/modules")
         nginx = ["nginx", "-p", f"{directory}/", "-c", f"{directory}/nginx.conf", "-g", "daemon off;"]
@@ -119,13 +143,13 @@ class Server:
         self.process.wait()
 
 
-def run(server, command, during=None):
+def run(server, command, during=None, environment=None):
     """Runs a generator on the second core: its output, CPU seconds, memory in MiB, and how many requests arrived."""
     before = server.requests()
     helper = threading.Thread(target=during) if during else None
     with tempfile.TemporaryFile("w+") as output:
         command = ["taskset", "-c", "1", *server.priority, *map(str, command)]
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         if helper:
             helper.start()
         _, status, usage = os.wait4(process.pid, 0)
@@ -140,9 +164,52 @@ def run(server, command, during=None):
     return text, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, requests
 
 
+class Original:
+    """The original Rally, with a home directory of its own."""
+
+    def __init__(self, venv, directory):
+        self.program, self.home = original.install(venv.absolute()), directory / "rally"
+        self.home.mkdir()
+        # One worker, as there is one core for it.
+        original.configure(self.home, 1)
+        self.races = 0
+
+    def race(self, server, task, operation=None, corpus=None, during=None):
+        """Races one task: the lines of the report by metric, CPU seconds, and how many requests arrived for it."""
+        self.races += 1
+        operation = operation or {"operation-type": "raw-request", "path": "/logs/_search", "method": "POST", "body": QUERY}
+        track, report = self.home / f"track{self.races}", self.home / f"report{self.races}.csv"
+        track.mkdir()
+        description = {"version": 2, "schedule": [{**task, "name": "task", "operation": {"name": "task", **operation}}]}
+        if corpus:
+            (track / "documents.json").symlink_to(corpus)
+            documents = {"source-file": "documents.json", "document-count": DOCUMENTS, "target-index": "logs"}
+            description["corpora"] = [{"name": "logs", "documents": [documents]}]
+        (track / "track.json").write_text(json.dumps(description))
+        command = [
+            self.program, "race", "--pipeline=benchmark-only", "--offline", f"--track-path={track}", f"--target-hosts={HOST}",
+            "--report-format=csv", f"--report-file={report}",
+        ]
+        environment = original.environment(self.program, self.home)
+        _, cpu, _, requests = run(server, [sys.executable, WHOLE_TREE, *command], during, environment)
+        with open(report) as file:
+            return {line["Metric"]: line["Value"] for line in csv.DictReader(file) if line["Task"]}, cpu, requests
+
+    def cost(self, server, seconds, task, operation=None, corpus=None):
+        """CPU seconds for a million requests, and requests per second, without what start and end cost."""
+        short, long = 5, 5 + max(seconds, 10)
+        _, base, before = self.race(server, {**task, "time-period": short}, operation, corpus)
+        _, cpu, requests = self.race(server, {**task, "time-period": long}, operation, corpus)
+        return (cpu - base) / (requests - before) * 1e6, (requests - before) / (long - short)
+
+    def times(self, server, task, kind, keys, during=None):
+        lines, *_ = self.race(server, task, during=during)
+        return {key: float(lines[f"{name} {kind}"]) for key, name in keys.items()}
+
+
 class Generators:
-    def __init__(self, ours, oha, directory):
-        self.ours, self.oha, self.directory = ours, oha, directory
+    def __init__(self, ours, oha, original, directory):
+        self.ours, self.oha, self.original, self.directory = ours, oha, original, directory
 
     def rally(self, task, operation=None, url=SEARCH, *documents):
         operation = operation or {"operation-type": "raw-request", "method": "POST", "body": QUERY}
@@ -175,6 +242,11 @@ def closed(server, generators, args):
             rate, cost = (statistics.median(column) for column in zip(*figures))
             ratio = statistics.median(cost / base for (_, cost), base in zip(figures, wrk))
             print(f"| {clients} | {name} | {rate:,.0f} | {cost:.1f} | {ratio:.2f} |")
+        if generators.original:
+            cost, rate = generators.original.cost(server, args.seconds, {"clients": clients})
+            ours = statistics.median(cost for _, cost in rounds["rally"])
+            against = cost / statistics.median(wrk)
+            print(f"| {clients} | Rally 2.13.0, {cost / ours:.0f} times ours | {rate:,.0f} | {cost:.1f} | {against:.2f} |")
 
 
 def memory(server, generators, args):
@@ -201,6 +273,11 @@ def bulk(server, generators, args):
         costs.append((cpu / report["work"] * 1e6, report["work"] / args.seconds))
     cost, rate = (statistics.median(column) for column in zip(*costs))
     print(f"\n## Bulk\n\n1,000 documents of 268 bytes: {cost:.2f} CPU s per million documents, {rate:,.0f} documents/s")
+    if generators.original:
+        theirs, rate = generators.original.cost(server, args.seconds, {"clients": 8}, operation, corpus / "documents.json")
+        # A request is a bulk of 1,000 documents.
+        theirs, rate = theirs / 1000, rate * 1000
+        print(f"Rally 2.13.0: {theirs:.2f} CPU s, {theirs / cost:.0f} times ours, {rate:,.0f} documents/s")
 
 
 def times(name, rate, report, keys):
@@ -220,6 +297,10 @@ def open_loop(server, generators, args):
         text, *_ = run(server, generators.rally(task))
         report = json.loads(text)
         times("rally", rate, report["service_time_ms"], ("50", "99", "99.9"))
+        if generators.original and rate <= 2000:
+            found = generators.original.times(server, task, "service time", {"50": "50th percentile", "99": "99th percentile",
+                                                                             "99.9": "99.9th percentile"})
+            times("Rally 2.13.0", rate, found, ("50", "99", "99.9"))
         lags[f"{rate}, 8 clients at the same instants"] = report["dispatch_lag_ms"]
     # Clients that begin together want to send at the same instants, as in Rally; poisson tells them apart.
     task = {"clients": 8, "time-period": args.seconds, "target-throughput": 5000, "schedule": "poisson"}
@@ -236,7 +317,13 @@ def freeze(server, generators, args):
     seconds = max(args.seconds, 5)
 
     def during():
-        time.sleep(seconds / 2)
+        # Rally needs a while until it sends anything.
+        enough = server.requests() + 300
+        while server.requests() < enough:
+            # This has been a request, too.
+            enough += 1
+            time.sleep(0.1)
+        time.sleep(seconds / 4)
         server.freeze(1)
 
     if generators.oha:
@@ -248,6 +335,10 @@ def freeze(server, generators, args):
     text, *_ = run(server, generators.rally(task), during)
     found = json.loads(text)["latency_ms"]
     print("| rally | " + " | ".join(f"{found[key]:.0f}" for key in ("90", "99", "99.9", "100")) + " |")
+    if generators.original:
+        keys = {"90": "90th percentile", "99": "99th percentile", "99.9": "99.9th percentile", "100": "100th percentile"}
+        found = generators.original.times(server, task, "latency", keys, during)
+        print("| Rally 2.13.0 | " + " | ".join(f"{value:.0f}" for value in found.values()) + " |")
 
 
 SECTIONS = {"closed": closed, "memory": memory, "bulk": bulk, "open": open_loop, "freeze": freeze}
@@ -259,6 +350,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--oha", default=shutil.which("oha"))
+    parser.add_argument("--rally", type=pathlib.Path, nargs="?", const=original.VENV)
     parser.add_argument("--realtime", action="store_true")
     parser.add_argument("--generator", help="a binary that is built already")
     args = parser.parse_args()
@@ -273,8 +365,9 @@ def main():
         directory.chmod(0o755)
         server = Server(directory, args.realtime)
         try:
+            generators = Generators(ours, args.oha, args.rally and Original(args.rally, directory), directory)
             for section in args.sections or SECTIONS:
-                SECTIONS[section](server, Generators(ours, args.oha, directory), args)
+                SECTIONS[section](server, generators, args)
         finally:
             server.stop()
 

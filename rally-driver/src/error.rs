@@ -83,3 +83,10 @@ pub enum RunnerError {
     #[error("{0}")]
     Other(String),
 }
+
+impl RunnerError {
+    /// There was an answer, but nothing can be made of it: a request that failed, without a status that says so.
+    pub(crate) fn response(description: impl Into<String>) -> Self {
+        Self::Transport { class: ErrorClass::Response, description: description.into() }
+    }
+}

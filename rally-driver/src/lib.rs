@@ -17,6 +17,7 @@ mod events;
 mod memory_content;
 mod operation;
 mod param_source;
+mod parameters;
 mod readiness;
 mod recorder;
 mod registry;

@@ -217,7 +217,8 @@ impl Recorder {
         interval.samples += 1;
         interval.failed += u64::from(!outcome.success);
         interval.duration = interval.duration.max(times.received.saturating_sub(task_start));
-        if outcome.success && interval.unit != outcome.unit {
+        // A bulk has its work also if documents failed; a request without an answer has none, and no unit that counts.
+        if (outcome.success || outcome.weight > 0) && interval.unit != outcome.unit {
             interval.unit = outcome.unit.clone().into_owned();
         }
         add_work(&mut interval.throughput, self.start, times.called, outcome.weight, task_start);

@@ -1,21 +1,30 @@
 //! API keys of the simulated clients' own, for `create_api_key_per_client`.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{Authorization, Client, Clients, InvalidClientOptions, Request};
-use crate::RunnerError;
+use crate::{ErrorClass, RunnerError};
 
 /// How often a key is asked for, and how long is waited in between.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Keys that are asked for at the same time.
+const AT_ONCE: usize = 32;
+
+/// How long all keys of a worker may take together, to be made and to be deleted.
+const CREATION: Duration = Duration::from_secs(60);
+const DELETION: Duration = Duration::from_secs(5);
 
 /// The keys of the clients of one driver, with their ids.
 #[derive(Debug, Default)]
@@ -32,6 +41,11 @@ pub(crate) enum SetupError {
     SecurityDisabled,
     #[error("cannot create an API key for client {client}")]
     Refused { client: u32, source: RunnerError },
+    #[error(
+        "cannot create API keys: the cluster under test has given {made} of {wanted} within {limit:?}; those that it gives \
+         later stay there, under the name `rally-client-…`"
+    )]
+    Late { made: usize, wanted: usize, limit: Duration },
 }
 
 /// What the cluster answers to a new key.
@@ -42,25 +56,33 @@ struct Created {
 }
 
 impl ApiKeys {
-    /// Makes a key for each simulated client if the options of the cluster that ordinary operations use want it.
+    /// Makes a key for each simulated client if the options of the cluster that ordinary operations use want it. If there
+    /// cannot be one for each, there is none for any.
     pub(crate) async fn create(clients: &Clients, numbers: &[u32]) -> Result<Self, SetupError> {
-        let mut keys = Self::default();
-        let Some(cluster) = cluster_with_keys(clients) else { return Ok(keys) };
-        for &client in numbers {
-            let key = create(cluster, client).await.map_err(|source| match source {
-                RunnerError::Api { status: 405, .. } => SetupError::SecurityDisabled,
-                source => SetupError::Refused { client, source },
-            });
-            match key {
-                Ok(key) => drop(keys.by_client.insert(client, key)),
-                Err(error) => {
-                    // Those that were made would be left behind; the error that is told is the first one.
-                    let _ = keys.delete(clients).await;
-                    return Err(error);
-                }
+        Self::create_within(clients, numbers, CREATION).await
+    }
+
+    async fn create_within(clients: &Clients, numbers: &[u32], limit: Duration) -> Result<Self, SetupError> {
+        let Some(cluster) = cluster_with_keys(clients) else { return Ok(Self::default()) };
+        let (made, failure) = (RefCell::new(BTreeMap::new()), RefCell::new(None));
+        // Those that are asked for already are waited for, since they would be left behind otherwise.
+        let all = stream::iter(numbers).for_each_concurrent(AT_ONCE, async |&client| {
+            match create(cluster, client, &failure).await {
+                Ok(key) => made.borrow_mut().extend(key.map(|key| (client, key))),
+                Err(error) => drop(failure.borrow_mut().get_or_insert(error)),
+            }
+        });
+        let is_late = timeout(limit, all).await.is_err();
+        let keys = Self { by_client: made.into_inner() };
+        let late = || SetupError::Late { made: keys.by_client.len(), wanted: numbers.len(), limit };
+        match failure.into_inner().or_else(|| is_late.then(late)) {
+            None => Ok(keys),
+            Some(error) => {
+                // What is told is why there are no keys, whether these can be deleted or not.
+                let _ = keys.delete(clients).await;
+                Err(error)
             }
         }
-        Ok(keys)
     }
 
     /// The key of a client; none if its options do not want one.
@@ -77,7 +99,11 @@ impl ApiKeys {
         let Some(cluster) = cluster_with_keys(clients).filter(|_| !self.by_client.is_empty()) else { return Ok(()) };
         let ids: Vec<&String> = self.by_client.values().map(|(id, _)| id).collect();
         let request = Request::new("DELETE", "/_security/api_key").json(json!({ "ids": ids }).to_string());
-        cluster.request(&request).await.map(drop)
+        let late = |_| RunnerError::Transport {
+            class: ErrorClass::Timeout,
+            description: format!("there was no answer within {DELETION:?}"),
+        };
+        timeout(DELETION, cluster.request(&request)).await.map_err(late)?.map(drop)
     }
 }
 
@@ -86,21 +112,57 @@ fn cluster_with_keys(clients: &Clients) -> Option<&Rc<Client>> {
     clients.get(super::DEFAULT_CLUSTER).filter(|cluster| cluster.options.create_api_key_per_client)
 }
 
-async fn create(cluster: &Client, client: u32) -> Result<(String, Authorization), RunnerError> {
+/// Asks for a key; none if it failed for another client, so that all is in vain.
+async fn create(
+    cluster: &Client,
+    client: u32,
+    failure: &RefCell<Option<SetupError>>,
+) -> Result<Option<(String, Authorization)>, SetupError> {
     let body = json!({ "name": format!("rally-client-{client}") }).to_string();
     let request = Request::new("PUT", "/_security/api_key").json(body);
+    let refused = |source| SetupError::Refused { client, source };
     let mut attempt = 1;
     let response = loop {
+        if failure.borrow().is_some() {
+            return Ok(None);
+        }
         match cluster.request(&request).await {
             Ok(response) => break response,
-            Err(error @ RunnerError::Api { status: 405, .. }) => return Err(error),
-            Err(error) if attempt == ATTEMPTS => return Err(error),
+            Err(RunnerError::Api { status: 405, .. }) => return Err(SetupError::SecurityDisabled),
+            // Who may not do it now may not do it in a second.
+            Err(error @ RunnerError::Api { status: 400..=404, .. }) => return Err(refused(error)),
+            Err(error) if attempt == ATTEMPTS => return Err(refused(error)),
             Err(_) => attempt += 1,
         }
         sleep(PAUSE).await;
     };
-    let created: Created = serde_json::from_slice(&response.body)
-        .map_err(|error| RunnerError::Other(format!("the answer to a new API key makes no sense: {error}")))?;
+    let created: Created = serde_json::from_slice(&response.body).map_err(|error| {
+        refused(RunnerError::response(format!("the answer to a new API key makes no sense: {error}")))
+    })?;
     let encoded = BASE64_STANDARD.encode(format!("{}:{}", created.id, created.api_key));
-    Ok((created.id, Authorization::api_key(&encoded)))
+    Ok(Some((created.id, Authorization::api_key(&encoded))))
+}
+
+#[cfg(test)]
+mod tests {
+    use rally_core::RacePlan;
+    use rally_core::track::{Challenge, Operation, Task, Track};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn keys_that_never_come_are_waited_for_up_to_a_limit() {
+        // Connections wait in its queue.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let challenge = Challenge::builder("c").task(Task::builder(Operation::builder("sleep")));
+        let track = Track::builder("t").challenge(challenge).build().unwrap();
+        let mut plan = RacePlan::new(track, "c").target([listener.local_addr().unwrap().to_string()]);
+        let options = json!({ "create_api_key_per_client": true, "basic_auth_user": "u", "basic_auth_password": "p" });
+        plan.client_options.insert("default".to_owned(), options.as_object().unwrap().clone());
+        let clients = Clients::new(&plan, 0, &Rc::default()).unwrap();
+        let error = ApiKeys::create_within(&clients, &[0, 1, 2], Duration::from_millis(30)).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("has given 0 of 3 within 30ms"), "{text}");
+    }
 }

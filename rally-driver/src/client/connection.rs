@@ -24,6 +24,7 @@ use tokio_util::either::Either;
 
 use super::LARGEST_BODY;
 use super::host::Host;
+use super::tls;
 use crate::timer::nanos;
 use crate::{ErrorClass, RequestTimer, RunnerError};
 
@@ -58,8 +59,8 @@ pub(super) struct Answer {
     pub(super) status: u16,
     /// How the body is packed, if it is.
     pub(super) encoding: Option<HeaderValue>,
-    /// The headers of an error. Those of others are dropped at once: they are large to move around, and nobody asks.
-    pub(super) error: Option<Box<HeaderMap>>,
+    /// The headers of an error, and of what they are asked of. Others are dropped at once: they are large to move around.
+    pub(super) headers: Option<Box<HeaderMap>>,
     pub(super) body: Bytes,
 }
 
@@ -91,9 +92,13 @@ impl Connection {
             let stream = match tls.filter(|_| host.tls) {
                 None => Either::Left(stream),
                 Some(connector) => {
-                    let tls = |error: &dyn Display| failed(ErrorClass::Tls, error);
-                    let name = ServerName::try_from(host.name.clone()).map_err(|error| tls(&error))?;
-                    Either::Right(Box::new(connector.connect(name, stream).await.map_err(|error| tls(&error))?))
+                    let name = ServerName::try_from(host.name.clone());
+                    let name = name.map_err(|error| failed(ErrorClass::Tls, &error))?;
+                    let stream = connector.connect(name, stream).await.map_err(|error| {
+                        let (class, cause) = explain(&error);
+                        failed(class, &cause)
+                    })?;
+                    Either::Right(Box::new(stream))
                 }
             };
             handshake(TokioIo::new(stream), true).await.map_err(|error| failed(ErrorClass::Connect, &error))
@@ -122,13 +127,14 @@ impl Connection {
         Ok(Box::new(Self { sender, driver, copies: false, watchdog }))
     }
 
-    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte. Without an
-    /// answer the connection is gone.
+    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte, with its
+    /// headers if they are wanted. Without an answer the connection is gone.
     pub(super) fn exchange(
         mut self: Box<Self>,
         request: http::Request<Full<Bytes>>,
         sent: u64,
         limit: Duration,
+        wants_headers: bool,
     ) -> impl Future<Output = Result<(Answer, Box<Self>), NoAnswer>> {
         // Not a part of the future, which would have to be large enough for it.
         let response = self.sender.send_request(request);
@@ -139,8 +145,8 @@ impl Connection {
                 let (mut head, body) = response.await?.into_parts();
                 let status = head.status.as_u16();
                 let encoding = head.headers.remove(header::CONTENT_ENCODING);
-                let error = (status > 299).then(|| Box::new(head.headers));
-                Ok(Answer { status, encoding, error, body: read(body).await? })
+                let headers = (status > 299 || wants_headers).then(|| Box::new(head.headers));
+                Ok(Answer { status, encoding, headers, body: read(body, LARGEST_BODY).await? })
             });
             let exchange = together(Pin::new(driver), answer);
             let answer = watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))?;
@@ -165,11 +171,21 @@ async fn connect(host: &Host, number: usize) -> io::Result<TcpStream> {
     TcpStream::connect(&addresses[..]).await
 }
 
-/// Reads a body to its last byte. One that comes in one piece is not copied.
-async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
+/// Reads a body to its last byte, unless it is larger than a limit in bytes. One that comes in one piece is not copied.
+async fn read(mut body: impl Body<Data = Bytes, Error = hyper::Error> + Unpin, limit: u64) -> Result<Bytes, NoAnswer> {
+    let too_large = || {
+        let cause = format!("the answer is larger than {limit} bytes");
+        NoAnswer::Broken { class: ErrorClass::Response, cause }
+    };
+    if body.size_hint().lower() > limit {
+        return Err(too_large());
+    }
     let (mut first, mut rest) = (Bytes::new(), BytesMut::new());
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
+        if (first.len().max(rest.len()) + data.len()) as u64 > limit {
+            return Err(too_large());
+        }
         if first.is_empty() {
             first = data;
             continue;
@@ -180,10 +196,6 @@ async fn read(mut body: hyper::body::Incoming) -> Result<Bytes, NoAnswer> {
             rest.extend_from_slice(&first);
         }
         rest.extend_from_slice(&data);
-        if rest.len() as u64 > LARGEST_BODY {
-            let cause = format!("the answer is larger than {LARGEST_BODY} bytes");
-            return Err(NoAnswer::Broken { class: ErrorClass::Response, cause });
-        }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
 }
@@ -227,15 +239,25 @@ impl From<hyper::Error> for NoAnswer {
         let mut source = error.source();
         while let Some(inner) = source {
             if let Some(error) = inner.downcast_ref::<io::Error>() {
-                // rustls wraps its own errors into those of I/O.
-                let is_tls = error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>());
-                let class = if is_tls { ErrorClass::Tls } else { ErrorClass::Connect };
-                return Self::Broken { class, cause: error.to_string() };
+                let (class, cause) = explain(error);
+                return Self::Broken { class, cause };
             }
             source = inner.source();
         }
-        Self::Broken { class: ErrorClass::Connect, cause: error.to_string() }
+        // A head that is malformed or too large.
+        let class = if error.is_parse() { ErrorClass::Response } else { ErrorClass::Connect };
+        Self::Broken { class, cause: error.to_string() }
     }
+}
+
+/// What kind of failure ended a connection, and what is said of it.
+fn explain(error: &io::Error) -> (ErrorClass, String) {
+    // rustls wraps its own errors into those of I/O, and hyper what is wrong with the chunks of a body.
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return (ErrorClass::Tls, tls::explain(error));
+    }
+    let makes_no_sense = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+    (if makes_no_sense { ErrorClass::Response } else { ErrorClass::Connect }, error.to_string())
 }
 
 /// Wakes a request that takes too long.
@@ -279,5 +301,60 @@ impl Watchdog {
     fn set(&mut self, deadline: u64, now: u64) {
         self.sleep.as_mut().reset(Instant::now() + Duration::from_nanos(deadline.saturating_sub(now)));
         self.rings_at = deadline;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::stream;
+    use http_body_util::StreamBody;
+    use hyper::body::Frame;
+
+    use super::*;
+
+    /// Longer than any test takes: who waits for so long waits for ever.
+    const FOR_EVER: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_body_is_read_up_to_a_limit_however_it_is_cut() {
+        for (pieces, limit, expected) in [
+            (&["abcd"][..], 4, Some("abcd")),
+            (&["ab", "", "cd"], 4, Some("abcd")),
+            (&["", "a"], 1, Some("a")),
+            (&[], 0, Some("")),
+            (&["abcd"], 3, None),
+            (&["ab", "cd"], 3, None),
+            (&["a", "b", "c", "d"], 3, None),
+        ] {
+            let frames = pieces.iter().map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))));
+            match (read(StreamBody::new(stream::iter(frames)), limit).await, expected) {
+                (Ok(body), Some(expected)) => assert_eq!(body, expected, "{pieces:?}"),
+                (Err(NoAnswer::Broken { class: ErrorClass::Response, cause }), None) => {
+                    assert_eq!(cause, format!("the answer is larger than {limit} bytes"), "{pieces:?}");
+                }
+                (result, expected) => panic!("{pieces:?}: {result:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_limit_counts_whether_it_is_shorter_or_longer_than_the_one_before() {
+        let (short, long) = (Duration::from_millis(20), FOR_EVER * 2);
+        let mut watchdog = Watchdog::new(long);
+        let late = Duration::from_millis(60);
+        // What is in time takes longer than the short limit, so that the alarm of the one before has rung by then.
+        for (limit, is_in_time) in [(short, false), (long, true), (short, false), (short, false), (long, true)] {
+            let work = async {
+                match is_in_time {
+                    true => sleep(late).await,
+                    false => pending().await,
+                }
+            };
+            let guarded = watchdog.guard(RequestTimer::now(), limit, work);
+            let result = timeout(FOR_EVER, guarded).await.expect("it is woken");
+            assert_eq!(result.is_some(), is_in_time, "{limit:?}");
+        }
     }
 }

@@ -109,4 +109,19 @@ mod tests {
             assert_eq!(found, expected, "{text}");
         }
     }
+
+    #[test]
+    fn each_failure_in_a_row_doubles_the_break_up_to_its_limit() {
+        let host = Host::parse("es", false).unwrap();
+        let fails_for = |seconds: u64| {
+            let (break_, before) = (Duration::from_secs(seconds), Instant::now());
+            host.failed();
+            let until = host.aside_until().unwrap();
+            assert!(until >= before + break_ && until <= Instant::now() + break_, "{seconds}");
+        };
+        [1, 2, 4, 8, 16, 30, 30].into_iter().for_each(fails_for);
+        host.answered();
+        assert_eq!(host.aside_until(), None);
+        fails_for(1);
+    }
 }

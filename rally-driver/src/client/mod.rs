@@ -6,6 +6,7 @@
 mod api_keys;
 mod connection;
 mod host;
+mod media_type;
 mod options;
 mod request;
 mod static_responses;
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use futures_util::future::join_all;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -29,6 +30,7 @@ use serde_json::Value;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use api_keys::{ApiKeys, SetupError};
+pub use media_type::MediaTypes;
 pub use options::{Authorization, ClientOptions, InvalidClientOptions};
 use request::Head;
 pub use request::{Body, PreparedRequest, Request, Response};
@@ -52,6 +54,9 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 /// The longest part of an answer that stands in an error, in characters.
 const LONGEST_DESCRIPTION: usize = 2_000;
+
+/// The header in which a hosted cluster says which one it is.
+pub(crate) const HANDLING_CLUSTER: &str = "x-found-handling-cluster";
 
 /// The connections of one simulated client to one cluster under test.
 #[derive(Clone, Debug)]
@@ -77,8 +82,7 @@ pub struct Client {
 struct Shared {
     tls: Option<TlsConnector>,
     headers: HeaderMap,
-    json: HeaderValue,
-    ndjson: HeaderValue,
+    media_types: MediaTypes,
     static_responses: Option<StaticResponses>,
 }
 
@@ -93,7 +97,7 @@ impl Client {
     /// A client of a cluster. It connects when [`Client::warm_up`] is called or the first request is sent.
     ///
     /// `number` is that of the simulated client: client *n* begins with host *n* modulo the number of hosts, so that
-    /// all hosts get the same share. `major` is the major version of the cluster, as far as it is known.
+    /// all hosts get the same share. `media_types` are those that the cluster understands, as far as that is known.
     ///
     /// # Errors
     ///
@@ -101,7 +105,7 @@ impl Client {
     pub fn new(
         hosts: &[String],
         options: ClientOptions,
-        major: Option<u64>,
+        media_types: MediaTypes,
         number: usize,
         timer: Rc<RequestTimer>,
     ) -> Result<Self, InvalidClientOptions> {
@@ -120,11 +124,6 @@ impl Client {
             return Err(wrong("target-hosts", "there is no host".to_owned()));
         }
         let tls = parsed.iter().any(|host| host.tls).then(|| tls::connector(&options)).transpose()?;
-        let compatible = compatible_with(major);
-        let media_type = |kind: &str| {
-            HeaderValue::try_from(format!("application/vnd.elasticsearch+{kind}; compatible-with={compatible}"))
-                .expect("visible characters only")
-        };
         let mut headers = HeaderMap::new();
         let encoding = if options.http_compress { "gzip" } else { "identity" };
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
@@ -140,8 +139,7 @@ impl Client {
             headers.insert(name, value);
         }
         let static_responses = options.static_responses.as_deref().map(StaticResponses::read).transpose()?;
-        let shared =
-            Shared { tls, headers, json: media_type("json"), ndjson: media_type("x-ndjson"), static_responses };
+        let shared = Shared { tls, headers, media_types, static_responses };
         Ok(Self {
             idle: parsed.iter().map(|_| RefCell::default()).collect(),
             next: Rc::new(Cell::new(number % parsed.len())),
@@ -186,6 +184,26 @@ impl Client {
             reconnects: Rc::default(),
             retries: Rc::default(),
             error_body: Rc::default(),
+        }
+    }
+
+    /// Announces bodies of the requests that are prepared from now on in another way.
+    pub fn set_media_types(&mut self, media_types: MediaTypes) {
+        if self.shared.media_types != media_types {
+            self.shared = Rc::new(Shared { media_types, ..(*self.shared).clone() });
+        }
+    }
+
+    /// Asks the cluster what it is, and sends bodies as it understands them. One that does not say is taken for what it was
+    /// taken for before.
+    async fn get_acquainted(&mut self) {
+        if self.shared.static_responses.is_some() {
+            return;
+        }
+        let question = Request { timeout: Some(self.options.timeout.min(WARM_UP)), ..Request::new("GET", "/") };
+        let Ok(response) = self.request(&question).await else { return };
+        if let Ok(root) = serde_json::from_slice(&response.body) {
+            self.set_media_types(MediaTypes::of_cluster(&root));
         }
     }
 
@@ -244,12 +262,13 @@ impl Client {
         let mut headers = self.shared.headers.clone();
         let (body, content_type) = match &request.body {
             Body::Empty => (Bytes::new(), None),
-            Body::Json(body) => (body.clone(), Some(&self.shared.json)),
-            Body::Ndjson(body) => (body.clone(), Some(&self.shared.ndjson)),
+            Body::Json(body) => (body.clone(), Some(self.shared.media_types.json())),
+            Body::Ndjson(body) => (body.clone(), Some(self.shared.media_types.ndjson())),
         };
         if let Some(content_type) = content_type {
-            headers.insert(header::CONTENT_TYPE, content_type.clone());
-            headers.insert(header::ACCEPT, self.shared.json.clone());
+            // What the client options say comes first.
+            headers.entry(header::CONTENT_TYPE).or_insert(content_type);
+            headers.entry(header::ACCEPT).or_insert_with(|| self.shared.media_types.json());
         }
         let body = if self.options.http_compress && !body.is_empty() {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -257,12 +276,15 @@ impl Client {
         } else {
             body
         };
-        if !body.is_empty() {
-            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        }
         for (name, value) in &request.headers {
             let (name, value) = header_of(name, value).ok_or_else(|| unusable(&format!("header `{name}`")))?;
             headers.insert(name, value);
+        }
+        // Where a request ends is nothing to choose.
+        headers.remove(header::TRANSFER_ENCODING);
+        headers.remove(header::CONTENT_LENGTH);
+        if !body.is_empty() {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
         let heads = self.hosts.iter().map(|host| {
             let uri = match host.prefix.as_str() {
@@ -279,6 +301,7 @@ impl Client {
             body,
             timeout: request.timeout.unwrap_or(self.options.timeout),
             ignore: request.ignore.as_slice().into(),
+            wants_headers: request.wants_headers,
             answer: match &self.shared.static_responses {
                 None => None,
                 Some(responses) => {
@@ -312,7 +335,7 @@ impl Client {
         if let Some(body) = &request.answer {
             self.timer.sent();
             self.timer.received();
-            return Ok(Response { status: 200, body: body.clone() });
+            return Ok(Response { status: 200, headers: None, body: body.clone() });
         }
         let mut attempt = 0;
         loop {
@@ -357,7 +380,7 @@ impl Client {
         let message = request.message(index);
         let sent = self.timer.sent();
         let result = match connection {
-            Ok(connection) => connection.exchange(message, sent, request.timeout).await,
+            Ok(connection) => connection.exchange(message, sent, request.timeout, request.wants_headers).await,
             Err(no_answer) => Err(no_answer),
         };
         self.timer.received();
@@ -375,6 +398,9 @@ impl Client {
                 let limit = request.timeout;
                 let description = format!("network connection timed out: {host} did not answer within {limit:?}");
                 (ErrorClass::Timeout, description)
+            }
+            NoAnswer::Broken { class: ErrorClass::Response, cause } => {
+                (ErrorClass::Response, format!("the answer of {host} makes no sense: {cause}"))
             }
             NoAnswer::Broken { class, cause } => (class, format!("lost the connection to {host}: {cause}")),
         };
@@ -413,24 +439,28 @@ impl Client {
     fn finish(&self, answer: Answer, request: &PreparedRequest) -> Result<Response, RunnerError> {
         let status = answer.status;
         let body = match answer.encoding.as_ref().map(HeaderValue::as_bytes) {
-            Some(b"gzip" | b"x-gzip") => unpack(&answer.body)?,
+            // An answer to `HEAD` says how the body is packed that it does not have.
+            _ if answer.body.is_empty() => answer.body,
+            Some(b"gzip" | b"x-gzip") => unpack(&answer.body, LARGEST_BODY)?,
             None | Some(b"identity") => answer.body,
             Some(other) => {
                 let other = String::from_utf8_lossy(other);
-                return Err(unreadable(format!("an answer is packed with `{other}`, which nobody asked for")));
+                return Err(RunnerError::response(format!(
+                    "an answer is packed with `{other}`, which nobody asked for"
+                )));
             }
         };
         if status <= 299 || request.ignore.contains(&status) {
-            return Ok(Response { status, body });
+            return Ok(Response { status, headers: answer.headers, body });
         }
         let meta = [
             ("request_id", "x-cloud-request-id"),
             ("handling_node", "x-found-handling-instance"),
-            ("handling_cluster", "x-found-handling-cluster"),
+            ("handling_cluster", HANDLING_CLUSTER),
         ];
         let meta = meta
             .into_iter()
-            .filter_map(|(name, header)| Some((name, answer.error.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
+            .filter_map(|(name, header)| Some((name, answer.headers.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
         let meta = meta.collect();
         let description = describe(&body);
         self.error_body.replace(body);
@@ -456,14 +486,12 @@ fn describe(body: &[u8]) -> String {
     text.chars().take(LONGEST_DESCRIPTION).collect()
 }
 
-/// The version of the API that is asked for, given the major version of the cluster as far as it is known.
-fn compatible_with(major: Option<u64>) -> u64 {
-    if major == Some(9) { 9 } else { 8 }
-}
-
-/// The major version of the clusters of a race, as far as it is known.
-fn major_version(plan: &RacePlan) -> Option<u64> {
-    plan.distribution_version.as_deref()?.split('.').next()?.parse().ok()
+/// What the clusters of a race understand, as far as it is known.
+fn media_types(plan: &RacePlan) -> MediaTypes {
+    match plan.distribution_flavor.as_deref() {
+        Some("opensearch") => MediaTypes::Plain,
+        _ => plan.distribution_version.as_deref().map(MediaTypes::of_version).unwrap_or_default(),
+    }
 }
 
 fn header_of(name: &str, value: &str) -> Option<(HeaderName, HeaderValue)> {
@@ -476,19 +504,15 @@ fn compress(body: &[u8]) -> std::io::Result<Bytes> {
     encoder.finish().map(Bytes::from)
 }
 
-/// An answer that came, but cannot be used.
-fn unreadable(description: String) -> RunnerError {
-    RunnerError::Transport { class: ErrorClass::Response, description }
-}
-
-fn unpack(body: &[u8]) -> Result<Bytes, RunnerError> {
+/// An answer may consist of several parts that were packed on their own.
+fn unpack(body: &[u8], limit: u64) -> Result<Bytes, RunnerError> {
     let mut unpacked = Vec::with_capacity(body.len().saturating_mul(4).min(UNPACKED_AT_FIRST));
-    GzDecoder::new(body)
-        .take(LARGEST_BODY + 1)
+    MultiGzDecoder::new(body)
+        .take(limit + 1)
         .read_to_end(&mut unpacked)
-        .map_err(|error| unreadable(format!("cannot unpack an answer: {error}")))?;
-    if unpacked.len() as u64 > LARGEST_BODY {
-        return Err(unreadable(format!("an answer is larger than {LARGEST_BODY} bytes once it is unpacked")));
+        .map_err(|error| RunnerError::response(format!("cannot unpack an answer: {error}")))?;
+    if unpacked.len() as u64 > limit {
+        return Err(RunnerError::response(format!("an answer is larger than {limit} bytes once it is unpacked")));
     }
     Ok(unpacked.into())
 }
@@ -512,11 +536,19 @@ impl Clients {
         let clusters = plan.target_hosts.iter().filter(|(_, hosts)| !hosts.is_empty());
         let by_cluster = clusters.map(|(cluster, hosts)| {
             let options = options_of(plan, cluster)?;
-            let client = Client::new(hosts, options, major_version(plan), number as usize, Rc::clone(timer))?;
+            let client = Client::new(hosts, options, media_types(plan), number as usize, Rc::clone(timer))?;
             Ok((cluster.clone(), Rc::new(client)))
         });
         let by_cluster = by_cluster.collect::<Result<_, InvalidClientOptions>>()?;
         Ok(Self { by_cluster, default: DEFAULT_CLUSTER.to_owned() })
+    }
+
+    /// Asks each cluster what it is, unless the user has said it, so that bodies are sent as it understands them. One that
+    /// does not answer is taken for Elasticsearch 8.
+    pub(crate) async fn get_acquainted(&mut self, plan: &RacePlan) {
+        if plan.distribution_version.is_none() {
+            join_all(self.by_cluster.values_mut().map(|client| Rc::make_mut(client).get_acquainted())).await;
+        }
     }
 
     /// The same clients, whose requests are marked in another timer; see [`Client::timed_by`].
@@ -606,11 +638,36 @@ pub(crate) fn warnings(plan: &RacePlan) -> Result<Vec<String>, InvalidClientOpti
         let of_cluster = options.warnings(has_tls).into_iter().map(|warning| format!("cluster `{cluster}`: {warning}"));
         warnings.extend(of_cluster);
     }
-    if let Some(major) = major_version(plan).filter(|major| compatible_with(Some(*major)) != *major) {
-        warnings.push(format!(
-            "Elasticsearch {major} is neither 8 nor 9; requests ask for the API of version {}",
-            compatible_with(Some(major))
-        ));
-    }
     Ok(warnings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_take_turns_and_the_one_that_comes_back_first_is_asked_if_all_are_put_aside() {
+        let hosts = ["a", "b", "c"].map(str::to_owned);
+        let client = Client::new(&hosts, ClientOptions::default(), MediaTypes::default(), 1, Rc::default()).unwrap();
+        let picks = |count: usize| (0..count).map(|_| client.pick_host()).collect::<Vec<_>>();
+        assert_eq!(picks(4), [1, 2, 0, 1]);
+        client.hosts[2].failed();
+        assert_eq!(picks(4), [0, 0, 1, 0]);
+        // The break of the host that failed twice is the longest.
+        client.hosts[2].failed();
+        client.hosts[0].failed();
+        client.hosts[1].failed();
+        assert_eq!(picks(3), [0, 0, 0]);
+        client.hosts[0].answered();
+        client.hosts[1].answered();
+        assert_eq!(picks(3), [0, 1, 0]);
+    }
+
+    #[test]
+    fn answers_are_unpacked_up_to_a_limit() {
+        let packed = [compress(b"abc").unwrap(), compress(b"def").unwrap()].concat();
+        assert_eq!(unpack(&packed, 6).unwrap(), "abcdef");
+        let problem = unpack(&packed, 5).unwrap_err().to_string();
+        assert_eq!(problem, "an answer is larger than 5 bytes once it is unpacked");
+    }
 }

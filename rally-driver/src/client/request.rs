@@ -34,13 +34,23 @@ pub struct Request {
     pub timeout: Option<Duration>,
     /// Statuses above 299 that are no error.
     pub ignore: Vec<u16>,
+    /// Whether the headers of the answer are wanted, which takes a little longer.
+    pub wants_headers: bool,
 }
 
 impl Request {
     /// A request without a body.
     #[must_use]
     pub fn new(method: &'static str, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), headers: Vec::new(), body: Body::Empty, timeout: None, ignore: Vec::new() }
+        Self {
+            method,
+            path: path.into(),
+            headers: Vec::new(),
+            body: Body::Empty,
+            timeout: None,
+            ignore: Vec::new(),
+            wants_headers: false,
+        }
     }
 
     /// The same request with a JSON body.
@@ -60,6 +70,7 @@ pub struct PreparedRequest {
     pub(super) body: Bytes,
     pub(super) timeout: Duration,
     pub(super) ignore: Rc<[u16]>,
+    pub(super) wants_headers: bool,
     /// The answer, if it is given without any network.
     pub(super) answer: Option<Bytes>,
 }
@@ -88,6 +99,8 @@ pub(super) struct Head {
 pub struct Response {
     /// The HTTP status.
     pub status: u16,
+    /// The headers, if the request wanted them, or ignored this status.
+    pub headers: Option<Box<HeaderMap>>,
     /// The body.
     pub body: Bytes,
 }

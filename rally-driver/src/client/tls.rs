@@ -10,7 +10,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{
+    AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+};
 use tokio_rustls::TlsConnector;
 
 use super::{ClientOptions, InvalidClientOptions};
@@ -71,6 +73,39 @@ fn unreadable(option: &str, file: &Path, error: impl Display) -> InvalidClientOp
 
 fn wrong(option: &str, problem: impl Display) -> InvalidClientOptions {
     InvalidClientOptions { option: option.to_owned(), problem: problem.to_string() }
+}
+
+/// What is said of a failure of TLS, with what would help.
+pub(super) fn explain(error: &Error) -> String {
+    let remedy = match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "name a PEM file with the authority that signed its certificate in the client option `ca_certs`"
+        }
+        Error::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => {
+            "address it by a name that stands in its certificate, or set the client option `ssl_assert_hostname:false`"
+        }
+        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "it needs a new certificate"
+        }
+        Error::InvalidCertificate(CertificateError::Other(_)) => {
+            "it needs a certificate of its own, signed by an authority that stands in the client option `ca_certs`"
+        }
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "it wants a certificate of ours: give the client options `client_cert` and `client_key`"
+        }
+        Error::AlertReceived(
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::CertificateExpired
+            | AlertDescription::DecryptError,
+        ) => "it does not accept the certificate in the client option `client_cert`",
+        Error::InvalidMessage(_) => "it may speak no TLS: leave out `use_ssl` and `https://` then",
+        _ => return error.to_string(),
+    };
+    format!("{error}; {remedy}")
 }
 
 /// Checks the chain of certificates, and the name only of hosts that are addressed by name, as Rally does it.
@@ -159,5 +194,91 @@ impl ServerCertVerifier for VerifyNothing {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+
+    use super::*;
+
+    /// An authority that signs certificates of servers.
+    struct Authority {
+        certificate: CertificateDer<'static>,
+        issuer: Issuer<'static, KeyPair>,
+    }
+
+    impl Authority {
+        fn new(name: &str) -> Self {
+            let mut params = CertificateParams::default();
+            params.distinguished_name.push(DnType::CommonName, name);
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap().into();
+            Self { certificate, issuer: Issuer::new(params, key) }
+        }
+
+        fn sign(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
+            let mut params =
+                CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
+            adjust(&mut params);
+            params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().into()
+        }
+    }
+
+    fn verifier(authority: &Authority, names: bool) -> VerifyChain {
+        let mut roots = RootCertStore::empty();
+        roots.add(authority.certificate.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
+        VerifyChain { inner, names }
+    }
+
+    #[test]
+    fn names_are_all_that_is_ever_passed_over() {
+        let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+        let good = ours.sign(&["es.example.org", "10.0.0.1"], |_| ());
+        let expired = ours.sign(&["other.example.org"], |params| params.not_after = date_time_ymd(2001, 1, 1));
+        let early = ours.sign(&["other.example.org"], |params| params.not_before = date_time_ymd(2999, 1, 1));
+        let strange = theirs.sign(&["other.example.org"], |_| ());
+        let for_clients = ours.sign(&["other.example.org"], |params| {
+            params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        let mut forged = good.to_vec();
+        *forged.last_mut().unwrap() ^= 1;
+        let forged = CertificateDer::from(forged);
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(1_700_000_000));
+        for (certificate, name, with_names, without_names) in [
+            (&good, "es.example.org", None, None),
+            (&good, "10.0.0.1", None, None),
+            // Addresses are not checked, as in the original.
+            (&good, "10.0.0.2", None, None),
+            (&good, "::1", None, None),
+            (&good, "es.example.com", Some("not valid for name"), None),
+            // Whatever else is wrong counts, whether names do or not.
+            (&expired, "es.example.org", Some("expired"), Some("expired")),
+            (&expired, "10.0.0.1", Some("expired"), Some("expired")),
+            (&early, "es.example.org", Some("not valid yet"), Some("not valid yet")),
+            (&strange, "es.example.org", Some("UnknownIssuer"), Some("UnknownIssuer")),
+            (&strange, "10.0.0.1", Some("UnknownIssuer"), Some("UnknownIssuer")),
+            (&for_clients, "10.0.0.1", Some("key usage"), Some("key usage")),
+            (&forged, "10.0.0.1", Some("BadSignature"), Some("BadSignature")),
+            (&ours.certificate, "10.0.0.1", Some("CaUsedAsEndEntity"), Some("CaUsedAsEndEntity")),
+            (&CertificateDer::from(vec![0x30, 0x00]), "10.0.0.1", Some("BadEncoding"), Some("BadEncoding")),
+        ] {
+            for (names, expected) in [(true, with_names), (false, without_names)] {
+                let server = ServerName::try_from(name).unwrap();
+                let result = verifier(&ours, names).verify_server_cert(certificate, &[], &server, &[], now);
+                let problem = result.err().map(|error| error.to_string());
+                match (&problem, expected) {
+                    (None, None) => {}
+                    (Some(problem), Some(expected)) if problem.contains(expected) => {}
+                    _ => panic!("{name}, names: {names}: {problem:?}, not {expected:?}"),
+                }
+            }
+        }
     }
 }

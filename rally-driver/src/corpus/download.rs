@@ -192,7 +192,7 @@ async fn attempt(
         }
         request = request.header(RANGE, format!("bytes={length}-")).header(IF_RANGE, tag);
     }
-    let response = request.send().await.map_err(|error| Failure::Again(explain(&error)))?;
+    let response = request.send().await.map_err(|error| unanswered(&error))?;
     let (mut length, file) = match (response.status(), resume) {
         (StatusCode::PARTIAL_CONTENT, Some((length, _))) if starts_at(&response, length) => {
             (length, OpenOptions::new().append(true).open(&part.path).await?)
@@ -268,6 +268,22 @@ fn refused(status: StatusCode) -> Failure {
 fn wrong_size(what: &str, expected: u64) -> Failure {
     let text = format!("{what}, but the track says {expected} bytes; correct the track, or put the right file there");
     Failure::Final(DownloadError::Server(text))
+}
+
+/// A server whose certificate is not trusted now will not be trusted in a second.
+fn unanswered(error: &reqwest::Error) -> Failure {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        if let Some(rustls::Error::InvalidCertificate(_)) = inner.downcast_ref() {
+            let remedy = "if it is right, name a PEM file with its authority in the environment variable SSL_CERT_FILE, or \
+                          put the file into the data directory";
+            return Failure::Final(DownloadError::Server(format!("{}; {remedy}", explain(error))));
+        }
+        // What an error of I/O wraps is not its source.
+        let wrapped = inner.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        cause = wrapped.map(|wrapped| wrapped as _).or_else(|| inner.source());
+    }
+    Failure::Again(explain(error))
 }
 
 /// An error with its causes, but without the address, which is said elsewhere.

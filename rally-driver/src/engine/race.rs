@@ -214,7 +214,7 @@ impl Race {
                     None => format!("play in race {race}"),
                 };
                 let mode = *result.as_ref().unwrap_or(&StopMode::Now);
-                prepared.finish(mode).await;
+                prepared.finish(mode, &mut commands).await;
                 if let Err(error) = result {
                     fail(phase, &error);
                 }
@@ -294,7 +294,9 @@ impl Race {
         match race.make_ready(&notice).await {
             Ok(()) => Ok(race),
             Err(error) => {
-                race.finish(StopMode::Now).await;
+                // It ends at once; there is nothing more to ask of it.
+                let (_, mut nobody) = mpsc::channel(1);
+                race.finish(StopMode::Now, &mut nobody).await;
                 Err(error)
             }
         }
@@ -688,16 +690,24 @@ impl Race {
         self.say(kind)
     }
 
-    /// Ends the workers and hands over what is left.
-    async fn finish(mut self, mode: StopMode) {
-        for worker in 0..self.workers.len() {
-            self.ask(worker, WorkerRequest::Stop(mode));
-        }
+    /// Ends the workers and hands over what is left. A drain can still be turned into an end at once.
+    async fn finish(mut self, mode: StopMode, commands: &mut mpsc::Receiver<Command>) {
+        self.stop_workers(mode);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
         let deadline = tokio::time::Instant::now() + END;
-        while !ending.is_empty()
-            && let Ok(Some(report)) = timeout_at(deadline, self.reports.recv()).await
-        {
+        while !ending.is_empty() {
+            let report = tokio::select! {
+                Some(command) = commands.recv() => {
+                    match command {
+                        Command::Stop { mode: StopMode::Now } => self.stop_workers(StopMode::Now),
+                        Command::Drive { reply, .. } => drop(reply.send(Err(InvalidStep::Ended))),
+                        Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } => (),
+                    }
+                    continue;
+                }
+                report = timeout_at(deadline, self.reports.recv()) => report,
+            };
+            let Ok(Some(report)) = report else { break };
             match report.event {
                 WorkerEvent::Ended(measurement) => {
                     self.merge_last(report.worker, *measurement);
@@ -738,6 +748,10 @@ impl Race {
             self.tell_interval()?;
         }
         Ok(())
+    }
+
+    fn stop_workers(&self, mode: StopMode) {
+        (0..self.workers.len()).for_each(|worker| self.ask(worker, WorkerRequest::Stop(mode)));
     }
 
     fn ask(&self, worker: usize, request: WorkerRequest) {

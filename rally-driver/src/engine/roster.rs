@@ -18,9 +18,6 @@ const AT_ONCE: usize = 32;
 /// How long opening all connections may take. Those that are missing then are opened by the first requests.
 const WARM_UP: Duration = Duration::from_secs(30);
 
-/// How long giving back what the clients had of the cluster may take.
-const DISBAND: Duration = Duration::from_secs(5);
-
 /// The way of one simulated client to what it runs operations against.
 #[derive(Clone, Debug)]
 pub(crate) struct Lane {
@@ -58,7 +55,8 @@ impl Roster {
     ///
     /// [`SetupError`] if options make no sense or the cluster gives no keys. A host that does not answer is no error.
     pub(crate) async fn gather(plan: &RacePlan, numbers: &[u32]) -> Result<Self, SetupError> {
-        let origin = Clients::new(plan, 0, &Rc::default())?;
+        let mut origin = Clients::new(plan, 0, &Rc::default())?;
+        origin.get_acquainted(plan).await;
         let keys = ApiKeys::create(&origin, numbers).await?;
         let lane = |number: u32, cluster: Option<&str>| {
             let timer = Rc::<RequestTimer>::default();
@@ -94,11 +92,7 @@ impl Roster {
 
     /// Gives back what the clients had of the cluster. Says what is left behind, if anything.
     pub(crate) async fn disband(&self) -> Option<String> {
-        let problem = match timeout(DISBAND, self.keys.delete(&self.origin)).await {
-            Ok(Ok(())) => return None,
-            Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("there was no answer within {DISBAND:?}"),
-        };
+        let problem = self.keys.delete(&self.origin).await.err()?;
         Some(format!("the API keys of the clients could not be deleted and are left in the cluster: {problem}"))
     }
 }

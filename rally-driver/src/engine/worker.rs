@@ -254,14 +254,21 @@ impl WorkerThread {
         self.send(WorkerEvent::Reached(measurement)).await;
     }
 
+    /// Ends all clients; a drain ends as soon as somebody wants the end at once.
     async fn stop(&mut self, mode: StopMode) {
         if mode == StopMode::Drain
             && let Some(step) = &self.step
         {
             step.cancel();
-            let drained = async { while self.running.join_next().await.is_some() {} };
+            let (running, requests) = (&mut self.running, &mut self.requests);
+            let drained = async { while running.join_next().await.is_some() {} };
+            let hurried =
+                async { while !matches!(requests.recv().await, Some(WorkerRequest::Stop(StopMode::Now)) | None) {} };
             // Whoever is not done by now is dropped below.
-            let _ = timeout(DRAIN, drained).await;
+            tokio::select! {
+                _ = timeout(DRAIN, drained) => {}
+                () = hurried => {}
+            }
         }
         self.running.shutdown().await;
     }

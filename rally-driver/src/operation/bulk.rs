@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use self::answer::Answer;
 use self::summary::Summary;
 use self::tally::Tally;
-use super::{invalid, missing, request};
+use super::given::Given;
 use crate::client::{Body, Client, PreparedRequest, Request};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
@@ -54,14 +54,14 @@ impl Bulk {
     }
 
     /// The body as the source made it, or of a text or a list of lines.
-    fn body(&self, params: &Params) -> Result<Bytes, RunnerError> {
+    fn body(given: &Given<'_>, params: &Params) -> Result<Bytes, RunnerError> {
         if let Some(body) = &params.body {
             return Ok(body.clone());
         }
-        let mut text = match params.get("body") {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Array(lines)) => lines.iter().map(|line| format!("{}\n", line_text(line).trim_end())).collect(),
-            _ => return Err(missing(&self.setup, "body")),
+        let mut text = match given.wanted("body")? {
+            Value::String(text) => text.clone(),
+            Value::Array(lines) => lines.iter().map(|line| format!("{}\n", line_text(line).trim_end())).collect(),
+            other => return Err(given.wrong("body", "a text or a list of lines", other)),
         };
         if !text.ends_with('\n') {
             text.push('\n');
@@ -70,39 +70,34 @@ impl Bulk {
     }
 
     fn prepared(&self, params: &Params) -> Result<PreparedBulk, RunnerError> {
-        let setup = &self.setup;
+        let given = Given::new(&self.setup, params);
         if params.contains_key("request-params") {
             let problem =
                 "`request-params` cannot be used with bulks; `timeout`, `pipeline` and `refresh` are parameters";
-            return Err(invalid(setup, problem));
+            return Err(given.invalid(problem));
         }
-        if let Some(refresh) = params.get("refresh")
+        if let Some(refresh) = given.get("refresh")
             && !refresh.as_str().is_some_and(|refresh| REFRESH.contains(&refresh))
         {
-            let problem = format!("`refresh` must be `wait_for`, `true` or `false`, as text, not {refresh}");
-            return Err(invalid(setup, problem));
+            return Err(given.wrong("refresh", "`wait_for`, `true` or `false`, as text", refresh));
         }
-        let has_action_lines = params.get("action-metadata-present").and_then(Value::as_bool);
-        let has_action_lines = has_action_lines.ok_or_else(|| missing(setup, "action-metadata-present"))?;
-        let unit = match params.get("unit").and_then(Value::as_str) {
-            Some("docs") => Cow::Borrowed("docs"),
-            Some(unit) => Cow::Owned(unit.to_owned()),
-            None => return Err(missing(setup, "unit")),
+        given.wanted("action-metadata-present")?;
+        let has_action_lines = given.flag("action-metadata-present", true)?;
+        let unit = match given.wanted_text("unit")? {
+            "docs" => Cow::Borrowed("docs"),
+            unit => Cow::Owned(unit.to_owned()),
         };
-        let documents = match (params.documents, params.get("bulk-size").and_then(Value::as_u64)) {
-            (0, None) => return Err(missing(setup, "bulk-size")),
-            (0, Some(documents)) | (documents, _) => documents,
+        let documents = match params.documents {
+            0 => given.positive("bulk-size")?.ok_or_else(|| given.missing("bulk-size"))?,
+            documents => documents,
         };
-        let index = params.get("index").cloned().unwrap_or_default();
-        let path = match (has_action_lines, index.as_str()) {
-            (true, _) => "/_bulk".to_owned(),
-            (false, Some(index)) => format!("/{}/_bulk", request::encode(index)),
-            (false, None) => return Err(missing(setup, "index")),
-        };
-        let query =
-            ["timeout", "pipeline", "refresh"].map(|name| (name, params.get(name).cloned().unwrap_or_default()));
-        let mut template = request::request("PUT", &path, &query, params);
-        let body = self.body(params)?;
+        let index = given.value("index");
+        let path = if has_action_lines { "/_bulk".to_owned() } else { format!("/{}/_bulk", given.name("index")?) };
+        let call = given.call("PUT", path);
+        let call =
+            ["timeout", "pipeline", "refresh"].into_iter().fold(call, |call, name| call.query(name, given.value(name)));
+        let mut template = call.request()?;
+        let body = Self::body(&given, params)?;
         template.body = Body::Ndjson(body.clone());
         Ok(PreparedBulk {
             request: self.client.prepare(&template)?,
@@ -112,8 +107,8 @@ impl Bulk {
             unit,
             index,
             has_action_lines,
-            is_detailed: params.get("detailed-results").and_then(Value::as_bool).unwrap_or(false),
-            retries: params.get("retries_on_429").and_then(Value::as_u64).unwrap_or(0),
+            is_detailed: given.flag("detailed-results", false)?,
+            retries: given.count("retries_on_429", 0)?,
         })
     }
 
@@ -195,7 +190,7 @@ impl Runner for Bulk {
 
 /// An answer that is none of the bulk API.
 fn strange(problem: impl std::fmt::Display) -> RunnerError {
-    RunnerError::Other(format!("the answer to a bulk request makes no sense: {problem}"))
+    RunnerError::response(format!("the answer to a bulk request makes no sense: {problem}"))
 }
 
 fn line_text(line: &Value) -> Cow<'_, str> {

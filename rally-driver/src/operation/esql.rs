@@ -7,9 +7,10 @@ use rally_core::track::{JsonObject, OperationType};
 use serde_json::{Value, json};
 
 use super::esql_profile::profile;
+use super::given::Given;
 use super::json::{Malformed, NEXT, STOP, Scanner};
-use super::{invalid, missing, request, senseless, unprepared};
-use crate::client::{Body, Client, PreparedRequest};
+use super::{senseless, unprepared};
+use crate::client::{Client, PreparedRequest};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
 /// What `detailed-results` adds.
@@ -42,23 +43,18 @@ impl Esql {
 #[async_trait(?Send)]
 impl Runner for Esql {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let query = params.get("query").ok_or_else(|| missing(&self.setup, "query"))?;
-        let mut body = match params.get("body") {
-            None | Some(Value::Null) => JsonObject::new(),
-            Some(Value::Object(body)) => body.clone(),
-            Some(other) => return Err(invalid(&self.setup, format!("`body` must be an object, not {other}"))),
-        };
+        let given = Given::new(&self.setup, params);
+        let query = given.wanted("query")?;
+        let mut body = given.object("body")?.cloned().unwrap_or_default();
         body.insert("query".to_owned(), query.clone());
-        if let Some(filter) = params.get("filter").filter(|filter| !filter.is_null()) {
+        if let Some(filter) = given.get("filter") {
             body.insert("filter".to_owned(), filter.clone());
         }
         if self.profiles {
             body.insert("profile".to_owned(), json!(true));
         }
-        let mut request = request::request("POST", "/_query", &[], params);
-        request.body = Body::Json(Value::Object(body).to_string().into());
-        self.detailed = params.get("detailed-results") == Some(&json!(true));
-        self.request = Some(self.client.prepare(&request)?);
+        self.detailed = given.flag("detailed-results", false)?;
+        self.request = Some(given.call("POST", "/_query").body(body).prepare()?);
         Ok(())
     }
 

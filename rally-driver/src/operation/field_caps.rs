@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use async_trait::async_trait;
-use rally_core::track::JsonObject;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{invalid, request, unprepared};
-use crate::client::{Body, Client, PreparedRequest};
+use super::given::Given;
+use super::unprepared;
+use crate::client::{Client, PreparedRequest};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
 #[derive(Debug)]
@@ -27,20 +27,14 @@ impl FieldCaps {
 #[async_trait(?Send)]
 impl Runner for FieldCaps {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let index = params.get("index").map_or_else(|| "_all".to_owned(), request::query_text);
-        let mut body = match params.get("body") {
-            None | Some(Value::Null) => JsonObject::new(),
-            Some(Value::Object(body)) => body.clone(),
-            Some(other) => return Err(invalid(&self.setup, format!("`body` must be an object, not {other}"))),
-        };
-        body.insert("fields".to_owned(), params.get("fields").cloned().unwrap_or_else(|| json!("*")));
-        if let Some(filter) = params.get("index_filter").filter(|filter| !filter.is_null()) {
+        let given = Given::new(&self.setup, params);
+        let index = given.name_if_any("index").unwrap_or_else(|| "_all".to_owned());
+        let mut body = given.object("body")?.cloned().unwrap_or_default();
+        body.insert("fields".to_owned(), given.get("fields").cloned().unwrap_or_else(|| json!("*")));
+        if let Some(filter) = given.get("index_filter") {
             body.insert("index_filter".to_owned(), filter.clone());
         }
-        let path = format!("/{}/_field_caps", request::encode(&index));
-        let mut request = request::request("POST", &path, &[], params);
-        request.body = Body::Json(Value::Object(body).to_string().into());
-        self.request = Some(self.client.prepare(&request)?);
+        self.request = Some(given.call("POST", format!("/{index}/_field_caps")).body(body).prepare()?);
         Ok(())
     }
 

@@ -1,34 +1,32 @@
-//! What an operation is given: its parameters, read with care, and the requests that are made of them.
+//! What an operation is given: its parameters, and the requests that are made of them.
 
-use std::time::Duration;
+use std::ops::Deref;
 
 use serde_json::Value;
 
 use super::request::{self, encode, query_text};
-use super::{invalid, missing};
-use crate::client::{Client, PreparedRequest, Response};
-use crate::{ErrorClass, Params, RunnerError, RunnerSetup};
+use crate::client::{Client, PreparedRequest, Request, Response};
+use crate::parameters::Parameters;
+use crate::{Params, RunnerError, RunnerSetup};
 
-/// The parameters of an operation. Every mistake in them is named with the operation.
+/// The parameters of an operation, and what it is executed with.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Given<'a> {
     setup: &'a RunnerSetup,
-    params: &'a Params,
+    params: Parameters<'a>,
+}
+
+impl<'a> Deref for Given<'a> {
+    type Target = Parameters<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.params
+    }
 }
 
 impl<'a> Given<'a> {
     pub(super) fn new(setup: &'a RunnerSetup, params: &'a Params) -> Self {
-        Self { setup, params }
-    }
-
-    /// A parameter; none if it is missing or null.
-    pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.params.values.get(key).filter(|value| !value.is_null())
-    }
-
-    /// A parameter that must be there.
-    pub(super) fn wanted(&self, key: &str) -> Result<&'a Value, RunnerError> {
-        self.get(key).ok_or_else(|| missing(self.setup, key))
+        Self { setup, params: Parameters::new(&setup.task.operation.name, params) }
     }
 
     /// A parameter as it goes into a query, where null is left out.
@@ -38,43 +36,12 @@ impl<'a> Given<'a> {
 
     /// A name, or several, that must be there, as they stand in a path.
     pub(super) fn name(&self, key: &str) -> Result<String, RunnerError> {
-        self.name_if_any(key).ok_or_else(|| missing(self.setup, key))
+        self.name_if_any(key).ok_or_else(|| self.missing(key))
     }
 
     /// A name, or several, as they stand in a path.
     pub(super) fn name_if_any(&self, key: &str) -> Option<String> {
         self.get(key).map(|value| encode(&query_text(value))).filter(|name| !name.is_empty())
-    }
-
-    /// A parameter that is true or false, also as text.
-    pub(super) fn flag(&self, key: &str, default: bool) -> Result<bool, RunnerError> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(Value::String(text)) if text == "true" || text == "false" => Ok(text == "true"),
-            Some(other) => Err(self.wrong(key, "true or false", other)),
-        }
-    }
-
-    /// A number of seconds that is not negative.
-    pub(super) fn seconds(&self, key: &str, default: Duration) -> Result<Duration, RunnerError> {
-        self.get(key).map_or(Ok(default), |value| {
-            request::seconds(value).ok_or_else(|| self.wrong(key, "a number of seconds, at least 0", value))
-        })
-    }
-
-    /// A whole number that is not negative.
-    pub(super) fn count(&self, key: &str, default: u64) -> Result<u64, RunnerError> {
-        self.get(key).map_or(Ok(default), |value| {
-            let count = value.as_u64().or_else(|| value.as_str()?.parse().ok());
-            count.ok_or_else(|| self.wrong(key, "a whole number, at least 0", value))
-        })
-    }
-
-    /// The elements of a list that must be there.
-    pub(super) fn list(&self, key: &str) -> Result<&'a [Value], RunnerError> {
-        let value = self.wanted(key)?;
-        value.as_array().map(Vec::as_slice).ok_or_else(|| self.wrong(key, "a list", value))
     }
 
     /// The elements of a list of lists that begin with a name, each as that name in a path and the rest.
@@ -89,15 +56,6 @@ impl<'a> Given<'a> {
                 Ok((encode(&query_text(name)), rest))
             })
             .collect()
-    }
-
-    /// Says that a parameter makes no sense, and what would.
-    pub(super) fn wrong(&self, key: &str, right: &str, found: &Value) -> RunnerError {
-        self.invalid(format!("`{key}` must be {right}, not {found}"))
-    }
-
-    pub(super) fn invalid(&self, problem: impl Into<String>) -> RunnerError {
-        invalid(self.setup, problem)
     }
 
     /// Whether the cluster is a serverless one whose settings are out of reach.
@@ -135,7 +93,8 @@ impl<'a> Given<'a> {
     }
 
     fn new_call(&self, method: &'static str, path: String, with_request_params: bool) -> Call<'a> {
-        Call { given: *self, method, path, with_request_params, query: Vec::new(), body: None, ignore: None }
+        let (query, without) = (Vec::new(), &[][..]);
+        Call { given: *self, method, path, with_request_params, without, query, body: None, ignore: None }
     }
 }
 
@@ -146,6 +105,7 @@ pub(super) struct Call<'a> {
     method: &'static str,
     path: String,
     with_request_params: bool,
+    without: &'static [&'static str],
     query: Vec<(&'static str, Value)>,
     body: Option<Value>,
     ignore: Option<u16>,
@@ -155,6 +115,12 @@ impl Call<'_> {
     /// Adds to the query. Null is left out.
     pub(super) fn query(mut self, name: &'static str, value: impl Into<Value>) -> Self {
         self.query.push((name, value.into()));
+        self
+    }
+
+    /// Leaves these out of `request-params`.
+    pub(super) fn without(mut self, names: &'static [&'static str]) -> Self {
+        self.without = names;
         self
     }
 
@@ -170,13 +136,26 @@ impl Call<'_> {
         self
     }
 
-    /// Makes it ready to be sent.
-    pub(super) fn prepare(self) -> Result<PreparedRequest, RunnerError> {
-        let make = if self.with_request_params { request::request } else { request::aside };
-        let mut request = make(self.method, &self.path, &self.query, &self.given.params.values);
+    /// Makes it, for those who still change it.
+    pub(super) fn request(self) -> Result<Request, RunnerError> {
+        let request_params = match self.given.object("request-params")? {
+            Some(params) if self.with_request_params => {
+                let mut params = params.clone();
+                params.retain(|name, _| !self.without.contains(&name.as_str()));
+                Some(params)
+            }
+            _ => None,
+        };
+        let mut request = request::request(self.method, &self.path, &self.query, &self.given, request_params.as_ref())?;
         request.body = request::body(self.body.as_ref());
         request.ignore.extend(self.ignore);
-        self.given.client()?.prepare(&request)
+        Ok(request)
+    }
+
+    /// Makes it ready to be sent.
+    pub(super) fn prepare(self) -> Result<PreparedRequest, RunnerError> {
+        let client = self.given.client()?;
+        client.prepare(&self.request()?)
     }
 }
 
@@ -185,7 +164,7 @@ pub(super) fn read(answer: &[u8]) -> Result<Value, RunnerError> {
     serde_json::from_slice(answer).map_err(|error| unexpected(format!("it is no JSON: {error}")))
 }
 
-/// An answer is not what the API promises: a request that failed, without a status that says so.
+/// An answer is not what the API promises.
 pub(super) fn unexpected(problem: impl std::fmt::Display) -> RunnerError {
-    RunnerError::Transport { class: ErrorClass::Response, description: format!("an answer makes no sense: {problem}") }
+    RunnerError::response(format!("an answer makes no sense: {problem}"))
 }

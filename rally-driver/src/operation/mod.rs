@@ -61,16 +61,6 @@ pub(crate) fn register(registry: &mut Registry) {
     registry.register_runner("composite", |setup| Ok(composite::Composite::new(setup)));
 }
 
-/// A parameter that must be there.
-fn missing(setup: &RunnerSetup, parameter: &str) -> RunnerError {
-    RunnerError::MissingParameter { operation: setup.task.operation.name.clone(), parameter: parameter.to_owned() }
-}
-
-/// A parameter that makes no sense.
-fn invalid(setup: &RunnerSetup, problem: impl Into<String>) -> RunnerError {
-    RunnerError::InvalidParameter { operation: setup.task.operation.name.clone(), problem: problem.into() }
-}
-
 /// What operations inside a composite one share, for those that make no sense elsewhere.
 fn in_composite(setup: &RunnerSetup) -> Result<&Rc<CompositeContext>, RunnerError> {
     setup.composite.as_ref().ok_or_else(|| {
@@ -88,5 +78,5 @@ fn unprepared() -> RunnerError {
 
 /// What is said of an answer that cannot be read.
 fn senseless(what: &str) -> impl Fn(json::Malformed) -> RunnerError + use<'_> {
-    move |error| RunnerError::Other(format!("the answer to {what} makes no sense: {error}"))
+    move |error| RunnerError::response(format!("the answer to {what} makes no sense: {error}"))
 }

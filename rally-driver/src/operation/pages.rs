@@ -3,33 +3,18 @@
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
+use super::given::Given;
 use super::search_answer::SearchAnswer;
-use super::{invalid, missing};
-use crate::{Outcome, Params, RunnerError, RunnerSetup};
+use crate::{Outcome, RunnerError};
 
-/// How many pages are wanted: a number, or `all`, which is none. `default` applies if the operation does not say.
-pub(super) fn page_limit(
-    setup: &RunnerSetup,
-    params: &Params,
-    default: Option<&str>,
-) -> Result<Option<u64>, RunnerError> {
-    let default = default.map(Value::from);
-    match params.get("pages").or(default.as_ref()) {
-        None => Err(missing(setup, "pages")),
-        Some(Value::String(text)) if text == "all" => Ok(None),
-        Some(pages) => match pages.as_u64() {
-            Some(pages @ 1..) => Ok(Some(pages)),
-            _ => Err(invalid(setup, format!("`pages` must be a number from 1 on or `all`, not {pages}"))),
+/// How many pages are wanted: a number, or `all`, which is none.
+pub(super) fn page_limit(given: &Given<'_>) -> Result<Option<u64>, RunnerError> {
+    match given.wanted("pages")? {
+        Value::String(text) if text == "all" => Ok(None),
+        pages => match given.positive("pages") {
+            Ok(pages) => Ok(pages),
+            Err(_) => Err(given.wrong("pages", "a whole number above 0 or `all`", pages)),
         },
-    }
-}
-
-/// How many results a page has, if the operation says so.
-pub(super) fn page_size(setup: &RunnerSetup, params: &Params) -> Result<Option<u64>, RunnerError> {
-    let Some(size) = params.get("results-per-page").filter(|size| !size.is_null()) else { return Ok(None) };
-    match size.as_u64() {
-        Some(size @ 1..) => Ok(Some(size)),
-        _ => Err(invalid(setup, format!("`results-per-page` must be a number from 1 on, not {size}"))),
     }
 }
 

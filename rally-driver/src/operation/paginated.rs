@@ -4,13 +4,14 @@ use std::rc::Rc;
 
 use async_trait::async_trait;
 use rally_core::track::{JsonObject, OperationType};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::composite_agg::CompositeAggregation;
-use super::pages::{PageTotals, page_limit, page_size};
+use super::given::Given;
+use super::pages::{PageTotals, page_limit};
 use super::search::SearchRequest;
 use super::search_answer::{Needed, SearchAnswer};
-use super::{in_composite, invalid, missing, senseless, unprepared};
+use super::{in_composite, senseless, unprepared};
 use crate::client::{Body, Client, Request};
 use crate::{CompositeContext, Outcome, Params, Runner, RunnerError, RunnerSetup};
 
@@ -56,38 +57,35 @@ impl Paginated {
         Ok(Self { setup: setup.clone(), client, prepared: None })
     }
 
-    fn point_in_time(&self, params: &Params) -> Result<Option<PointInTime>, RunnerError> {
-        match params.get("with-point-in-time-from") {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(name)) => {
-                Ok(Some(PointInTime { name: name.clone(), context: Rc::clone(in_composite(&self.setup)?) }))
-            }
-            Some(other) => Err(invalid(&self.setup, format!("`with-point-in-time-from` must be a name, not {other}"))),
-        }
+    fn point_in_time(&self, given: &Given<'_>) -> Result<Option<PointInTime>, RunnerError> {
+        let name = given.text("with-point-in-time-from")?;
+        let point_in_time =
+            |name: &str| Ok(PointInTime { name: name.to_owned(), context: Rc::clone(in_composite(&self.setup)?) });
+        name.map(point_in_time).transpose()
     }
 }
 
 #[async_trait(?Send)]
 impl Runner for Paginated {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let setup = &self.setup;
-        let point_in_time = self.point_in_time(params)?;
-        let size = page_size(setup, params)?;
-        let search = SearchRequest::new(setup, params, &[], point_in_time.is_some())?;
+        let given = Given::new(&self.setup, params);
+        let point_in_time = self.point_in_time(&given)?;
+        let size = given.positive("results-per-page")?;
+        let search = SearchRequest::new(&given, |call| call, point_in_time.is_some())?;
         let (limit, follow, body, request);
-        if setup.task.operation.operation_type == OperationType::CompositeAgg {
-            limit = page_limit(setup, params, Some("all"))?;
-            let mut whole = search.body_object(setup)?;
-            let aggregation = CompositeAggregation::find(&whole).map_err(|problem| invalid(setup, problem))?;
+        if self.setup.task.operation.operation_type == OperationType::CompositeAgg {
+            limit = if given.get("pages").is_some() { page_limit(&given)? } else { None };
+            let mut whole = search.body_object(&given)?;
+            let aggregation = CompositeAggregation::find(&whole).map_err(|problem| given.invalid(problem))?;
             if let Some(size) = size {
                 aggregation.set(&mut whole, "size", size.into());
             }
             (follow, body, request) = (Follow::AfterKey(aggregation), whole, search.request);
         } else {
-            limit = page_limit(setup, params, None)?;
-            let search = search.sized(params);
-            follow = Follow::SearchAfter { size: size.ok_or_else(|| missing(setup, "results-per-page"))? };
-            (body, request) = (search.body_object(setup)?, search.request);
+            limit = page_limit(&given)?;
+            let search = search.sized(&given)?;
+            follow = Follow::SearchAfter { size: size.ok_or_else(|| given.missing("results-per-page"))? };
+            (body, request) = (search.body_object(&given)?, search.request);
         }
         self.prepared = Some(Prepared { request, body, limit, follow, point_in_time });
         Ok(())

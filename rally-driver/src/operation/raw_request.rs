@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use async_trait::async_trait;
-use serde_json::Value;
 
-use super::{invalid, missing, request, unprepared};
-use crate::client::{Client, PreparedRequest, Request};
+use super::given::Given;
+use super::unprepared;
+use crate::client::{Client, PreparedRequest};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
 #[derive(Debug)]
@@ -26,7 +26,7 @@ impl RawRequest {
 #[async_trait(?Send)]
 impl Runner for RawRequest {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        self.request = Some(self.client.prepare(&free_request(&self.setup, params)?)?);
+        self.request = Some(free_request(&Given::new(&self.setup, params))?);
         Ok(())
     }
 
@@ -37,12 +37,12 @@ impl Runner for RawRequest {
 }
 
 /// A request whose parameters say everything: `path`, `method` and `body`.
-pub(super) fn free_request(setup: &RunnerSetup, params: &Params) -> Result<Request, RunnerError> {
-    let path = params.get("path").and_then(Value::as_str).ok_or_else(|| missing(setup, "path"))?;
+pub(super) fn free_request(given: &Given<'_>) -> Result<PreparedRequest, RunnerError> {
+    let path = given.wanted_text("path")?;
     if !path.starts_with('/') {
-        return Err(invalid(setup, format!("`path` must begin with a slash, not be `{path}`")));
+        return Err(given.invalid(format!("`path` must begin with a slash, not be `{path}`")));
     }
-    let method = match params.get("method").and_then(Value::as_str).unwrap_or("GET").to_uppercase().as_str() {
+    let method = match given.text("method")?.unwrap_or("GET").to_uppercase().as_str() {
         "GET" => "GET",
         "POST" => "POST",
         "PUT" => "PUT",
@@ -50,9 +50,7 @@ pub(super) fn free_request(setup: &RunnerSetup, params: &Params) -> Result<Reque
         "HEAD" => "HEAD",
         "PATCH" => "PATCH",
         "OPTIONS" => "OPTIONS",
-        other => return Err(invalid(setup, format!("`{other}` is no method"))),
+        other => return Err(given.invalid(format!("`{other}` is no method"))),
     };
-    let mut request = request::request(method, path, &[], params);
-    request.body = request::body(params.get("body"));
-    Ok(request)
+    given.call(method, path).body(given.value("body")).prepare()
 }

@@ -1,37 +1,30 @@
 //! Makes requests of parameters: paths, queries, and what most operations understand.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use rally_core::track::JsonObject;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::RunnerError;
 use crate::client::{Body, Request};
+use crate::parameters::Parameters;
 
-/// A request with the parameters that most operations understand: `request-params`, `headers`, `opaque-id`,
-/// `request-timeout` and `ignore`. What is in `request-params` takes the place of what the operation itself asks for.
-pub(super) fn request(method: &'static str, path: &str, query: &[(&str, Value)], params: &JsonObject) -> Request {
-    make(method, path, query, params, params.get("request-params").and_then(Value::as_object))
-}
-
-/// A request beside the one that an operation is about: without `request-params`, which are not meant for it.
-pub(super) fn aside(method: &'static str, path: &str, query: &[(&str, Value)], params: &JsonObject) -> Request {
-    make(method, path, query, params, None)
-}
-
-fn make(
+/// A request with the parameters that most operations understand: `headers`, `opaque-id`, `request-timeout` and `ignore`.
+/// What is in `request_params` takes the place of what the operation itself asks for in `query`.
+pub(super) fn request(
     method: &'static str,
     path: &str,
     query: &[(&str, Value)],
-    params: &JsonObject,
-    given: Option<&JsonObject>,
-) -> Request {
+    given: &Parameters<'_>,
+    request_params: Option<&JsonObject>,
+) -> Result<Request, RunnerError> {
     let mut request = Request::new(method, path);
-    let mut ignore = params.get("ignore");
-    let is_given = |name: &str| given.is_some_and(|given| given.contains_key(name));
+    let mut ignore = given.get("ignore");
+    let is_given = |name: &str| request_params.is_some_and(|params| params.contains_key(name));
     let own = query.iter().filter(|(name, _)| !is_given(name));
     let mut pairs: Vec<(&str, &Value)> = own.map(|(name, value)| (*name, value)).collect();
-    for (name, value) in given.into_iter().flatten() {
+    for (name, value) in request_params.into_iter().flatten() {
         if name == "ignore" {
             ignore = Some(value);
         } else {
@@ -44,37 +37,39 @@ fn make(
         request.path.push('=');
         request.path.push_str(&encode(&query_text(value)));
     }
-    let headers = params.get("headers").and_then(Value::as_object);
-    request.headers.extend(headers.into_iter().flatten().map(|(name, value)| (name.clone(), query_text(value))));
-    if let Some(id) = params.get("opaque-id") {
+    let headers = given.object("headers")?.into_iter().flatten().filter(|(_, value)| !value.is_null());
+    request.headers.extend(headers.map(|(name, value)| (name.clone(), query_text(value))));
+    if let Some(id) = given.get("opaque-id") {
         request.headers.push(("x-opaque-id".to_owned(), query_text(id)));
     }
-    request.timeout = params.get("request-timeout").and_then(seconds);
-    request.ignore = match ignore {
-        Some(Value::Array(codes)) => codes.iter().filter_map(status).collect(),
-        Some(code) => status(code).into_iter().collect(),
-        None => Vec::new(),
-    };
-    request
+    request.timeout = given.seconds_if_any("request-timeout")?;
+    if let Some(ignore) = ignore.filter(|ignore| !ignore.is_null()) {
+        let statuses = statuses(ignore);
+        request.ignore = statuses.ok_or_else(|| given.wrong("ignore", "an HTTP status or a list of them", ignore))?;
+    }
+    Ok(request)
 }
 
-/// A body that is JSON, or already text as it is in requests with several lines.
+/// A body that is JSON, or already text. Of a text, several lines are lines of JSON if the first of them is JSON by itself.
 pub(super) fn body(value: Option<&Value>) -> Body {
+    let is_whole = |line: &str| serde_json::from_str::<IgnoredAny>(line).is_ok();
     match value {
         None | Some(Value::Null) => Body::Empty,
-        Some(Value::String(text)) => Body::Ndjson(text.clone().into()),
+        Some(Value::String(text)) => match text.trim().split_once('\n') {
+            Some((first, _)) if is_whole(first) => Body::Ndjson(text.clone().into()),
+            _ => Body::Json(text.clone().into()),
+        },
         Some(value) => Body::Json(value.to_string().into()),
     }
 }
 
-/// Seconds as a number or a text.
-pub(super) fn seconds(value: &Value) -> Option<Duration> {
-    let seconds = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
-    Duration::try_from_secs_f64(seconds).ok()
-}
-
-fn status(value: &Value) -> Option<u16> {
-    value.as_u64().and_then(|code| code.try_into().ok()).or_else(|| value.as_str()?.trim().parse().ok())
+/// One HTTP status or several, as numbers or texts.
+fn statuses(value: &Value) -> Option<Vec<u16>> {
+    match value {
+        Value::Array(values) => values.iter().map(statuses).collect::<Option<Vec<_>>>().map(|all| all.concat()),
+        Value::String(text) => text.split(',').map(|status| status.trim().parse().ok()).collect(),
+        value => Some(vec![value.as_u64()?.try_into().ok()?]),
+    }
 }
 
 /// A value as it stands in a query: lists joined by commas, truth in lower case.
@@ -102,20 +97,60 @@ pub(crate) fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;
 
+    fn make(params: &Value, request_params: Value) -> Result<Request, RunnerError> {
+        let given = Parameters::new("o", params.as_object().unwrap());
+        let query = [("size", json!(5)), ("from", json!(0))];
+        request("GET", "/logs-*/_search", &query, &given, request_params.as_object())
+    }
+
     #[test]
     fn what_most_operations_understand_is_in_the_request() {
-        let params = json!({
-            "request-params": { "ignore": "404", "preference": "a b/c", "expand": ["open", "closed"], "q": true, "none": null, "from": 3 },
-            "headers": { "x-a": 1 }, "opaque-id": "me", "request-timeout": 1.5,
+        let request_params = json!({
+            "ignore": "404, 409", "preference": "a b/c", "expand": ["open", "closed"], "q": true, "none": null, "from": 3,
         });
-        let request =
-            request("GET", "/logs-*/_search", &[("size", json!(5)), ("from", json!(0))], params.as_object().unwrap());
+        let params =
+            json!({ "headers": { "x-a": 1, "x-b": null }, "opaque-id": "me", "request-timeout": "1.5", "ignore": 400 });
+        let request = make(&params, request_params).unwrap();
         assert_eq!(request.path, "/logs-*/_search?size=5&preference=a%20b%2Fc&expand=open,closed&q=true&from=3");
         assert_eq!(request.headers, [("x-a".to_owned(), "1".to_owned()), ("x-opaque-id".to_owned(), "me".to_owned())]);
-        assert_eq!((request.timeout, request.ignore), (Some(Duration::from_millis(1500)), vec![404]));
+        assert_eq!((request.timeout, request.ignore), (Some(Duration::from_millis(1500)), vec![404, 409]));
+        let request = make(&json!({ "ignore": [400, "404"] }), Value::Null).unwrap();
+        assert_eq!((request.path.as_str(), request.ignore), ("/logs-*/_search?size=5&from=0", vec![400, 404]));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for (params, problem) in [
+            (json!({ "headers": ["x-a"] }), "`headers` must be an object, not [\"x-a\"]"),
+            (
+                json!({ "request-timeout": "soon" }),
+                "`request-timeout` must be a number of seconds, at least 0, not \"soon\"",
+            ),
+            (json!({ "ignore": [404, "x"] }), "`ignore` must be an HTTP status or a list of them, not [404,\"x\"]"),
+        ] {
+            let error = make(&params, Value::Null).unwrap_err().to_string();
+            assert!(error.ends_with(problem), "{error}");
+        }
+    }
+
+    #[test]
+    fn texts_of_several_lines_are_lines_of_json_unless_they_are_one_value() {
+        for (text, is_lines) in [
+            ("{}\n{\"size\":1}\n", true),
+            ("{}\r\n{}", true),
+            ("{\n\"size\": 1\n}\n", false),
+            ("{\"size\":1}\n", false),
+            ("", false),
+        ] {
+            let body = body(Some(&json!(text)));
+            let expected = if is_lines { Body::Ndjson(text.into()) } else { Body::Json(text.into()) };
+            assert_eq!(body, expected, "{text:?}");
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::given::Given;
-use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
+use crate::{ErrorClass, Outcome, Params, Runner, RunnerError, RunnerSetup};
 
 /// How long is waited between two attempts unless the operation says so.
 const WAIT: Duration = Duration::from_millis(500);
@@ -60,8 +60,12 @@ impl Policy {
     fn wants_again(&self, result: &Result<Outcome, RunnerError>) -> bool {
         match result {
             Ok(outcome) => !outcome.success && self.on_error,
+            // An answer that makes no sense will make none the next time, nor will a certificate be another one.
+            Err(RunnerError::Transport { class, .. }) => {
+                self.on_timeout && matches!(class, ErrorClass::Connect | ErrorClass::Timeout)
+            }
             // Request timeout: the server says that it waited for the client, or for what it was asked to wait for.
-            Err(RunnerError::Transport { .. } | RunnerError::Api { status: 408, .. }) => self.on_timeout,
+            Err(RunnerError::Api { status: 408, .. }) => self.on_timeout,
             Err(_) => false,
         }
     }

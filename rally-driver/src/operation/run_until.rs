@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
+use super::given::Given;
 use super::json::find;
 use super::raw_request::free_request;
-use super::{invalid, missing, request, senseless, unprepared};
+use super::{senseless, unprepared};
 use crate::client::{Client, PreparedRequest};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
@@ -51,17 +52,11 @@ impl RunUntil {
 #[async_trait(?Send)]
 impl Runner for RunUntil {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let setup = &self.setup;
-        let path = params.get("json-path").and_then(Value::as_str).ok_or_else(|| missing(setup, "json-path"))?;
-        let criterion = params.get("criterion").ok_or_else(|| missing(setup, "criterion"))?;
-        let criterion = Criterion::read(criterion).map_err(|problem| invalid(setup, problem))?;
-        let wait = match params.get("retry-wait-interval") {
-            None => WAIT,
-            Some(given) => request::seconds(given).ok_or_else(|| {
-                invalid(setup, format!("`retry-wait-interval` must be a number of seconds, not {given}"))
-            })?,
-        };
-        let request = self.client.prepare(&free_request(setup, params)?)?;
+        let given = Given::new(&self.setup, params);
+        let path = given.wanted_text("json-path")?;
+        let criterion = Criterion::read(given.wanted("criterion")?).map_err(|problem| given.invalid(problem))?;
+        let wait = given.seconds("retry-wait-interval", WAIT)?;
+        let request = free_request(&given)?;
         self.prepared = Some(Prepared { request, path: path.to_owned(), criterion, wait });
         Ok(())
     }
@@ -71,7 +66,9 @@ impl Runner for RunUntil {
         loop {
             let response = self.client.send(request).await?;
             let value: Option<Value> = find(&response.body, path).map_err(senseless("a request that is repeated"))?;
-            if criterion.is_met(value.as_ref()).map_err(|problem| invalid(&self.setup, problem))? {
+            let operation = &self.setup.task.operation.name;
+            let is_met = criterion.is_met(value.as_ref());
+            if is_met.map_err(|problem| RunnerError::response(format!("operation `{operation}`: {problem}")))? {
                 return Ok(Outcome::default());
             }
             tokio::time::sleep(*wait).await;

@@ -3,9 +3,10 @@
 use std::rc::Rc;
 
 use async_trait::async_trait;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::pages::{PageTotals, page_limit, page_size};
+use super::given::Given;
+use super::pages::{PageTotals, page_limit};
 use super::search::SearchRequest;
 use super::search_answer::{Needed, SearchAnswer};
 use super::{request, senseless, unprepared};
@@ -55,9 +56,7 @@ impl Scroll {
                 return Ok(totals);
             }
             let id = id.as_ref().ok_or_else(|| {
-                RunnerError::Other(
-                    "the answer to a scroll has no `_scroll_id` to ask for the next page with".to_owned(),
-                )
+                RunnerError::response("the answer to a scroll has no `_scroll_id` to ask for the next page with")
             })?;
             let body = json!({ "scroll_id": id, "scroll": KEEP_ALIVE });
             let next = Request { body: Body::Json(body.to_string().into()), ..prepared.next.clone() };
@@ -69,14 +68,14 @@ impl Scroll {
 #[async_trait(?Send)]
 impl Runner for Scroll {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let limit = page_limit(&self.setup, params, None)?;
-        let size = page_size(&self.setup, params)?;
-        let query = [
-            ("sort", json!("_doc")),
-            ("scroll", json!(KEEP_ALIVE)),
-            ("size", size.map(Value::from).unwrap_or_default()),
-        ];
-        let SearchRequest { mut request, body } = SearchRequest::new(&self.setup, params, &query, false)?.sized(params);
+        let given = Given::new(&self.setup, params);
+        let (limit, size) = (page_limit(&given)?, given.positive("results-per-page")?);
+        let search = SearchRequest::new(
+            &given,
+            |call| call.query("sort", "_doc").query("scroll", KEEP_ALIVE).query("size", size),
+            false,
+        );
+        let SearchRequest { mut request, body } = search?.sized(&given)?;
         request.body = request::body(Some(&body));
         let later = |method| Request { method, path: "/_search/scroll".to_owned(), ..request.clone() };
         let (next, clear) = (later("GET"), later("DELETE"));
@@ -89,7 +88,7 @@ impl Runner for Scroll {
         let mut id = None;
         let totals = self.pages(prepared, &mut id).await;
         if let Some(id) = id {
-            let body = json!({ "scroll_id": id }).to_string();
+            let body = json!({ "scroll_id": [id] }).to_string();
             let clear = Request { body: Body::Json(body.into()), ..prepared.clear.clone() };
             // The cluster forgets the search by itself after a while.
             if let Err(error) = self.client.request(&clear).await {

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
+use super::given::{Call, Given};
 use super::scroll::Scroll;
 use super::search_answer::{Needed, SearchAnswer};
-use super::{invalid, missing, request, senseless, unprepared};
+use super::{request, senseless, unprepared};
 use crate::client::{Client, PreparedRequest, Request};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
@@ -36,9 +37,10 @@ impl Runner for Search {
         if params.contains_key("pages") {
             return self.scroll.insert(Scroll::new(&self.setup)?).prepare(params);
         }
-        let SearchRequest { mut request, body } = SearchRequest::new(&self.setup, params, &[], false)?.sized(params);
+        let given = Given::new(&self.setup, params);
+        let SearchRequest { mut request, body } = SearchRequest::new(&given, |call| call, false)?.sized(&given)?;
         request.body = request::body(Some(&body));
-        self.detailed = params.get("detailed-results") == Some(&json!(true));
+        self.detailed = given.flag("detailed-results", false)?;
         self.request = Some(self.client.prepare(&request)?);
         Ok(())
     }
@@ -66,55 +68,47 @@ pub(super) struct SearchRequest {
 
 impl SearchRequest {
     /// Makes the request of `index`, `body`, `cache`, `response-compression-enabled` and the parameters that most
-    /// operations understand. A search in a point in time names neither index nor routing.
-    pub(super) fn new(
-        setup: &RunnerSetup,
-        params: &Params,
-        query: &[(&str, Value)],
+    /// operations understand, and of what `ask` adds. A search in a point in time names neither index nor routing.
+    pub(super) fn new<'a>(
+        given: &Given<'a>,
+        ask: impl FnOnce(Call<'a>) -> Call<'a>,
         in_point_in_time: bool,
     ) -> Result<Self, RunnerError> {
-        let body = params.get("body").ok_or_else(|| missing(setup, "body"))?.clone();
-        let cache = match params.get("cache").filter(|cache| !cache.is_null()) {
+        let body = given.wanted_or_null("body")?.clone();
+        let cache = match given.get("cache") {
             Some(cache) => cache.clone(),
-            None if setup.plan.is_serverless() && !setup.plan.serverless_operator => json!(false),
+            None if given.is_serverless_for_users() => json!(false),
             None => Value::Null,
         };
-        let query = [query, &[("request_cache", cache)]].concat();
-        let mut request = if in_point_in_time {
-            let mut params = JsonObject::clone(params);
-            if let Some(Value::Object(given)) = params.get_mut("request-params") {
-                given.retain(|name, _| !matches!(name.as_str(), "index" | "routing" | "preference"));
-            }
-            request::request("GET", "/_search", &query, &params)
+        let call = if in_point_in_time {
+            given.call("GET", "/_search").without(&["index", "routing", "preference"])
         } else {
-            let index = params.get("index").filter(|index| !index.is_null()).ok_or_else(|| missing(setup, "index"))?;
-            let path = format!("/{}/_search", request::encode(&request::query_text(index)));
-            request::request("GET", &path, &query, params)
+            given.call("GET", format!("/{}/_search", given.name("index")?))
         };
-        if params.get("response-compression-enabled") == Some(&json!(false)) {
+        let mut request = ask(call).query("request_cache", cache).request()?;
+        let says_encoding = request.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("accept-encoding"));
+        if !given.flag("response-compression-enabled", true)? && !says_encoding {
             request.headers.push(("accept-encoding".to_owned(), "identity".to_owned()));
         }
         Ok(Self { request, body })
     }
 
     /// Asks for as many hits as `results-per-page` says, if it is there.
-    pub(super) fn sized(mut self, params: &Params) -> Self {
-        let Some(size) = params.get("results-per-page").filter(|size| !size.is_null()) else { return self };
-        if self.body.is_null() {
-            self.body = json!({});
+    pub(super) fn sized(mut self, given: &Given<'_>) -> Result<Self, RunnerError> {
+        if let Some(size) = given.positive("results-per-page")? {
+            let mut body = self.body_object(given)?;
+            body.insert("size".to_owned(), size.into());
+            self.body = body.into();
         }
-        if let Value::Object(body) = &mut self.body {
-            body.insert("size".to_owned(), size.clone());
-        }
-        self
+        Ok(self)
     }
 
     /// The body for those who add to it; an empty one if there is none.
-    pub(super) fn body_object(&self, setup: &RunnerSetup) -> Result<JsonObject, RunnerError> {
+    pub(super) fn body_object(&self, given: &Given<'_>) -> Result<JsonObject, RunnerError> {
         match &self.body {
             Value::Null => Ok(JsonObject::new()),
             Value::Object(body) => Ok(body.clone()),
-            other => Err(invalid(setup, format!("`body` must be an object, not {other}"))),
+            other => Err(given.wrong("body", "an object", other)),
         }
     }
 }

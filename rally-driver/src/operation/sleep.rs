@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::{invalid, missing, request};
+use super::given::Given;
 use crate::{Outcome, Params, RequestTimer, Runner, RunnerError, RunnerSetup};
 
 #[derive(Debug)]
@@ -24,9 +24,8 @@ impl Sleep {
 #[async_trait(?Send)]
 impl Runner for Sleep {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let given = params.get("duration").ok_or_else(|| missing(&self.setup, "duration"))?;
-        self.duration = request::seconds(given)
-            .ok_or_else(|| invalid(&self.setup, format!("`duration` must be a number of seconds, not {given}")))?;
+        let given = Given::new(&self.setup, params);
+        self.duration = given.seconds_if_any("duration")?.ok_or_else(|| given.missing("duration"))?;
         Ok(())
     }
 

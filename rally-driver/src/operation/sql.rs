@@ -5,8 +5,9 @@ use std::rc::Rc;
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
+use super::given::Given;
 use super::json::find;
-use super::{invalid, missing, request, senseless, unprepared};
+use super::{senseless, unprepared};
 use crate::client::{Body, Client, PreparedRequest, Request};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
@@ -14,50 +15,54 @@ use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 pub(super) struct Sql {
     setup: RunnerSetup,
     client: Rc<Client>,
-    first: Option<PreparedRequest>,
+    prepared: Option<Prepared>,
+}
+
+#[derive(Debug)]
+struct Prepared {
+    first: PreparedRequest,
+    /// Asks for another page, but for its body.
+    next: Request,
     pages: u64,
 }
 
 impl Sql {
     pub(super) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
         let client = Rc::clone(setup.clients.default_cluster()?);
-        Ok(Self { setup: setup.clone(), client, first: None, pages: 1 })
+        Ok(Self { setup: setup.clone(), client, prepared: None })
     }
 }
 
 #[async_trait(?Send)]
 impl Runner for Sql {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let body = params.get("body").ok_or_else(|| missing(&self.setup, "body"))?;
+        let given = Given::new(&self.setup, params);
+        let body = given.wanted("body")?;
         if body.get("query").is_none_or(Value::is_null) {
-            return Err(missing(&self.setup, "body.query"));
+            return Err(given.missing("body.query"));
         }
-        self.pages = match params.get("pages") {
-            None => 1,
-            Some(pages) => pages
-                .as_u64()
-                .filter(|pages| *pages > 0)
-                .ok_or_else(|| invalid(&self.setup, format!("`pages` must be a number from 1 on, not {pages}")))?,
-        };
-        let request = Request { body: request::body(Some(body)), ..Request::new("POST", "/_sql") };
-        self.first = Some(self.client.prepare(&request)?);
+        let pages = given.positive("pages")?.unwrap_or(1);
+        let next = given.call("POST", "/_sql").request()?;
+        let first = given.call("POST", "/_sql").body(body.clone()).prepare()?;
+        self.prepared = Some(Prepared { first, next, pages });
         Ok(())
     }
 
     async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        let mut response = self.client.send(self.first.as_ref().ok_or_else(unprepared)?).await?;
-        for page in 1..self.pages {
+        let Prepared { first, next, pages } = self.prepared.as_ref().ok_or_else(unprepared)?;
+        let mut response = self.client.send(first).await?;
+        for page in 1..*pages {
             let cursor: Option<String> = find(&response.body, "cursor").map_err(senseless("an SQL query"))?;
             let cursor = cursor.ok_or_else(|| {
                 RunnerError::Other(format!(
-                    "operation `{}`: the rows end with page {page}, but `pages` asks for {}",
-                    self.setup.task.operation.name, self.pages
+                    "operation `{}`: the rows end with page {page}, but `pages` asks for {pages}",
+                    self.setup.task.operation.name
                 ))
             })?;
-            let next = json!({ "cursor": cursor }).to_string();
-            let next = Request { body: Body::Json(next.into()), ..Request::new("POST", "/_sql") };
+            let body = json!({ "cursor": cursor }).to_string();
+            let next = Request { body: Body::Json(body.into()), ..next.clone() };
             response = self.client.request(&next).await?;
         }
-        Ok(Outcome { weight: self.pages, ..Outcome::default() })
+        Ok(Outcome { weight: *pages, ..Outcome::default() })
     }
 }

@@ -3,8 +3,9 @@
 use rally_core::track::{Index, IndexTemplate, JsonObject};
 use serde_json::{Map, Value, json};
 
+use super::Fixed;
 use super::search::only_target;
-use super::{Fixed, invalid, missing, names};
+use crate::parameters::Parameters;
 use crate::{ParamSourceSetup, Registry, RunnerError};
 
 pub(super) fn register(registry: &mut Registry) {
@@ -25,6 +26,10 @@ pub(super) fn register(registry: &mut Registry) {
     registry.register_param_source("delete-component-template", delete_component_template);
 }
 
+fn parameters(setup: &ParamSourceSetup) -> Parameters<'_> {
+    Parameters::of(&setup.task)
+}
+
 /// The operation's own parameters, with its type.
 fn own(setup: &ParamSourceSetup) -> JsonObject {
     let mut values = setup.task.operation.params.clone();
@@ -40,15 +45,15 @@ fn with(setup: &ParamSourceSetup, key: &str, value: Value) -> Fixed {
 
 /// `indices`: a list of `[name, body]`.
 fn create_index(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
-    let params = &setup.task.operation.params;
-    let given = names(params, "index");
+    let params = parameters(setup);
+    let given = params.names("index")?;
     let declared: Vec<&Index> = setup.plan.track.indices.iter().collect();
     let indices: Vec<Value> = if declared.is_empty() {
         let body = params.get("body").cloned().unwrap_or(Value::Null);
-        let given = given.ok_or_else(|| missing(&setup.task, "index"))?;
+        let given = given.ok_or_else(|| parameters(setup).missing("index"))?;
         given.iter().map(|name| json!([name, body])).collect()
     } else {
-        let settings = settings(setup)?;
+        let settings = parameters(setup).object("settings")?;
         let chosen = chosen(setup, "index", declared, given, |index| &index.name)?.into_iter();
         let with_settings = |index: &Index| {
             let mut body = index.body.clone();
@@ -71,10 +76,10 @@ fn delete_index(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
 /// `data-streams`: a list of names.
 fn create_data_stream(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let declared = data_streams(setup);
-    let chosen = match names(&setup.task.operation.params, "data-stream") {
+    let chosen = match parameters(setup).names("data-stream")? {
         given if !declared.is_empty() => chosen(setup, "data-stream", declared, given, String::as_str)?,
         Some(given) => given,
-        None => return Err(missing(&setup.task, "data-stream")),
+        None => return Err(parameters(setup).missing("data-stream")),
     };
     Ok(with(setup, "data-streams", chosen.into()))
 }
@@ -90,9 +95,9 @@ fn data_streams(setup: &ParamSourceSetup) -> Vec<String> {
 
 /// What the operation names, or else all that the track declares.
 fn deleted(setup: &ParamSourceSetup, key: &str, list: &str, declared: Vec<String>) -> Result<Fixed, RunnerError> {
-    let chosen = names(&setup.task.operation.params, key).filter(|given| !given.is_empty()).unwrap_or(declared);
+    let chosen = parameters(setup).names(key)?.filter(|given| !given.is_empty()).unwrap_or(declared);
     if chosen.is_empty() {
-        return Err(missing(&setup.task, key));
+        return Err(parameters(setup).missing(key));
     }
     Ok(deletion(setup, list, chosen.into()))
 }
@@ -118,7 +123,7 @@ fn chosen<T>(
         declared.into_iter().filter(|declared| given.iter().any(|given| given == name(declared))).collect();
     if chosen.is_empty() {
         let (given, known) = (given.join(", "), known.join(", "));
-        return Err(invalid(&setup.task, format!("the track declares no {key} `{given}`, only {known}")));
+        return Err(parameters(setup).invalid(format!("the track declares no {key} `{given}`, only {known}")));
     }
     Ok(chosen)
 }
@@ -126,8 +131,10 @@ fn chosen<T>(
 /// `index`: what is to be merged, as it stands in the path.
 fn force_merge(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let track = &setup.plan.track;
-    let params = &setup.task.operation.params;
-    let given = names(params, "index").or_else(|| names(params, "data-stream"));
+    let given = match parameters(setup).names("index")? {
+        None => parameters(setup).names("data-stream")?,
+        index => index,
+    };
     let declared: Vec<&str> = track
         .indices
         .iter()
@@ -143,11 +150,11 @@ fn force_merge(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
 fn downsample(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let mut values = own(setup);
     let source = values.get("source-index").cloned().or_else(|| only_target(&setup.plan.track));
-    let source = source.ok_or_else(|| missing(&setup.task, "source-index"))?;
+    let source = source.ok_or_else(|| parameters(setup).missing("source-index"))?;
     let interval = values.entry("fixed-interval").or_insert(json!("1h")).clone();
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let (Some(source), Some(interval)) = (text(&source), text(&interval)) else {
-        return Err(invalid(&setup.task, "`source-index` and `fixed-interval` must be texts"));
+        return Err(parameters(setup).invalid("`source-index` and `fixed-interval` must be texts"));
     };
     values.entry("target-index").or_insert(json!(format!("{source}-{interval}")));
     values.insert("source-index".to_owned(), json!(source));
@@ -158,8 +165,8 @@ fn downsample(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
 fn create_index_template(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let declared = contents(&setup.plan.track.templates);
     if declared.is_empty() {
-        let wanted = |key| setup.task.operation.params.get(key).ok_or_else(|| missing(&setup.task, key));
-        return Ok(with(setup, "templates", json!([[wanted("template")?, wanted("body")?]])));
+        let given = parameters(setup);
+        return Ok(with(setup, "templates", json!([[given.wanted("template")?, given.wanted("body")?]])));
     }
     declared_templates(setup, declared, &["settings"], false)
 }
@@ -179,11 +186,11 @@ fn contents(templates: &[IndexTemplate]) -> Vec<(String, Value)> {
 
 /// `templates`: a list of `[name, body]`. The operation's own template wins over those that the track declares.
 fn own_or_declared_templates(setup: &ParamSourceSetup, declared: Vec<(String, Value)>) -> Result<Fixed, RunnerError> {
-    let params = &setup.task.operation.params;
+    let params = parameters(setup);
     match (params.get("template"), params.get("body")) {
         (Some(name), Some(body)) => Ok(with(setup, "templates", json!([[name, body]]))),
         _ if declared.is_empty() => {
-            Err(invalid(&setup.task, "the track declares no template; give `template` and `body`"))
+            Err(parameters(setup).invalid("the track declares no template; give `template` and `body`"))
         }
         _ => declared_templates(setup, declared, &["template", "settings"], true),
     }
@@ -196,8 +203,8 @@ fn declared_templates(
     path: &[&str],
     deep: bool,
 ) -> Result<Fixed, RunnerError> {
-    let settings = settings(setup)?;
-    let given = names(&setup.task.operation.params, "template");
+    let settings = parameters(setup).object("settings")?;
+    let given = parameters(setup).names("template")?;
     let chosen = chosen(setup, "template", declared, given, |(name, _)| name)?.into_iter();
     let with_settings = |(name, mut body)| {
         if let Some(settings) = settings {
@@ -208,28 +215,19 @@ fn declared_templates(
     Ok(with(setup, "templates", chosen.map(with_settings).collect()))
 }
 
-/// The settings that the operation has for what the track declares.
-fn settings(setup: &ParamSourceSetup) -> Result<Option<&JsonObject>, RunnerError> {
-    match setup.task.operation.params.get("settings") {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::Object(settings)) => Ok(Some(settings)),
-        Some(other) => Err(invalid(&setup.task, format!("`settings` must be an object, not {other}"))),
-    }
-}
-
 /// `templates`: a list of `[name, whether indices are deleted, their pattern]`.
 fn delete_template(setup: &ParamSourceSetup, declared: &[IndexTemplate]) -> Result<Fixed, RunnerError> {
-    let params = &setup.task.operation.params;
+    let given = parameters(setup);
     let templates: Vec<Value> = if declared.is_empty() {
-        let name = params.get("template").ok_or_else(|| missing(&setup.task, "template"))?;
-        let deletes = params.get("delete-matching-indices").and_then(Value::as_bool).unwrap_or(false);
-        let pattern = params.get("index-pattern").cloned().unwrap_or(Value::Null);
-        if deletes && pattern.is_null() {
-            return Err(missing(&setup.task, "index-pattern"));
+        let name = given.wanted("template")?;
+        let deletes = given.flag("delete-matching-indices", false)?;
+        let pattern = given.text("index-pattern")?;
+        if deletes && pattern.is_none() {
+            return Err(given.missing("index-pattern"));
         }
         vec![json!([name, deletes, pattern])]
     } else {
-        let chosen = chosen(setup, "template", declared.iter().collect(), names(params, "template"), |it| &it.name)?;
+        let chosen = chosen(setup, "template", declared.iter().collect(), given.names("template")?, |it| &it.name)?;
         chosen.iter().map(|it| json!([it.name, it.delete_matching_indices, it.pattern])).collect()
     };
     Ok(deletion(setup, "templates", templates.into()))
@@ -238,10 +236,10 @@ fn delete_template(setup: &ParamSourceSetup, declared: &[IndexTemplate]) -> Resu
 /// `templates`: a list of names.
 fn delete_component_template(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let declared: Vec<String> = setup.plan.track.component_templates.iter().map(|it| it.name.clone()).collect();
-    let chosen = match names(&setup.task.operation.params, "template") {
+    let chosen = match parameters(setup).names("template")? {
         given if !declared.is_empty() => chosen(setup, "template", declared, given, String::as_str)?,
         Some(given) => given,
-        None => return Err(missing(&setup.task, "template")),
+        None => return Err(parameters(setup).missing("template")),
     };
     Ok(deletion(setup, "templates", chosen.into()))
 }

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rally_core::track::{Corpus, Documents, JsonObject, Task, Track};
 use serde_json::{Value, json};
 
-use super::{invalid, missing, names};
 use crate::corpus::{ActionLines, BulkReader, Conflicts, IdOrder, Ids, Slice};
+use crate::parameters::Parameters;
 use crate::{CorpusError, ParamSource, ParamSourceSetup, Params, Partition, RunnerError};
 
 /// Gives the bulks of one client.
@@ -100,45 +100,54 @@ struct BulkOptions {
 
 impl BulkOptions {
     fn of(task: &Task) -> Result<Self, RunnerError> {
-        let params = &task.operation.params;
-        let bulk_size = whole_number(task, "bulk-size")?.ok_or_else(|| missing(task, "bulk-size"))?;
-        let multiple = |key: &str| match whole_number(task, key)? {
+        let given = Parameters::of(task);
+        let bulk_size = given.positive("bulk-size")?.ok_or_else(|| given.missing("bulk-size"))?;
+        let multiple = |key: &str| match given.positive(key)? {
             Some(number) if !number.is_multiple_of(bulk_size) => {
                 let problem =
                     format!("`{key}` must be a multiple of `bulk-size`, which {number} of {bulk_size} is not");
-                Err(invalid(task, problem))
+                Err(given.invalid(problem))
             }
             number => Ok(number),
         };
         // It only says how much the original reads at once.
         multiple("batch-size")?;
         let documents = multiple("ingest-doc-count")?;
-        if documents.is_some() && params.contains_key("ingest-percentage") {
-            return Err(invalid(task, "`ingest-doc-count` and `ingest-percentage` exclude each other; remove one"));
+        if documents.is_some() && given.get("ingest-percentage").is_some() {
+            return Err(given.invalid("`ingest-doc-count` and `ingest-percentage` exclude each other; remove one"));
         }
-        let order = match params.get("conflicts").map(Value::as_str) {
+        let order = match given.get("conflicts") {
             None => None,
-            Some(Some("sequential")) => Some(IdOrder::Sequential),
-            Some(Some("random")) => Some(IdOrder::Random),
-            Some(_) => return Err(invalid(task, "`conflicts` must be `sequential` or `random`")),
+            Some(order) if order == "sequential" => Some(IdOrder::Sequential),
+            Some(order) if order == "random" => Some(IdOrder::Random),
+            Some(other) => return Err(given.wrong("conflicts", "`sequential` or `random`", other)),
         };
-        if order.is_some() && params.contains_key("data-streams") {
-            return Err(invalid(task, "`conflicts` make no sense in data streams; remove one of the two"));
+        if order.is_some() && given.get("data-streams").is_some() {
+            return Err(given.invalid("`conflicts` make no sense in data streams; remove one of the two"));
         }
-        let updates = match params.get("on-conflict").map(Value::as_str) {
-            None | Some(Some("index")) => false,
-            Some(Some("update")) => true,
-            Some(_) => return Err(invalid(task, "`on-conflict` must be `index` or `update`")),
+        let updates = match given.get("on-conflict") {
+            None => false,
+            Some(action) if action == "index" => false,
+            Some(action) if action == "update" => true,
+            Some(other) => return Err(given.wrong("on-conflict", "`index` or `update`", other)),
         };
-        let probability = number(task, "conflict-probability", 25.0, "at least 0 and at most 100", 0.0, 100.0)? / 100.0;
-        let recency = number(task, "recency", 0.0, "at least 0 and at most 1", 0.0, 1.0)?;
+        let probability =
+            number(&given, "conflict-probability", 25.0, "at least 0 and at most 100", 0.0, 100.0)? / 100.0;
+        let recency = number(&given, "recency", 0.0, "at least 0 and at most 1", 0.0, 1.0)?;
         Ok(Self {
             bulk_size,
-            percentage: number(task, "ingest-percentage", 100.0, "above 0 and at most 100", f64::MIN_POSITIVE, 100.0)?,
+            percentage: number(
+                &given,
+                "ingest-percentage",
+                100.0,
+                "above 0 and at most 100",
+                f64::MIN_POSITIVE,
+                100.0,
+            )?,
             documents,
             conflicts: order.map(|order| Conflicts { order, probability, recency }),
             updates,
-            looped: params.get("looped").and_then(Value::as_bool).unwrap_or(false),
+            looped: given.flag("looped", false)?,
         })
     }
 
@@ -155,11 +164,13 @@ impl BulkOptions {
             (true, _, Some(_)) => {
                 let problem =
                     format!("`conflicts` need documents without action lines; {} has them", file.path.display());
-                return Err(invalid(task, problem));
+                return Err(Parameters::of(task).invalid(problem));
             }
             (false, Some(target), None) => ActionLines::same(if is_stream { "create" } else { "index" }, target),
             (false, Some(target), Some(_)) if is_stream => {
-                return Err(invalid(task, format!("`conflicts` make no sense in the data stream `{target}`")));
+                return Err(
+                    Parameters::of(task).invalid(format!("`conflicts` make no sense in the data stream `{target}`"))
+                );
             }
             (false, Some(target), Some(conflicts)) => {
                 let ids = Ids::new(conflicts, first, count, setup.seed.wrapping_add(number));
@@ -167,7 +178,7 @@ impl BulkOptions {
             }
             (false, None, _) => {
                 let problem = format!("documents `{}` have no target index or data stream", documents.document_file);
-                return Err(invalid(task, problem));
+                return Err(Parameters::of(task).invalid(problem));
             }
         };
         let mut values = task.operation.params.clone();
@@ -227,7 +238,7 @@ fn shares<'a>(
     if let Some(wanted) = documents {
         if wanted > total {
             let problem = format!("`ingest-doc-count` is {wanted}, but there are only {total} documents");
-            return Err(invalid(task, problem));
+            return Err(Parameters::of(task).invalid(problem));
         }
         // In proportion to what each client has, so that nobody runs out of documents and the sum is what is wanted.
         let before = |clients: u32| {
@@ -250,12 +261,11 @@ fn shares<'a>(
 
 /// The document sets that the operation wants, by corpus.
 fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a Documents>)>, RunnerError> {
-    let (params, corpora) = (&task.operation.params, &track.corpora);
+    let (given, corpora) = (Parameters::of(task), &track.corpora);
     if corpora.is_empty() {
-        return Err(invalid(task, "the track has no corpus to take documents from"));
+        return Err(Parameters::of(task).invalid("the track has no corpus to take documents from"));
     }
-    let (wanted, indices, streams) =
-        (names(params, "corpora"), names(params, "indices"), names(params, "data-streams"));
+    let (wanted, indices, streams) = (given.names("corpora")?, given.names("indices")?, given.names("data-streams")?);
     let fits = |wanted: &Option<Vec<String>>, name: Option<&String>| {
         wanted.as_ref().is_none_or(|wanted| name.is_some_and(|name| wanted.contains(name)))
     };
@@ -274,7 +284,9 @@ fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a 
         .collect();
     if selected.is_empty() {
         let known: Vec<&str> = corpora.iter().map(|corpus| corpus.name.as_str()).collect();
-        return Err(invalid(task, format!("no documents match; the track has the corpora {}", known.join(", "))));
+        return Err(
+            Parameters::of(task).invalid(format!("no documents match; the track has the corpora {}", known.join(", ")))
+        );
     }
     Ok(selected)
 }
@@ -305,18 +317,18 @@ fn bound(documents: u64, clients: u32, partition: Partition) -> u64 {
 }
 
 /// A number within bounds.
-fn number(task: &Task, key: &str, default: f64, bounds: &str, min: f64, max: f64) -> Result<f64, RunnerError> {
-    let Some(value) = task.operation.params.get(key) else { return Ok(default) };
-    let number = value.as_f64().or_else(|| value.as_str()?.parse().ok());
+fn number(
+    given: &Parameters<'_>,
+    key: &str,
+    default: f64,
+    bounds: &str,
+    min: f64,
+    max: f64,
+) -> Result<f64, RunnerError> {
+    let Some(value) = given.get(key) else { return Ok(default) };
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok());
     let number = number.filter(|number| (min..=max).contains(number));
-    number.ok_or_else(|| invalid(task, format!("`{key}` must be a number, {bounds}, not {value}")))
-}
-
-/// A whole number above 0, if it is there.
-fn whole_number(task: &Task, key: &str) -> Result<Option<u64>, RunnerError> {
-    let Some(value) = task.operation.params.get(key) else { return Ok(None) };
-    let number = value.as_u64().or_else(|| value.as_str()?.parse().ok()).filter(|number| *number > 0);
-    number.map(Some).ok_or_else(|| invalid(task, format!("`{key}` must be a whole number above 0, not {value}")))
+    number.ok_or_else(|| given.wrong(key, &format!("a number, {bounds}"), value))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use rally_core::track::{JsonObject, OperationType, Track};
 use serde_json::{Value, json};
 
-use super::{Fixed, invalid, missing};
+use super::Fixed;
+use crate::parameters::Parameters;
 use crate::{ParamSourceSetup, RunnerError};
 
 /// What reaches the runner, beside the index.
@@ -25,16 +26,16 @@ const KEYS: [&str; 13] = [
 
 /// The operation's own parameters, with the only index or data stream of the track as the default target.
 pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
-    let (task, given) = (&setup.task, &setup.task.operation.params);
-    if given.contains_key("type") {
-        return Err(invalid(task, "`type` is gone; mapping types do not exist any more"));
+    let (task, given) = (&setup.task, Parameters::of(&setup.task));
+    if task.operation.params.contains_key("type") {
+        return Err(given.invalid("`type` is gone; mapping types do not exist any more"));
     }
     let index = given.get("index").or_else(|| given.get("data-stream")).cloned();
-    let index = index.or_else(|| only_target(&setup.plan.track)).ok_or_else(|| missing(task, "index"))?;
+    let index = index.or_else(|| only_target(&setup.plan.track)).ok_or_else(|| given.missing("index"))?;
     let mut values = JsonObject::new();
     values.insert("index".to_owned(), index);
     for key in KEYS {
-        if let Some(value) = given.get(key).filter(|value| !value.is_null()) {
+        if let Some(value) = given.get(key) {
             values.insert(key.to_owned(), value.clone());
         }
     }
@@ -46,9 +47,9 @@ pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     ] {
         values.entry(key).or_insert(default);
     }
-    let is_true = |key: &str| values.get(key).and_then(Value::as_bool) == Some(true);
-    if values.contains_key("assertions") && !is_true("detailed-results") && !values.contains_key("pages") {
-        return Err(invalid(task, "`assertions` need `\"detailed-results\": true`"));
+    let is_detailed = given.flag("detailed-results", false)?;
+    if values.contains_key("assertions") && !is_detailed && !values.contains_key("pages") {
+        return Err(given.invalid("`assertions` need `\"detailed-results\": true`"));
     }
     if task.operation.operation_type == OperationType::Search
         && values.contains_key("pages")

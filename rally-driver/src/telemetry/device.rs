@@ -9,7 +9,7 @@ use rally_core::RacePlan;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use crate::client::{Client, Clients, Request, Response};
+use crate::client::{Client, Clients, HANDLING_CLUSTER, Request, Response};
 pub(super) use crate::operation::encode;
 use crate::{RequestTimer, RunnerError};
 
@@ -51,15 +51,16 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// With a client of its own.
+    /// With a client of its own, which asks the cluster what it is.
     ///
     /// # Errors
     ///
     /// What is wrong with its hosts or options.
-    pub(super) fn new(plan: &RacePlan, name: &str) -> Result<Self, RunnerError> {
+    pub(super) async fn new(plan: &RacePlan, name: &str) -> Result<Self, RunnerError> {
         let unusable = |cause: &dyn std::fmt::Display| RunnerError::Other(cause.to_string());
-        let clients =
-            Clients::new(plan, NUMBER, &Rc::new(RequestTimer::default())).map_err(|error| unusable(&error))?;
+        let mut clients =
+            Clients::new(plan, NUMBER, &Rc::new(RequestTimer::default())).map_err(|error| unusable(&error))?.only(name);
+        clients.get_acquainted(plan).await;
         let unknown = || unusable(&format!("there is no cluster `{name}`"));
         Ok(Self { name: name.to_owned(), client: Rc::clone(clients.get(name).ok_or_else(unknown)?) })
     }
@@ -69,12 +70,17 @@ impl Cluster {
         self.json(Request::new("GET", path)).await
     }
 
+    /// What the cluster says of itself, and whether it is hosted by its maker.
+    pub(super) async fn root(&self) -> Result<(Value, bool), RunnerError> {
+        let response = self.send(Request { wants_headers: true, ..Request::new("GET", "/") }).await?;
+        let is_hosted = response.headers.as_ref().is_some_and(|headers| headers.contains_key(HANDLING_CLUSTER));
+        Ok((read("/", &response)?, is_hosted))
+    }
+
     /// The answer to a request, as JSON.
     pub(super) async fn json(&self, request: Request) -> Result<Value, RunnerError> {
         let path = request.path.clone();
-        let response = self.send(request).await?;
-        serde_json::from_slice(&response.body)
-            .map_err(|error| RunnerError::Other(format!("the answer to {path} makes no sense: {error}")))
+        read(&path, &self.send(request).await?)
     }
 
     /// The answer to a request.
@@ -86,6 +92,11 @@ impl Cluster {
     pub(super) fn meta(&self) -> JsonObject {
         object(json!({ "cluster": self.name }))
     }
+}
+
+fn read(path: &str, response: &Response) -> Result<Value, RunnerError> {
+    serde_json::from_slice(&response.body)
+        .map_err(|error| RunnerError::Other(format!("the answer to {path} makes no sense: {error}")))
 }
 
 /// Records of one look.

@@ -23,7 +23,7 @@ impl Device for ClusterEnvironment {
     }
 
     async fn before(&mut self, cluster: &Cluster, records: &mut Records) -> Result<(), RunnerError> {
-        let info = cluster.get("/").await?;
+        let (info, is_hosted) = cluster.root().await?;
         let version = &info["version"];
         let mut revision = version["build_hash"].clone();
         if self.is_serverless && self.is_operator {
@@ -40,7 +40,11 @@ impl Device for ClusterEnvironment {
             "distribution_version": number,
             "distribution_flavor": flavor.unwrap_or_else(|| json!("oss")),
             "target_id": info["cluster_name"],
-            "target_platform": if self.is_serverless { "serverless" } else { "on-prem" },
+            "target_platform": match (self.is_serverless, is_hosted) {
+                (true, _) => "serverless",
+                (false, true) => "hosted",
+                (false, false) => "on-prem",
+            },
         }));
         if let Some(authentication) = self.authentication {
             fields.insert("target_auth_type".to_owned(), json!(authentication));

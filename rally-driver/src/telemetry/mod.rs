@@ -161,7 +161,7 @@ async fn run(
         if hosts.is_empty() {
             continue;
         }
-        match Cluster::new(plan, name) {
+        match Cluster::new(plan, name).await {
             Ok(cluster) => {
                 let cluster = Rc::new(cluster);
                 devices

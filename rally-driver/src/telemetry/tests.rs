@@ -4,8 +4,11 @@ use indexmap::IndexMap;
 use rally_core::RacePlan;
 use rally_core::track::{Challenge, JsonObject, Operation, Task, Track};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 use super::device::object;
+use super::environment::ClusterEnvironment;
 use super::*;
 use crate::RunnerError;
 
@@ -39,9 +42,9 @@ fn reports(name: &str, params: Value, before: &[(&str, Value)], after: &[(&str, 
         let mut devices = selection::devices(&before, "default");
         let device = devices.iter_mut().find(|device| device.name() == name).unwrap();
         let mut all = [Records::default(), Records::default(), Records::default()];
-        let cluster = Cluster::new(&before, "default").unwrap();
+        let cluster = Cluster::new(&before, "default").await.unwrap();
         device.before(&cluster, &mut all[0]).await.unwrap();
-        let cluster = Cluster::new(&after, "default").unwrap();
+        let cluster = Cluster::new(&after, "default").await.unwrap();
         device.sample(&cluster, &mut all[1]).await.unwrap();
         device.after(&cluster, &mut all[2]).await.unwrap();
         all.map(|records| {
@@ -131,7 +134,7 @@ fn a_device_whose_first_look_took_too_long_says_so_once_and_tells_nothing() {
         let (found, mut received) = mpsc::channel(100);
         let report =
             Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found, failures: Failures::default() };
-        let cluster = Rc::new(Cluster::new(&plan, "default").unwrap());
+        let cluster = Rc::new(Cluster::new(&plan, "default").await.unwrap());
         let mut device = Attached::new(Box::new(Waiting { before: None }), &cluster);
         device.attach(Duration::from_millis(1), &report).await;
         assert!(!device.look(Moment::After, &report).await);
@@ -153,7 +156,7 @@ fn differences_need_a_first_look() {
     let stats = json!({ "nodes": { "id": node } });
     let plan = plan(&directory, &[("/_nodes/stats/jvm", stats.clone()), ("/_nodes/stats/ingest", stats)]);
     block_on(async {
-        let cluster = Cluster::new(&plan, "default").unwrap();
+        let cluster = Cluster::new(&plan, "default").await.unwrap();
         for mut device in selection::devices(&plan, "default") {
             if ["jvm-summary", "ingest-pipeline-stats"].contains(&device.name()) {
                 let mut records = Records::default();
@@ -305,6 +308,42 @@ fn the_cluster_and_its_nodes_are_described_before_the_race() {
         json!({ "name": "shared_node_environment", "cluster": "default", "plugins": ["icu"], "attribute_zone": "x" }),
     ];
     assert_eq!(nodes, expected);
+}
+
+#[test]
+fn a_cluster_that_says_who_handles_it_is_hosted() {
+    let platform = |headers: &'static str, is_serverless: bool| {
+        block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap().to_string();
+            let answers = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut request = Vec::new();
+                while stream.read_buf(&mut request).await.unwrap() > 0 {
+                    if request.ends_with(b"\r\n\r\n") {
+                        request.clear();
+                        let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\n{{}}");
+                        stream.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                }
+            };
+            let directory = tempfile::tempdir().unwrap();
+            let mut plan = plan(&directory, &[]);
+            plan.client_options.clear();
+            let plan = plan.target([address]);
+            let look = async {
+                let cluster = Cluster::new(&plan, "default").await.unwrap();
+                let (mut records, authentication) = (Records::default(), None);
+                let mut device = ClusterEnvironment { is_serverless, is_operator: false, authentication };
+                device.before(&cluster, &mut records).await.unwrap();
+                records.into_parts().0[0]["target_platform"].clone()
+            };
+            tokio::join!(answers, look).1
+        })
+    };
+    assert_eq!(platform("", false), "on-prem");
+    assert_eq!(platform("X-Found-Handling-Cluster: abc\r\n", false), "hosted");
+    assert_eq!(platform("X-Found-Handling-Cluster: abc\r\n", true), "serverless");
 }
 
 #[test]

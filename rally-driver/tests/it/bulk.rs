@@ -38,6 +38,10 @@ async fn target(answers: impl IntoIterator<Item = (u16, Value)>) -> Target {
 
 async fn answer(State(seen): State<Arc<Seen>>, request: Request) -> (StatusCode, String) {
     let asked = format!("{} {}", request.method(), request.uri());
+    if asked == "GET /" {
+        // The driver wants to know what it speaks to.
+        return (StatusCode::NOT_FOUND, String::new());
+    }
     let body = axum::body::to_bytes(request.into_body(), usize::MAX).await.unwrap();
     seen.requests.lock().unwrap().push((asked, String::from_utf8(body.to_vec()).unwrap()));
     let (status, answer) = seen.answers.lock().unwrap().pop().unwrap_or((500, json!({})));
@@ -144,7 +148,7 @@ async fn documents_that_never_find_room_are_an_error_after_the_last_retry() {
     {
         let count = answers.len();
         let target = target(answers).await;
-        let report = target.bulk(|operation| operation.property("retries_on_429", 2)).await;
+        let report = target.bulk(|operation| operation.property("retries_on_429", "2")).await;
         assert_eq!(target.requests().len(), count);
         let measured = report.normal().unwrap();
         assert_eq!((measured.samples, measured.failed, &*measured.errors[0].class), (1, 1, "bulk"));
@@ -154,12 +158,13 @@ async fn documents_that_never_find_room_are_an_error_after_the_last_retry() {
 
 #[tokio::test]
 async fn failed_documents_are_an_error_in_either_mode() {
-    for detailed in [false, true] {
+    for detailed in [json!(false), json!("true")] {
         let target = target([items(&[201, 400, 201])]).await;
         let report = target.bulk(|operation| operation.property("detailed-results", detailed)).await;
         let measured = report.normal().unwrap();
         assert_eq!((measured.failed, &*measured.errors[0].class), (1, "bulk"));
         assert_eq!(measured.errors[0].example, "HTTP status: 400, message: no");
+        assert_eq!(&*measured.unit, "docs", "its documents count all the same");
     }
 }
 
@@ -182,6 +187,11 @@ async fn options_that_the_original_refuses_are_refused_in_a_sentence() {
         ("refresh", json!(true), "as text, not true"),
         ("request-params", json!({"refresh": "true"}), "`request-params` cannot be used with bulks"),
         ("bulk-size", json!(0), "`bulk-size` must be a whole number above 0"),
+        ("looped", json!("maybe"), "`looped` must be true or false, not \"maybe\""),
+        ("detailed-results", json!(1), "`detailed-results` must be true or false, not 1"),
+        ("retries_on_429", json!("many"), "`retries_on_429` must be a whole number, at least 0, not \"many\""),
+        ("corpora", json!([1]), "`corpora` must be a name or a list of names, not [1]"),
+        ("headers", json!("x"), "`headers` must be an object, not \"x\""),
     ] {
         let error = target.try_bulk(|operation| operation.property(key, value)).await.unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -193,11 +203,13 @@ async fn options_that_the_original_refuses_are_refused_in_a_sentence() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_none_ends_the_race_and_a_refused_request_does_not() {
-    let strange = target([(200, json!("ok"))]).await;
-    let error = strange.try_bulk(|operation| operation).await.unwrap_err().to_string();
-    assert!(error.contains("the answer to a bulk request makes no sense"), "{error}");
-    let refused = target([(413, json!({}))]).await;
-    let report = refused.bulk(|operation| operation).await;
-    assert_eq!(report.normal().unwrap().errors[0].class, "http 413");
+async fn an_answer_that_is_none_and_a_refused_request_are_failed_samples() {
+    for (answer, class) in [((200, json!("ok")), "response"), ((413, json!({})), "http 413")] {
+        let report = target([answer]).await.bulk(|operation| operation).await;
+        let normal = report.normal().unwrap();
+        assert_eq!((normal.samples, normal.failed, normal.errors[0].class.as_str()), (1, 1, class));
+    }
+    let error = target([(200, json!("ok"))]).await.bulk(|operation| operation.property("detailed-results", true)).await;
+    let example = &error.normal().unwrap().errors[0].example;
+    assert!(example.contains("the answer to a bulk request makes no sense"), "{example}");
 }

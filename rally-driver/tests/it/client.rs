@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rally_core::track::JsonObject;
-use rally_driver::client::{Client, ClientOptions, Request};
+use rally_driver::client::{Body, Client, ClientOptions, MediaTypes, Request};
 use rally_driver::{ErrorClass, RequestTimer, RunnerError};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -22,7 +22,7 @@ fn client(hosts: &[&Target], options: Value) -> (Client, Rc<RequestTimer>) {
     let options: JsonObject = options.as_object().unwrap().clone();
     let hosts: Vec<String> = hosts.iter().map(|target| target.address.clone()).collect();
     let options = ClientOptions::try_from(&options).unwrap();
-    (Client::new(&hosts, options, Some(8), 0, Rc::clone(&timer)).unwrap(), timer)
+    (Client::new(&hosts, options, MediaTypes::default(), 0, Rc::clone(&timer)).unwrap(), timer)
 }
 
 #[tokio::test]
@@ -47,6 +47,91 @@ async fn requests_carry_what_elasticsearch_wants() {
         assert_eq!(seen[0].header(name), Some(value), "{name}");
     }
     assert_eq!(seen[1].header("content-type"), None);
+}
+
+#[tokio::test]
+async fn headers_of_the_user_are_never_replaced() {
+    let target = Target::acting(&vec![answer(200, "{}"); 3]).await;
+    let options = json!({ "headers": { "Content-Type": "application/json", "accept": "application/yaml" } });
+    let (client, _) = client(&[&target], options);
+    client.request(&Request::new("GET", "/_search").json("{}")).await.unwrap();
+    let mut request = Request::new("PUT", "/_bulk");
+    request.body = Body::Ndjson("{}\n".into());
+    client.request(&request).await.unwrap();
+    // What an operation says comes before what the options say.
+    request.headers.push(("Accept".to_owned(), "application/cbor".to_owned()));
+    client.request(&request).await.unwrap();
+    let accepted = ["application/yaml", "application/yaml", "application/cbor"];
+    for (seen, accepted) in target.seen().iter().zip(accepted) {
+        assert_eq!(seen.header("content-type"), Some("application/json"), "{}", seen.text);
+        assert_eq!(seen.header("accept"), Some(accepted), "{}", seen.text);
+        assert_eq!(seen.text.to_lowercase().matches("content-type:").count(), 1, "{}", seen.text);
+    }
+}
+
+#[tokio::test]
+async fn a_request_ends_where_its_body_does_whatever_headers_say() {
+    let target = Target::acting(&vec![answer(200, "{}"); 3]).await;
+    let (client, _) = client(&[&target], json!({ "headers": { "content-length": "7" }, "timeout": 30 }));
+    let mut request = Request::new("POST", "/logs/_search").json("{}");
+    client.request(&request).await.unwrap();
+    request.headers.push(("Transfer-Encoding".to_owned(), "chunked".to_owned()));
+    request.headers.push(("Content-Length".to_owned(), "1".to_owned()));
+    client.request(&request).await.unwrap();
+    client.request(&Request::new("GET", "/")).await.unwrap();
+    let seen = target.seen();
+    assert_eq!(seen.iter().map(|seen| seen.body()).collect::<Vec<_>>(), ["{}", "{}", ""]);
+}
+
+#[tokio::test]
+async fn what_goes_wrong_on_the_wire_has_the_class_that_it_is_of() {
+    let raw = |text: &str| Act::Raw(text.as_bytes().to_vec());
+    let large = format!("HTTP/1.1 200 OK\r\nx-large: {}\r\n\r\n", "x".repeat(1 << 20));
+    let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();
+    for (act, class, problem) in [
+        (Act::HangUp, ErrorClass::Connect, "lost the connection to"),
+        (Act::Reset, ErrorClass::Connect, "lost the connection to"),
+        (raw("HTTP/1.1 200 OK\r\ncontent-le"), ErrorClass::Connect, "lost the connection to"),
+        (raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"), ErrorClass::Connect, "lost the connection to"),
+        (raw("HTTP/1.1 twohundred\r\n\r\n"), ErrorClass::Response, "makes no sense"),
+        (raw("SSH-2.0-OpenSSH_9.9\r\n\r\n"), ErrorClass::Response, "makes no sense"),
+        (raw("HTTP/1.1 200 OK\r\ncontent-length: many\r\n\r\n"), ErrorClass::Response, "makes no sense"),
+        (raw(&large), ErrorClass::Response, "makes no sense"),
+        (raw(&format!("HTTP/1.1 200 OK\r\n{many}\r\n")), ErrorClass::Response, "makes no sense"),
+        (
+            raw("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nmany\r\nabc\r\n0\r\n\r\n"),
+            ErrorClass::Response,
+            "makes no sense",
+        ),
+    ] {
+        let target = Target::start(move |_| act.clone()).await;
+        let (client, _) = client(&[&target], json!({ "max_retries": 1 }));
+        let error = client.request(&Request::new("GET", "/")).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, RunnerError::Transport { class: found, .. } if found == class), "{class:?} {error:?}");
+        assert!(text.contains(problem) && text.contains(&target.address), "{text}");
+        // What makes no sense is not asked for again.
+        assert_eq!(client.retries(), u64::from(class == ErrorClass::Connect), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn answers_without_a_body_need_not_be_packed_and_packed_ones_may_have_several_parts() {
+    let pack = |text: &[u8]| {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut packed, text).unwrap();
+        packed.finish().unwrap()
+    };
+    let acts = [
+        Act::Head("content-encoding: gzip\r\ncontent-length: 20"),
+        Act::Packed("gzip", Vec::new()),
+        Act::Packed("gzip", [pack(b"one "), pack(b"after "), pack(b"another")].concat()),
+    ];
+    let target = Target::acting(&acts).await;
+    let (client, _) = client(&[&target], json!({ "http_compress": true }));
+    assert_eq!(client.request(&Request::new("HEAD", "/logs")).await.unwrap().body, "");
+    assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "");
+    assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, "one after another");
 }
 
 #[tokio::test]
@@ -127,7 +212,8 @@ async fn nobody_there_is_a_connection_error_with_the_address() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let timer = Rc::new(RequestTimer::default());
     let options = ClientOptions { max_retries: 0, ..ClientOptions::default() };
-    let client = Client::new(std::slice::from_ref(&address), options, None, 0, Rc::clone(&timer)).unwrap();
+    let client =
+        Client::new(std::slice::from_ref(&address), options, MediaTypes::default(), 0, Rc::clone(&timer)).unwrap();
     client.warm_up().await;
     let error = client.request(&Request::new("GET", "/")).await.unwrap_err();
     assert!(matches!(&error, RunnerError::Transport { class: ErrorClass::Connect, .. }), "{error}");
@@ -189,7 +275,7 @@ async fn a_host_that_speaks_no_tls_is_a_failure_of_tls() {
     let options = json!({ "use_ssl": true, "verify_certs": false, "max_retries": 0 });
     let options = ClientOptions::try_from(options.as_object().unwrap()).unwrap();
     let hosts = [listener.local_addr().unwrap().to_string()];
-    let client = Client::new(&hosts, options, None, 0, Rc::default()).unwrap();
+    let client = Client::new(&hosts, options, MediaTypes::default(), 0, Rc::default()).unwrap();
     let request = Request::new("GET", "/");
     let (answer, _) = tokio::join!(client.request(&request), async {
         let (mut stream, _) = listener.accept().await.unwrap();

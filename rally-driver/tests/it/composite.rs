@@ -80,7 +80,7 @@ async fn no_more_operations_run_at_once_than_connections_are_allowed() {
 
     properties["max-connections"] = json!(0);
     let error = execute(&cluster.address, "composite", properties).await.unwrap_err();
-    assert!(error.to_string().contains("`max-connections` must be a number from 1 on, not 0"), "{error}");
+    assert!(error.to_string().contains("`max-connections` must be a whole number above 0, not 0"), "{error}");
 }
 
 #[tokio::test]

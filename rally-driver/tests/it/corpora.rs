@@ -41,13 +41,13 @@ impl ContentSource for Nothing {
 }
 
 /// One driver's data directory, and what it told the user.
-struct Host {
+pub(crate) struct Host {
     home: TempDir,
     told: Arc<Mutex<Vec<String>>>,
 }
 
 impl Host {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { home: tempfile::tempdir().unwrap(), told: Arc::default() }
     }
 
@@ -61,7 +61,7 @@ impl Host {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    async fn prepare(&self, plan: &RacePlan) -> Result<DocumentsHere, String> {
+    pub(crate) async fn prepare(&self, plan: &RacePlan) -> Result<DocumentsHere, String> {
         let driver = LocalLoadDriver::new(DriverOptions {
             facts: HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() },
             registry: Arc::new(Registry::rally()),
@@ -86,7 +86,7 @@ impl Host {
 }
 
 /// A race whose bulks read these documents.
-fn plan(documents: DocumentsBuilder) -> RacePlan {
+pub(crate) fn plan(documents: DocumentsBuilder) -> RacePlan {
     let bulk = Task::builder(Operation::builder("bulk").property("bulk-size", 1_000)).clients(2);
     let mut plan = fixture::plan(fixture::challenge().task(fixture::task("another")));
     plan.track = Track::builder("tests")

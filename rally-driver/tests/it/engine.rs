@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rally_core::metrics::{DriverHealth, Interval, RaceMetrics, SampleType};
 use rally_core::track::{JsonObject, ParallelBuilder};
-use rally_core::{DriverEventKind, OnError, StopMode, TaskIndex};
+use rally_core::{DriverEventKind, LoadDriver as _, OnError, StopMode, TaskIndex};
 use rally_driver::{ErrorClass, Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 
 use crate::fixture::{Call, Race, challenge, plan, raw_samples, run, scripted, takes, task};
@@ -363,4 +363,21 @@ async fn stopping_lets_requests_finish_or_drops_them() {
         assert_eq!((ledger.made, ledger.merged, ledger.lost), (1, samples, lost), "{mode:?}");
         assert_eq!(calls.count("a"), 1);
     }
+}
+
+#[tokio::test]
+async fn requests_that_may_finish_are_dropped_as_soon_as_the_end_is_wanted_at_once() {
+    // Less than the time that requests may take to finish, so a driver that did not listen would count it as a sample.
+    let (registry, calls) = scripted(|_| takes(8_000));
+    let task = task("a").time_period(Duration::from_secs(3_600));
+    let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    while calls.count("a") == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    race.driver.stop(&race.id, StopMode::Drain).await.unwrap();
+    let told = race.stop(StopMode::Now).await;
+    let ledger = told.intervals.last().unwrap().ledger;
+    assert_eq!((ledger.made, ledger.merged, ledger.lost), (1, 0, 1));
 }

@@ -127,7 +127,12 @@ pub(crate) fn challenge() -> ChallengeBuilder {
 /// A race of one challenge.
 pub(crate) fn plan(challenge: ChallengeBuilder) -> RacePlan {
     let track = Track::builder("tests").challenge(challenge).build().unwrap();
-    RacePlan { test_mode: true, offline: true, ..RacePlan::new(track, "only") }
+    RacePlan {
+        test_mode: true,
+        offline: true,
+        distribution_version: Some("8.15.0".to_owned()),
+        ..RacePlan::new(track, "only")
+    }
 }
 
 struct Plan(Bytes);

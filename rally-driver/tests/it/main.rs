@@ -4,6 +4,7 @@
 
 mod admin;
 mod bulk;
+mod bulk_server;
 mod client;
 mod cluster;
 mod composite;
@@ -13,6 +14,7 @@ mod engine;
 mod execution;
 mod fixture;
 mod operation;
+mod operation_types;
 mod partition;
 mod preparation;
 mod pressure;
@@ -21,3 +23,4 @@ mod search_server;
 mod server;
 mod target;
 mod telemetry;
+mod tls;

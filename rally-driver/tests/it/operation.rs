@@ -42,7 +42,7 @@ pub(crate) enum Answer {
     HangUp,
 }
 
-/// Answers by method and path. A list of several answers is used up to the last, which stays.
+/// Answers by method and path, and by `*` for all others. A list of several answers is used up to the last, which stays.
 type Answers = HashMap<String, Vec<Answer>>;
 
 /// A cluster that answers 200 and `{}` unless told otherwise, and keeps what it got.
@@ -84,10 +84,14 @@ async fn serve(mut stream: TcpStream, answers: &Mutex<Answers>, seen: &Mutex<Vec
         let path = line.split('?').next().unwrap().to_owned();
         let body = (!body.is_empty()).then(|| serde_json::from_str(body).unwrap_or_else(|_| json!(body)));
         seen.lock().unwrap().push(Received { line, body, head: head.to_lowercase() });
-        let answer = match answers.lock().unwrap().get_mut(&path) {
-            Some(answers) if answers.len() > 1 => answers.remove(0),
-            Some(answers) => answers[0].clone(),
-            None => Answer::Is(200, json!({})),
+        let answer = {
+            let mut all = answers.lock().unwrap();
+            let key = if all.contains_key(&path) { path.as_str() } else { "*" };
+            match all.get_mut(key) {
+                Some(answers) if answers.len() > 1 => answers.remove(0),
+                Some(answers) => answers[0].clone(),
+                None => Answer::Is(200, json!({})),
+            }
         };
         let (status, body) = match answer {
             Answer::Is(status, body) => (status, body.to_string()),

@@ -8,6 +8,7 @@ use rally_core::{DriverEventKind, RacePlan, StopMode};
 use rally_driver::Registry;
 use serde_json::json;
 
+use crate::cluster::{Asked, Cluster, Reply};
 use crate::fixture::{Race, Told, challenge, plan, raw_samples, run};
 use crate::target::{Act, Target};
 
@@ -182,6 +183,105 @@ async fn every_client_has_an_api_key_of_its_own_and_gives_it_back() {
     let last = seen.last().unwrap();
     assert_eq!((last.line(), last.body()), ("DELETE /_security/api_key", r#"{"ids":["id-0","id-1"]}"#));
     assert_eq!(last.header("authorization"), Some("Basic cmFsbHk6c2VjcmV0"));
+}
+
+/// The name of the key that a request asks for, such as `rally-client-3`, if it does.
+fn wanted_key(asked: &Asked) -> Option<&str> {
+    (asked.line == "PUT /_security/api_key").then(|| asked.body["name"].as_str())?
+}
+
+fn with_keys(cluster: &Cluster, clients: u32) -> RacePlan {
+    let mut plan = plan(challenge().task(request("a").clients(clients)));
+    plan.target_hosts.insert("default".to_owned(), vec![cluster.address.clone()]);
+    let options =
+        json!({ "create_api_key_per_client": true, "basic_auth_user": "rally", "basic_auth_password": "secret" });
+    plan.client_options.insert("default".to_owned(), options.as_object().unwrap().clone());
+    plan
+}
+
+fn deleted_keys(cluster: &Cluster) -> Vec<String> {
+    let asked = cluster.asked().into_iter().filter(|asked| asked.line == "DELETE /_security/api_key");
+    let mut ids: Vec<String> = asked
+        .flat_map(|asked| asked.body["ids"].as_array().unwrap().clone())
+        .map(|id| id.as_str().unwrap().to_owned())
+        .collect();
+    ids.sort();
+    ids
+}
+
+#[tokio::test]
+async fn api_keys_of_several_workers_are_asked_for_at_the_same_time() {
+    // Nobody gets a key before all have asked for one.
+    let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
+        Some(name) => Reply::Once(6, json!({ "id": name, "api_key": "k" }).to_string()),
+        None => Reply::json(json!({})),
+    })
+    .await;
+    let told = run(Registry::rally(), &with_keys(&cluster, 6), 2).await;
+    assert_eq!(told.failure(), None);
+    let expected: Vec<String> = (0..6).map(|client| format!("rally-client-{client}")).collect();
+    assert_eq!(deleted_keys(&cluster), expected);
+}
+
+#[tokio::test]
+async fn api_keys_are_deleted_if_there_cannot_be_one_for_each_client() {
+    // The last client asks when the others have their keys, or will have them.
+    let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
+        Some("rally-client-5") => {
+            Reply::Now(403, r#"{"error":{"type":"security_exception","reason":"no"}}"#.to_owned())
+        }
+        Some(name) => Reply::Once(6, json!({ "id": name, "api_key": "k" }).to_string()),
+        None => Reply::json(json!({})),
+    })
+    .await;
+    let mut race = Race::prepare(Registry::rally(), &with_keys(&cluster, 6), 2).await;
+    let failure = race.until_reached().await.failure().unwrap();
+    assert!(
+        failure.contains("cannot create an API key for client 5: HTTP status 403: security_exception (no)"),
+        "{failure}"
+    );
+    let made: Vec<String> = (0..5).map(|client| format!("rally-client-{client}")).collect();
+    // The failure is told before each worker has cleaned up.
+    let cleaned_up = async {
+        while deleted_keys(&cluster) != made {
+            tokio::time::sleep(milliseconds(10)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), cleaned_up).await;
+    assert!(in_time.is_ok(), "{:?} were deleted, not {made:?}", deleted_keys(&cluster));
+}
+
+#[tokio::test]
+async fn bodies_are_announced_as_the_cluster_understands_them() {
+    const COMPATIBLE: &str = "application/vnd.elasticsearch+json; compatible-with=";
+    let opensearch = json!({ "version": { "distribution": "opensearch", "number": "2.11.0" } });
+    for (root, version, flavor, expected) in [
+        (opensearch.clone(), None, None, "application/json".to_owned()),
+        (json!({ "version": { "number": "9.1.0" } }), None, None, format!("{COMPATIBLE}9")),
+        (json!({ "version": { "number": "7.10.2" } }), None, Some("default"), "application/json".to_owned()),
+        (json!("no cluster at all"), None, None, format!("{COMPATIBLE}8")),
+        // What the user says is not asked for.
+        (opensearch.clone(), Some("8.1.0"), None, format!("{COMPATIBLE}8")),
+        (json!({}), Some("2.11.0"), None, "application/json".to_owned()),
+        (json!({}), Some("8.1.0"), Some("opensearch"), "application/json".to_owned()),
+    ] {
+        let answer = root.to_string();
+        let target = Target::start(move |seen| match seen.line() {
+            "GET /" => Act::Answer(200, answer.clone()),
+            _ => Act::ok(),
+        })
+        .await;
+        let mut plan = against(&target, [request("a")], json!({}));
+        plan.distribution_version = version.map(str::to_owned);
+        plan.distribution_flavor = flavor.map(str::to_owned);
+        assert_eq!(run(Registry::rally(), &plan, 1).await.failure(), None);
+        let seen = target.seen();
+        assert_eq!(seen.iter().filter(|seen| seen.line() == "GET /").count(), usize::from(version.is_none()));
+        let sent = seen.iter().find(|seen| seen.line() == "POST /_cluster/health").unwrap();
+        for header in ["content-type", "accept"] {
+            assert_eq!(sent.header(header), Some(expected.as_str()), "{root} {version:?}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -60,6 +60,25 @@ async fn a_search_is_one_request_whose_answer_is_only_read_for_details() {
 }
 
 #[tokio::test]
+async fn compression_is_what_the_headers_say_and_else_what_the_operation_says() {
+    for (headers, enabled, expected) in [
+        (json!({}), json!(true), "gzip"),
+        (json!({}), json!("false"), "identity"),
+        (json!({ "Accept-Encoding": "deflate" }), json!(false), "deflate"),
+    ] {
+        let cluster = Cluster::answering([json!({})]).await;
+        let search = json!({ "index": "a", "body": {}, "headers": headers, "response-compression-enabled": enabled });
+        let mut plan = race(&cluster.address, "search", search);
+        let options = json!({ "http_compress": true }).as_object().unwrap().clone();
+        plan.client_options.insert("default".to_owned(), options);
+        Execution::new(plan).unwrap().run().await.unwrap();
+        let head = cluster.asked().remove(0).head;
+        assert!(head.contains(&format!("accept-encoding: {expected}\r\n")), "{head}");
+        assert_eq!(head.matches("accept-encoding").count(), 1, "{head}");
+    }
+}
+
+#[tokio::test]
 async fn on_serverless_searches_are_not_cached_unless_an_operator_or_the_track_says_so() {
     let cluster = Cluster::answering(vec![json!({}); 4]).await;
     let search = json!({ "index": "logs", "body": null });
@@ -96,7 +115,7 @@ async fn a_scroll_ends_with_an_empty_page_and_is_always_cleared() {
             ("GET /logs/_search?sort=_doc&scroll=10s&size=2&q=x".to_owned(), json!({ "query": {}, "size": 2 })),
             next("a"),
             next("b"),
-            ("DELETE /_search/scroll".to_owned(), json!({ "scroll_id": "b" })),
+            ("DELETE /_search/scroll".to_owned(), json!({ "scroll_id": ["b"] })),
         ];
         assert_eq!(cluster.lines(), asked);
         assert!(cluster.asked().iter().all(|asked| asked.head.contains("x-opaque-id: me")));
@@ -224,7 +243,7 @@ async fn parameters_that_make_no_sense_are_named_with_the_operation() {
         (
             "scroll-search",
             json!({ "index": "a", "pages": "many" }),
-            "`pages` must be a number from 1 on or `all`, not \"many\"",
+            "`pages` must be a whole number above 0 or `all`, not \"many\"",
         ),
         ("scroll-search", json!({ "index": "a", "pages": 1, "results-per-page": 0 }), "`results-per-page` must be"),
         ("paginated-search", json!({ "index": "a", "pages": 1 }), "needs the parameter `results-per-page`"),
@@ -244,7 +263,7 @@ async fn parameters_that_make_no_sense_are_named_with_the_operation() {
         ("raw-request", json!({ "path": "_cat" }), "`path` must begin with a slash, not be `_cat`"),
         ("raw-request", json!({ "path": "/", "method": "JUMP" }), "`JUMP` is no method"),
         ("sql", json!({ "body": {} }), "needs the parameter `body.query`"),
-        ("sql", json!({ "body": { "query": "q" }, "pages": 0 }), "`pages` must be a number from 1 on, not 0"),
+        ("sql", json!({ "body": { "query": "q" }, "pages": 0 }), "`pages` must be a whole number above 0, not 0"),
         ("esql", json!({}), "operation `esql` needs the parameter `query`"),
         ("esql", json!({ "query": "q", "body": [] }), "`body` must be an object, not []"),
         ("run-until", json!({ "path": "/", "json-path": "a" }), "needs the parameter `criterion`"),
@@ -280,11 +299,11 @@ async fn sql_follows_its_cursor() {
     let answers = [with(rows.clone(), "cursor", "a"), with(rows.clone(), "cursor", "b"), rows];
     let cluster = Cluster::answering(answers.clone()).await;
     let sql =
-        json!({ "body": { "query": "SELECT 1", "fetch_size": 1 }, "pages": 3, "request-params": { "format": "csv" } });
+        json!({ "body": { "query": "SELECT 1", "fetch_size": 1 }, "pages": 3, "request-params": { "format": "json" } });
     let outcome = execute(&cluster.address, "sql", sql.clone()).await.unwrap();
     assert_eq!(summary(&outcome), (3, "ops", true, json!({})));
     let asked = [json!({ "query": "SELECT 1", "fetch_size": 1 }), json!({ "cursor": "a" }), json!({ "cursor": "b" })];
-    assert_eq!(cluster.lines(), asked.map(|body| ("POST /_sql".to_owned(), body)));
+    assert_eq!(cluster.lines(), asked.map(|body| ("POST /_sql?format=json".to_owned(), body)));
 
     let cluster = Cluster::answering(answers).await;
     let error = execute(&cluster.address, "sql", with(sql, "pages", 4)).await.unwrap_err();

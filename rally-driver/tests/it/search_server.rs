@@ -92,3 +92,16 @@ async fn run_until_ends_once_the_server_says_so() {
     });
     assert_eq!(run(&server, "run-until", until).await, Outcome::default());
 }
+
+#[tokio::test]
+async fn a_raw_request_gets_the_answer_of_the_server() {
+    let Some(server) = server("a_raw_request_gets_the_answer_of_the_server").await else { return };
+    let body = json!({ "query": { "range": { "n": { "gte": 3 } } } });
+    let count = json!({ "path": "/logs/_count", "method": "POST", "body": body });
+    assert_eq!(run(&server, "raw-request", count).await, Outcome::default());
+    let wrong = json!({ "path": "/logs/_count", "body": { "query": { "no-such-query": {} } } });
+    let error = execute(server.address(), "raw-request", wrong).await.unwrap_err();
+    assert!(matches!(&error, RunnerError::Api { status: 400, .. }), "{error}");
+    let missing = json!({ "path": "/none/_count", "request-params": { "ignore": [404] } });
+    run(&server, "raw-request", missing).await;
+}

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rally_driver::RequestTimer;
-use rally_driver::client::{Client, ClientOptions, Request};
+use rally_driver::client::{Client, ClientOptions, MediaTypes, Request};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 use tokio::time::{sleep, timeout};
@@ -66,7 +66,9 @@ impl Server {
     /// Waits until it answers; false if it ends instead.
     async fn answers(&mut self) -> bool {
         let hosts = [self.address.clone()];
-        let client = Client::new(&hosts, ClientOptions::default(), Some(8), 0, RequestTimer::default().into()).unwrap();
+        let client =
+            Client::new(&hosts, ClientOptions::default(), MediaTypes::default(), 0, RequestTimer::default().into())
+                .unwrap();
         while client.request(&Request::new("GET", "/")).await.is_err() {
             if self.process.try_wait().unwrap().is_some() {
                 return false;

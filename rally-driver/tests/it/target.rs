@@ -25,6 +25,12 @@ pub(crate) enum Act {
     Chunks,
     /// Says that the body is packed in this way.
     Packed(&'static str, Vec<u8>),
+    /// Answers 200 with these headers and without a body, whatever they say.
+    Head(&'static str),
+    /// Sends these bytes and nothing else, and closes the connection.
+    Raw(Vec<u8>),
+    /// Aborts the connection without an answer.
+    Reset,
     /// Answers 200, and closes the connection without having said so.
     AnswerAndClose,
     /// Closes the connection without an answer.
@@ -156,6 +162,9 @@ async fn serve(mut stream: TcpStream, state: &State) -> io::Result<()> {
                     format!("HTTP/1.1 200 X\r\ncontent-encoding: {encoding}\r\ncontent-length: {length}\r\n\r\n");
                 stream.write_all(&[head.as_bytes(), &body].concat()).await?;
             }
+            Act::Head(headers) => stream.write_all(format!("HTTP/1.1 200 X\r\n{headers}\r\n\r\n").as_bytes()).await?,
+            Act::Raw(bytes) => return stream.write_all(&bytes).await,
+            Act::Reset => return stream.set_zero_linger(),
             Act::AnswerAndClose => return stream.write_all(answer(200, "{}").as_bytes()).await,
             Act::HangUp => return Ok(()),
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rally_core::track::{JsonObject, Operation, Task, TaskBuilder, Track};
 use rally_core::{DriverEventKind, JoinPoint, LoadDriver, RacePlan, StopMode};
-use rally_driver::client::{Client, ClientOptions, Request};
+use rally_driver::client::{Client, ClientOptions, MediaTypes, Request};
 use rally_driver::{DriverOptions, Registry, RequestTimer, telemetry_devices};
 use serde_json::{Value, json};
 
@@ -183,7 +183,9 @@ async fn devices_have_ended_when_the_race_has() {
 async fn every_device_tells_what_a_server_answers_and_once_what_it_does_not() {
     let Some(server) = Server::start("telemetry").await else { return };
     let hosts = [server.address().to_owned()];
-    let client = Client::new(&hosts, ClientOptions::default(), Some(8), 0, RequestTimer::default().into()).unwrap();
+    let client =
+        Client::new(&hosts, ClientOptions::default(), MediaTypes::default(), 0, RequestTimer::default().into())
+            .unwrap();
     for (method, path, body) in [
         ("PUT", "/_ingest/pipeline/mark", json!({ "processors": [{ "set": { "field": "m", "value": 1 } }] })),
         ("PUT", "/logs/_doc/1?refresh=true&pipeline=mark", json!({ "message": "one" })),

@@ -83,13 +83,17 @@ impl Fake {
         self.failure.lock().unwrap().take().map_or(Ok(()), Err)
     }
 
-    fn follow<E: Send + 'static>(&self, after: Sequence, event: fn(Sequence) -> E) -> EventStream<E> {
-        let next = move |(mut log, after): (watch::Receiver<(u64, bool)>, Sequence)| async move {
+    fn follow<E, F>(&self, after: Sequence, event: F) -> EventStream<E>
+    where
+        E: Send + 'static,
+        F: Fn(Sequence) -> E + Send + 'static,
+    {
+        let next = |(mut log, after, event): (watch::Receiver<(u64, bool)>, Sequence, F)| async move {
             let (happened, _) = *log.wait_for(|(happened, ended)| *happened > after.0 || *ended).await.ok()?;
             let sequence = after.next();
-            (sequence.0 <= happened).then(|| (Ok(event(sequence)), (log, sequence)))
+            (sequence.0 <= happened).then(|| (Ok(event(sequence)), (log, sequence, event)))
         };
-        futures_util::stream::unfold((self.log.subscribe(), after), next).boxed()
+        futures_util::stream::unfold((self.log.subscribe(), after, event), next).boxed()
     }
 }
 
@@ -109,10 +113,11 @@ impl LoadDriver for Fake {
 
     async fn events(&self, race: &RaceId, after: Sequence) -> Result<EventStream<DriverEvent>, RoleError> {
         self.call("events", (race.as_str(), after.0))?;
-        Ok(self.follow(after, |sequence| DriverEvent {
+        let race = race.clone();
+        Ok(self.follow(after, move |sequence| DriverEvent {
             sequence,
             at: ClusterTime::from_nanos(sequence.0),
-            kind: DriverEventKind::Reached { at: JoinPoint(sequence.0 as u32) },
+            kind: DriverEventKind::Noticed { message: format!("event {} of {race}", sequence.0) },
         }))
     }
 

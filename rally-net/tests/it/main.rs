@@ -7,6 +7,7 @@ mod fakes;
 mod identity;
 mod network;
 mod offload;
+mod old_races;
 mod relay;
 mod requests;
 mod roles;

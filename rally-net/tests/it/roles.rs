@@ -21,15 +21,15 @@ use crate::network::uplink;
 use crate::relay::{Relay, Weather};
 
 /// A member with a load driver and a provisioner.
-struct Playing {
-    driver: Arc<Fake>,
+pub(crate) struct Playing {
+    pub(crate) driver: Arc<Fake>,
     provisioner: Arc<Fake>,
-    host: Host,
+    pub(crate) host: Host,
     _directory: TempDir,
 }
 
 impl Playing {
-    async fn at(address: std::net::SocketAddr, coordinator: &Host, timing: Timing) -> Self {
+    pub(crate) async fn at(address: std::net::SocketAddr, coordinator: &Host, timing: Timing) -> Self {
         let directory = TempDir::new().unwrap();
         let (driver, provisioner) = (Fake::new(Role::LoadDriver), Fake::new(Role::Provisioner));
         let place = Place::Member { coordinator: address, token: token(coordinator) };
@@ -48,7 +48,7 @@ impl Playing {
         Self::at(coordinator.address(), coordinator, patient()).await
     }
 
-    fn id(&self) -> rally_core::HostId {
+    pub(crate) fn id(&self) -> rally_core::HostId {
         self.host.id().unwrap()
     }
 }

@@ -12,8 +12,8 @@ use rally_core::track::{
     Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, TaskBuilder, Track,
 };
 use rally_core::{
-    Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
-    RoleErrorKind, Sequence, StopMode,
+    ContentHash, Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan,
+    RaceRequest, RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, HostConfig, Place, Timing, TokenSource};
@@ -55,6 +55,11 @@ fn napping() -> Registry {
     registry
 }
 
+/// A race of these hosts.
+fn request(race: &str, bundle: ContentHash, load_drivers: &[&str]) -> RaceRequest {
+    RaceRequest::new(race.parse().unwrap(), bundle, load_drivers)
+}
+
 /// A coordinator with a driver in this process, and where it keeps its files.
 struct Alone {
     _directory: tempfile::TempDir,
@@ -74,7 +79,7 @@ impl Alone {
 
     async fn request(&self, race: &str, plan: &RacePlan) -> RaceRequest {
         let bundle = self.surroundings.keep(serde_json::to_vec(plan).unwrap()).await.unwrap();
-        RaceRequest::new(race.parse().unwrap(), bundle, ["localhost"])
+        request(race, bundle, &["localhost"])
     }
 
     async fn start(&self, race: &str, plan: &RacePlan) -> RaceId {
@@ -197,7 +202,7 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     let surroundings = Arc::new(surroundings.archive_in(Archive::new(&file), ReportingSettings::default()));
     let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
     let bundle = surroundings.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let request = RaceRequest::new("kept".parse().unwrap(), bundle, ["localhost"]);
+    let request = request("kept", bundle, &["localhost"]);
     let race = request.race.clone();
     let coordinator = RaceCoordinator::new(surroundings);
     coordinator.start_race(request).await.unwrap();
@@ -219,7 +224,7 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     let surroundings = Arc::new(surroundings.archive_in(archive, ReportingSettings::default()));
     let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
     let bundle = surroundings.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let request = RaceRequest::new("kept".parse().unwrap(), bundle, ["localhost"]);
+    let request = request("kept", bundle, &["localhost"]);
     let race = request.race.clone();
     let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
     coordinator.start_race(request.clone()).await.unwrap();
@@ -313,13 +318,7 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
         challenge.task(task("warm", 4).iterations(10)).parallel(pair)
     });
     let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let request = RaceRequest {
-        race: "far".parse().unwrap(),
-        bundle,
-        load_driver_hosts: vec!["a".to_owned(), b.host.host().address().to_string()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
+    let request = request("far", bundle, &["a", &b.host.host().address().to_string()]);
     let plan_on = |member: &Member| member.directory.path().join(format!("plans/{bundle}.json"));
     assert_eq!(std::fs::metadata(plan_on(&a)).unwrap().permissions().mode() & 0o777, 0o600);
     let remote = a.host.host().remote_coordinator();
@@ -379,13 +378,7 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     let bundle = coordinator.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
     let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     let race: RaceId = "short".parse().unwrap();
-    let request = RaceRequest {
-        race: race.clone(),
-        bundle,
-        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
+    let request = request(race.as_str(), bundle, &["a", "b"]);
     owner.start_race(request).await.unwrap();
     let mut events = owner.events(&race, Sequence::START).await.unwrap();
     while !matches!(events.next().await.unwrap().unwrap().kind, RaceEventKind::StepStarted { .. }) {}
@@ -462,13 +455,7 @@ async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its
     plan.data = DataSource::Ship;
     let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
     let race: RaceId = "shipped".parse().unwrap();
-    let request = RaceRequest {
-        race: race.clone(),
-        bundle,
-        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
+    let request = request(race.as_str(), bundle, &["a", "b"]);
     let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     owner.start_race(request).await.unwrap();
     let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();

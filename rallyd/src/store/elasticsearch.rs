@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rally_core::metrics::{MetricsStore, RaceDocument, StoreError};
 use rally_core::track::JsonObject;
-use rally_driver::client::{Authorization, Body, Client, ClientOptions, InvalidClientOptions, Request, Response};
+use rally_driver::client::{
+    Authorization, Body, Client, ClientOptions, InvalidClientOptions, MediaTypes, Request, Response,
+};
 use rally_driver::{ErrorClass, RunnerError};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -63,7 +65,7 @@ impl ElasticsearchStore {
             max_retries: 0,
             ..ClientOptions::default()
         };
-        let client = Client::new(&settings.hosts, options, None, 0, Rc::default())?;
+        let client = Client::new(&settings.hosts, options, MediaTypes::default(), 0, Rc::default())?;
         Ok(Self { settings, client, pause: PAUSE })
     }
 
@@ -79,7 +81,8 @@ impl ElasticsearchStore {
     /// [`StoreError`] if the cluster cannot be reached, or refuses.
     pub async fn set_up(&mut self) -> Result<(), StoreError> {
         let action = "be prepared";
-        self.json(action, Request::new("GET", "/")).await?;
+        let root = self.json(action, Request::new("GET", "/")).await?;
+        self.client.set_media_types(MediaTypes::of_cluster(&root));
         // Serverless projects and other servers that speak the API do without.
         let policies = Request { ignore: vec![400, 404, 405, 410], ..Request::new("GET", "/_ilm/policy") };
         let has_lifecycles = self.send(action, &policies).await?.status <= 299;

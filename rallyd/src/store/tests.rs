@@ -1,6 +1,7 @@
 //! The store against a server that fails as it is told, and against a real one.
 
 use std::collections::VecDeque;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{Method, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use rally_core::metrics::{MemoryStore, MetricsStore, RaceDocument, Results};
 use rally_driver::client::Request;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -53,6 +54,8 @@ fn records(count: usize) -> Vec<JsonObject> {
 struct Scripted {
     answers: Arc<Mutex<VecDeque<(u16, Value)>>>,
     asked: Arc<Mutex<Vec<String>>>,
+    /// The types of the bodies that came.
+    types: Arc<Mutex<Vec<String>>>,
 }
 
 impl Scripted {
@@ -67,7 +70,15 @@ impl Scripted {
     }
 
     #[expect(clippy::unused_async, reason = "a handler has to be")]
-    async fn answer(State(it): State<Self>, method: Method, uri: Uri, body: String) -> (StatusCode, String) {
+    async fn answer(
+        State(it): State<Self>,
+        method: Method,
+        uri: Uri,
+        headers: HeaderMap,
+        body: String,
+    ) -> (StatusCode, String) {
+        let content_type = headers.get("content-type").map(|it| it.to_str().unwrap().to_owned());
+        it.types.lock().unwrap().extend(content_type);
         let documents = body.lines().skip(1).step_by(2).filter_map(|line| serde_json::from_str::<Value>(line).ok());
         let values: Vec<_> = documents.map(|document| document["value"].to_string()).collect();
         it.asked.lock().unwrap().push(format!("{method} {uri} {}", values.join(" ")).trim_end().to_owned());
@@ -140,6 +151,28 @@ async fn templates_that_are_there_stay_unless_the_user_says_otherwise() {
 }
 
 #[tokio::test]
+async fn bodies_are_announced_as_the_server_understands_them() {
+    let vendored = |kind: &str| format!("application/vnd.elasticsearch+{kind}; compatible-with=8");
+    for (version, json_type, lines_type) in [
+        (json!({"number": "8.15.0"}), vendored("json"), vendored("x-ndjson")),
+        (
+            json!({"number": "2.11.0", "distribution": "opensearch"}),
+            "application/json".to_owned(),
+            "application/x-ndjson".to_owned(),
+        ),
+    ] {
+        let (server, address, _serving) = Scripted::start([(200, json!({"version": version}))]).await;
+        let settings = StoreSettings { overwrite_existing_templates: true, ..settings(&address, true) };
+        let mut store = impatient(settings);
+        store.set_up().await.unwrap();
+        store.store_records(&race("r"), records(1)).await.unwrap();
+        let mut types = server.types.lock().unwrap().clone();
+        assert_eq!(types.pop(), Some(lines_type));
+        assert!(!types.is_empty() && types.iter().all(|it| *it == json_type), "{types:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_store_in_memory_keeps_one_document_for_each_race() {
     let mut store = MemoryStore::default();
     store.store_race(&race("r")).await.unwrap();
@@ -206,7 +239,10 @@ fn program() -> Option<PathBuf> {
 #[tokio::test]
 async fn a_real_server_has_every_document_once() {
     let Some(server) = Server::start().await else {
-        println!("skipped: it needs a server; `pip install noida-db==0.2.3`, or RALLY_TEST_ELASTICSEARCH names it");
+        // Not by `println!`, whose text is shown of failed tests only.
+        let remedy = "`pip install noida-db==0.2.3`, or RALLY_TEST_ELASTICSEARCH names it";
+        let line = format!("skipped: a_real_server_has_every_document_once needs a server; {remedy}\n");
+        std::io::stderr().lock().write_all(line.as_bytes()).unwrap();
         return;
     };
     for use_data_streams in [true, false] {

@@ -5,7 +5,8 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
 
 /// Where `ip`, `nft` and `ethtool` are, whoever runs the tests.
@@ -216,8 +218,14 @@ impl<const N: usize> Drop for Lab<N> {
 impl Host {
     /// A command of `rallyd` on this host.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_within(TIMEOUT, arguments)
+    }
+
+    /// As [`Host::command`], for so many seconds at most.
+    pub(crate) fn command_within(&self, timeout: &str, arguments: &[&str]) -> Command {
         let mut command = self.inside("timeout");
-        command.args([TIMEOUT, env!("CARGO_BIN_EXE_rallyd")]).args(arguments);
+        // In the foreground it hands on a signal once, not to its whole group as well.
+        command.args(["--foreground", timeout, env!("CARGO_BIN_EXE_rallyd")]).args(arguments);
         command
     }
 
@@ -233,6 +241,19 @@ impl Host {
         };
         command.env("RALLY_HOME", &self.home);
         command
+    }
+
+    /// A socket of this process that listens on this host.
+    pub(crate) fn listen(&self) -> TcpListener {
+        let address = SocketAddr::new(self.ip, 0);
+        let Some(namespace) = self.namespace.clone() else { return TcpListener::bind(address).unwrap() };
+        // Sockets stay where they were made, so the thread that has moved there is no longer needed.
+        let moved = thread::spawn(move || {
+            let namespace = fs::File::open(Path::new("/run/netns").join(namespace)).unwrap();
+            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+            TcpListener::bind(address).unwrap()
+        });
+        moved.join().unwrap()
     }
 
     /// Runs a command of `rallyd` to its end.
@@ -431,7 +452,7 @@ impl Status {
     /// Everything that it knows about the host at the same address.
     pub(crate) fn record(&self, host: &Host) -> Option<&Value> {
         let of_host = |record: &&Value| {
-            let address: std::net::SocketAddr = record["address"].as_str().unwrap().parse().unwrap();
+            let address: SocketAddr = record["address"].as_str().unwrap().parse().unwrap();
             address.ip() == host.ip
         };
         self.0["cluster"].as_array()?.iter().find(of_host)

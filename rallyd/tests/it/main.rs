@@ -5,12 +5,15 @@
 
 mod archive;
 mod cluster;
+mod counting_target;
 mod daemon;
 mod joining;
 mod lab;
 mod network;
 mod race;
+mod race_endings;
 mod race_faults;
 mod race_lab;
+mod race_ledger;
 mod race_server;
 mod relay;

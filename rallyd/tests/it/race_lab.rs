@@ -8,14 +8,19 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use crate::counting_target::CountingTarget;
 use crate::lab::{Family, Host, Lab, Said, note, report, within};
 
 /// Longer than any race here takes to end, whatever happens to it.
 pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(40);
 
-/// A cluster with a coordinator and three others that drive.
+/// How many seconds a race may take that a command shows; the longest one indexes much on a busy machine.
+const RACE_TIMEOUT: &str = "300";
+
+/// A cluster with a coordinator and three others that drive, and a target that counts beside the coordinator.
 pub(crate) struct RaceLab {
     pub(crate) lab: Lab<4>,
+    pub(crate) target: CountingTarget,
 }
 
 impl RaceLab {
@@ -23,7 +28,13 @@ impl RaceLab {
     pub(crate) fn new(test: &str) -> Option<Self> {
         let lab = Lab::with_own_network(test, Family::V4)?;
         lab.start();
-        Some(Self { lab })
+        Some(Self::over(lab))
+    }
+
+    /// Over hosts whose daemons may have been started in another way.
+    pub(crate) fn over(lab: Lab<4>) -> Self {
+        let target = CountingTarget::start(lab.hosts[0].listen());
+        Self { lab, target }
     }
 
     pub(crate) fn coordinator(&self) -> &Host {
@@ -34,17 +45,18 @@ impl RaceLab {
         &self.lab.hosts[1..]
     }
 
-    /// Starts a race on the first driver, which shows it.
-    pub(crate) fn race(&self, race: &str, track: &Path, more: &[&str]) -> Racing {
+    /// Starts a race of all drivers on the first of them, which shows it.
+    pub(crate) fn race_of(&self, race: &str, track: &Path, more: &[&str]) -> Racing {
         let drivers: Vec<_> = self.drivers().iter().map(|host| host.ip.to_string()).collect();
         let hosts = format!("--load-driver-hosts={}", drivers.join(","));
         self.race_on(race, track, &[&[&hosts[..]], more].concat())
     }
 
-    /// As [`RaceLab::race`], on drivers that are named.
+    /// As [`RaceLab::race_of`], on drivers that are named.
     pub(crate) fn race_on(&self, race: &str, track: &Path, more: &[&str]) -> Racing {
         let (track, id) = (format!("--track-path={}", track.display()), format!("--race-id={race}"));
-        let mut command = self.drivers()[0].command(&[&["race", &track, &id], more].concat());
+        let arguments = [&["race", &track, &id], more].concat();
+        let mut command = self.drivers()[0].command_within(RACE_TIMEOUT, &arguments);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         Racing { race: race.to_owned(), child }
     }
@@ -69,7 +81,7 @@ impl RaceLab {
 /// A race that somebody watches.
 #[derive(Debug)]
 pub(crate) struct Racing {
-    race: String,
+    pub(crate) race: String,
     child: Child,
 }
 

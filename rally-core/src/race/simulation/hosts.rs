@@ -63,14 +63,18 @@ pub(super) struct Truth {
     pub(super) starts: u64,
     /// Samples by race.
     pub(super) made: HashMap<u32, u64>,
+    /// Drivers without which a race has gone on, or ended, by race.
+    pub(super) given_up: HashMap<u32, BTreeSet<String>>,
+    /// Events of races that had ended, which arrived all the same.
+    pub(super) late: u64,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Packet {
-    /// From the coordinator; answered by `Answer`. `start` is the driver's process that is meant.
-    Request { plan: Arc<Plan>, start: Option<u64>, number: u64, request: Request },
-    /// From the coordinator: tell me the events after this one, and keep your lease; answered by `Events`.
-    Follow { race: u32, start: u64, after: Sequence },
+    /// From this start of the coordinator; answered by `Answer`. `start` is the driver's process that is meant.
+    Request { epoch: u64, plan: Arc<Plan>, start: Option<u64>, number: u64, request: Request },
+    /// From this start of the coordinator: tell me the events after this one, and keep your lease; answered by `Events`.
+    Follow { epoch: u64, race: u32, start: u64, after: Sequence },
     /// From a driver.
     Answer { race: u32, start: u64, number: u64, is_accepted: bool },
     /// From a driver.
@@ -118,14 +122,19 @@ impl Node for Host {
 
 #[derive(Debug)]
 pub(super) struct Coordinator {
-    /// Coordinator time zero.
+    /// Coordinator time zero, which all starts have in common.
     zero: Instant,
-    races: HashMap<u32, BTreeSet<String>>,
+    /// The number of this process.
+    epoch: u64,
+    truth: Rc<RefCell<Truth>>,
+    /// Races that have ended.
+    former: Vec<Running>,
     current: Option<Running>,
 }
 
 #[derive(Debug)]
 struct Running {
+    epoch: u64,
     plan: Arc<Plan>,
     race: Race,
     links: Vec<DriverLink>,
@@ -148,8 +157,8 @@ struct DriverLink {
 }
 
 impl Coordinator {
-    pub(super) fn new(zero: Instant) -> Self {
-        Self { zero, races: HashMap::new(), current: None }
+    pub(super) fn new(zero: Instant, epoch: u64, truth: Rc<RefCell<Truth>>) -> Self {
+        Self { zero, epoch, truth, former: Vec::new(), current: None }
     }
 
     fn time(&self, now: Instant) -> ClusterTime {
@@ -165,8 +174,9 @@ impl Coordinator {
             Race::start(id, &plan.challenge, drivers.collect(), plan.on_loss, plan.timing.clone(), self.time(now));
         let link = |&node| DriverLink { node, start: None, heard: now, requests: VecDeque::new(), is_lost: false };
         let links = nodes[..used].iter().map(link).collect();
-        self.races.insert(plan.race, BTreeSet::new());
+        self.former.extend(self.current.take());
         self.current = Some(Running {
+            epoch: self.epoch,
             plan,
             race,
             links,
@@ -206,9 +216,9 @@ impl Coordinator {
         self.current.as_ref().is_some_and(|running| running.was_cancelled)
     }
 
-    /// Drivers without which a race has gone on, or ended.
-    pub(super) fn given_up(&self, race: u32) -> &BTreeSet<String> {
-        &self.races[&race]
+    /// Whether it owns this race: it was started by this process.
+    pub(super) fn owns(&self, race: u32) -> bool {
+        self.current.as_ref().is_some_and(|running| running.plan.race == race)
     }
 
     fn input(&mut self, outbox: &mut Outbox<Packet>, input: RaceInput) {
@@ -226,7 +236,7 @@ impl Coordinator {
             let link = &mut running.links[driver.0];
             link.requests.push_back((running.requests, request, outbox.now()));
             if link.requests.len() == 1 {
-                link.send(&running.plan, outbox);
+                link.send(running.epoch, &running.plan, outbox);
             }
         };
         for action in actions {
@@ -242,7 +252,7 @@ impl Coordinator {
                 }
                 RaceAction::Announce(RaceEventKind::StepEnded { .. }) => running.steps_ended += 1,
                 RaceAction::Announce(RaceEventKind::RoleFailed(error)) => {
-                    self.races.get_mut(&running.plan.race).unwrap().insert(error.host);
+                    self.truth.borrow_mut().given_up.entry(running.plan.race).or_default().insert(error.host);
                 }
                 RaceAction::RecordTelemetry { .. } | RaceAction::FetchSegment { .. } | RaceAction::Announce(_) => {}
             }
@@ -255,9 +265,12 @@ impl Coordinator {
             Packet::Answer { race, start, .. } | Packet::Events { race, start, .. } => (*race, *start),
             Packet::Request { .. } | Packet::Follow { .. } => panic!("the coordinator sends these"),
         };
+        if race != running.plan.race {
+            return self.receive_late(outbox.now(), from, race, packet);
+        }
         let Some(index) = running.links.iter().position(|link| link.node == from) else { return };
         let link = &mut running.links[index];
-        if race != running.plan.race || link.is_lost || link.start.is_some_and(|known| known > start) {
+        if link.is_lost || link.start.is_some_and(|known| known > start) {
             return;
         }
         let driver = DriverIndex(index);
@@ -276,7 +289,7 @@ impl Coordinator {
                 if !is_accepted {
                     return self.lose(outbox, driver, RoleErrorKind::Busy, "it refused");
                 }
-                link.send(&running.plan, outbox);
+                link.send(running.epoch, &running.plan, outbox);
                 let round_trip = outbox.now() - asked;
                 self.input(outbox, RaceInput::Answered { driver, round_trip });
             }
@@ -287,6 +300,28 @@ impl Coordinator {
             }
             Packet::Request { .. } | Packet::Follow { .. } => {}
         }
+    }
+
+    /// Hands what comes of a race that has ended to that race, in which it must change nothing. A coordinator that was
+    /// restarted does not know the race.
+    fn receive_late(&mut self, now: Instant, from: NodeId, race: u32, packet: Packet) {
+        let time = self.time(now);
+        let Some(former) = self.former.iter_mut().find(|former| former.plan.race == race) else { return };
+        let Some(index) = former.links.iter().position(|link| link.node == from) else { return };
+        let (driver, before) = (DriverIndex(index), former.race.verdict().cloned());
+        let inputs: Vec<_> = match packet {
+            Packet::Events { events, .. } => {
+                self.truth.borrow_mut().late += events.len() as u64;
+                events.into_iter().map(|event| RaceInput::Driver { driver, event }).collect()
+            }
+            Packet::Answer { .. } => vec![RaceInput::Answered { driver, round_trip: AGAIN }],
+            Packet::Request { .. } | Packet::Follow { .. } => Vec::new(),
+        };
+        for input in inputs {
+            assert_eq!(former.race.handle(time, input), []);
+        }
+        assert!(before.is_some() && former.race.verdict() == before.as_ref(), "an old race has changed");
+        assert_eq!(former.race.next_deadline(), None);
     }
 
     fn lose(&mut self, outbox: &mut Outbox<Packet>, driver: DriverIndex, kind: RoleErrorKind, cause: &str) {
@@ -315,10 +350,11 @@ impl Coordinator {
                 if !link.is_lost && now - link.heard > DEAD_AFTER {
                     dead.push(DriverIndex(index));
                 }
-                link.send(&running.plan, outbox);
+                link.send(running.epoch, &running.plan, outbox);
                 if let Some(start) = link.start.filter(|_| !link.is_lost) {
-                    let (race, after) = (running.plan.race, running.race.taken(DriverIndex(index)));
-                    outbox.send(link.node, Packet::Follow { race, start, after });
+                    let (epoch, race) = (running.epoch, running.plan.race);
+                    let after = running.race.taken(DriverIndex(index));
+                    outbox.send(link.node, Packet::Follow { epoch, race, start, after });
                 }
             }
             for driver in dead {
@@ -343,10 +379,10 @@ impl Coordinator {
 }
 
 impl DriverLink {
-    fn send(&self, plan: &Arc<Plan>, outbox: &mut Outbox<Packet>) {
+    fn send(&self, epoch: u64, plan: &Arc<Plan>, outbox: &mut Outbox<Packet>) {
         if let Some((number, request, _)) = self.requests.front() {
             let (plan, request) = (Arc::clone(plan), request.clone());
-            outbox.send(self.node, Packet::Request { plan, start: self.start, number: *number, request });
+            outbox.send(self.node, Packet::Request { epoch, plan, start: self.start, number: *number, request });
         }
     }
 }
@@ -354,12 +390,18 @@ impl DriverLink {
 pub(super) struct Driver {
     index: usize,
     coordinator: NodeId,
+    /// Where its clock takes coordinator time zero to be.
+    zero: Instant,
     /// The number of this process.
     start: u64,
     rng: StdRng,
     truth: Rc<RefCell<Truth>>,
+    /// The latest start of the coordinator that it has heard of.
+    owner: u64,
     /// The last race it took part in.
     play: Option<Play>,
+    /// The race before that, and all it said there.
+    former: Option<(u32, Vec<DriverEvent>)>,
 }
 
 struct Play {
@@ -398,8 +440,16 @@ impl std::fmt::Debug for Driver {
 }
 
 impl Driver {
-    pub(super) fn new(index: usize, coordinator: NodeId, start: u64, seed: u64, truth: Rc<RefCell<Truth>>) -> Self {
-        Self { index, coordinator, start, rng: StdRng::seed_from_u64(seed), truth, play: None }
+    pub(super) fn new(
+        index: usize,
+        coordinator: NodeId,
+        zero: Instant,
+        start: u64,
+        seed: u64,
+        truth: Rc<RefCell<Truth>>,
+    ) -> Self {
+        let rng = StdRng::seed_from_u64(seed);
+        Self { index, coordinator, zero, start, rng, truth, owner: 0, play: None, former: None }
     }
 
     pub(super) fn name(&self) -> String {
@@ -431,13 +481,25 @@ impl Driver {
     fn receive(&mut self, outbox: &mut Outbox<Packet>, packet: Packet) {
         let now = outbox.now();
         self.advance(now);
+        let (Packet::Request { epoch, .. } | Packet::Follow { epoch, .. }) = packet else {
+            panic!("drivers send these");
+        };
+        if epoch < self.owner {
+            return;
+        }
+        if epoch > self.owner {
+            // What an earlier start of the coordinator had asked for is over.
+            self.owner = epoch;
+            self.end_play(now);
+        }
+        self.repeat_former(outbox);
         match packet {
-            Packet::Request { plan, start, number, request } => {
+            Packet::Request { plan, start, number, request, .. } => {
                 let (race, mine) = (plan.race, self.start);
                 let is_accepted = start.is_none_or(|start| start == mine) && self.asked(now, plan, request);
                 outbox.send(self.coordinator, Packet::Answer { race, start: mine, number, is_accepted });
             }
-            Packet::Follow { race, start, after } => {
+            Packet::Follow { race, start, after, .. } => {
                 let mut events = Vec::new();
                 if let Some(play) = self.play.as_mut().filter(|play| play.plan.race == race && start == self.start) {
                     play.lease = now + LEASE_TERM;
@@ -445,9 +507,26 @@ impl Driver {
                 }
                 outbox.send(self.coordinator, Packet::Events { race, start: self.start, events });
             }
-            Packet::Answer { .. } | Packet::Events { .. } => panic!("drivers send these"),
+            Packet::Answer { .. } | Packet::Events { .. } => {}
         }
         self.advance(now);
+    }
+
+    /// Ends its race without being asked to.
+    fn end_play(&mut self, now: Instant) {
+        if let Some(play) = self.play.as_mut().filter(|play| !matches!(play.doing, Doing::Ended)) {
+            play.doing = Doing::Stopping { until: now };
+        }
+        self.advance(now);
+    }
+
+    /// Now and then, what it said in its former race is still on its way.
+    fn repeat_former(&mut self, outbox: &mut Outbox<Packet>) {
+        let Some((race, events)) = &self.former else { return };
+        if self.rng.random_bool(0.02) {
+            let (race, events) = (*race, events.clone());
+            outbox.send(self.coordinator, Packet::Events { race, start: self.start, events });
+        }
     }
 
     /// Does what was asked for; false if it makes no sense.
@@ -458,6 +537,7 @@ impl Driver {
             (Some(play), Request::Prepare) if play.plan.race == plan.race => true,
             (Some(play), Request::Prepare) if play.plan.race > plan.race || !is_free => false,
             (_, Request::Prepare) => {
+                self.former = self.play.take().map(|play| (play.plan.race, play.events));
                 self.play = Some(Play {
                     plan,
                     events: Vec::new(),
@@ -508,9 +588,12 @@ impl Driver {
         if play.lease <= now && !matches!(play.doing, Doing::Stopping { .. }) {
             play.doing = Doing::Stopping { until: now };
         }
+
+        // Its clock is far from the coordinator's, and it does not know: nothing may depend on this.
+        let at = cluster_time(self.zero, now);
         if play.measure_at <= now {
             play.measure_at = now + INTERVAL;
-            play.measure(&mut self.rng, &self.truth);
+            play.measure(at, &mut self.rng, &self.truth);
         }
         let mut said = Vec::new();
         match &mut play.doing {
@@ -528,19 +611,19 @@ impl Driver {
                 if is_over {
                     play.at = step.until;
                     play.doing = Doing::Waiting;
-                    play.measure(&mut self.rng, &self.truth);
+                    play.measure(at, &mut self.rng, &self.truth);
                     said.push(DriverEventKind::Reached { at: step.until });
                 }
             }
             Doing::Stopping { until } if *until <= now => {
                 play.doing = Doing::Ended;
-                play.measure(&mut self.rng, &self.truth);
+                play.measure(at, &mut self.rng, &self.truth);
                 said.push(DriverEventKind::Ended);
             }
             Doing::Preparing { .. } | Doing::Waiting | Doing::Stopping { .. } | Doing::Ended => {}
         }
         for kind in said {
-            play.say(kind);
+            play.say(at, kind);
         }
     }
 
@@ -558,9 +641,9 @@ impl Driver {
 }
 
 impl Play {
-    fn say(&mut self, kind: DriverEventKind) {
+    fn say(&mut self, at: ClusterTime, kind: DriverEventKind) {
         let sequence = Sequence(self.events.len() as u64 + 1);
-        self.events.push(DriverEvent { sequence, at: ClusterTime::from_nanos(0), kind });
+        self.events.push(DriverEvent { sequence, at, kind });
     }
 
     /// What this driver has to do in a step, and how long it takes.
@@ -589,7 +672,7 @@ impl Play {
         ends
     }
 
-    fn measure(&mut self, rng: &mut StdRng, truth: &Rc<RefCell<Truth>>) {
+    fn measure(&mut self, at: ClusterTime, rng: &mut StdRng, truth: &Rc<RefCell<Truth>>) {
         let (merged, lost) = (rng.random_range(0..100), if rng.random_bool(0.002) { 3 } else { 0 });
         *truth.borrow_mut().made.entry(self.plan.race).or_default() += merged + lost;
         self.ledger.made += merged + lost;
@@ -598,7 +681,7 @@ impl Play {
         self.interval += 1;
         let tasks = vec![TaskInterval { samples: merged, ..empty_task() }];
         let interval = Interval { number: self.interval, tasks, ledger: self.ledger, ..Interval::default() };
-        self.say(DriverEventKind::Measured(Box::new(interval)));
+        self.say(at, DriverEventKind::Measured(Box::new(interval)));
     }
 }
 

@@ -37,6 +37,9 @@ macro_rules! operation_types {
         }
 
         impl OperationType {
+            /// Every type that Rally counts among its own.
+            pub const ALL: &[Self] = &[$(Self::$variant),*];
+
             /// The name in track files.
             #[must_use]
             pub fn as_str(&self) -> &str {
@@ -64,9 +67,6 @@ macro_rules! operation_types {
                 }
             }
         }
-
-        #[cfg(test)]
-        const ALL: &[OperationType] = &[$(OperationType::$variant),*];
     };
     (@admin admin) => { true };
     (@admin load) => { false };
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn every_name_leads_back_to_its_type() {
-        for operation_type in ALL {
+        for operation_type in OperationType::ALL {
             assert_eq!(&OperationType::from(operation_type.as_str()), operation_type);
             assert!(operation_type.is_built_in());
         }

@@ -32,10 +32,11 @@ pub(super) fn force_merge(given: &Given<'_>) -> Result<ForceMerge, RunnerError> 
         let call = given.call("POST", format!("/{index}/_forcemerge"));
         call.query("max_num_segments", segments.cloned().unwrap_or_default())
     };
-    let poll_period = match given.get("mode").and_then(Value::as_str) {
-        None | Some("blocking") => None,
-        Some("polling") => Some(given.seconds("poll-period", POLL_PERIOD)?),
-        Some(other) => return Err(given.wrong("mode", "`blocking` or `polling`", &json!(other))),
+    let poll_period = match given.get("mode") {
+        None => None,
+        Some(mode) if mode == "blocking" => None,
+        Some(mode) if mode == "polling" => Some(given.seconds("poll-period", POLL_PERIOD)?),
+        Some(other) => return Err(given.wrong("mode", "`blocking` or `polling`", other)),
     };
     let in_background = merge().query("wait_for_completion", false).prepare()?;
     Ok(ForceMerge { blocking: merge().prepare()?, in_background, poll_period })

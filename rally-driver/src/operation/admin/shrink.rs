@@ -44,7 +44,7 @@ pub(super) fn shrink_index(given: &Given<'_>) -> Result<Shrink, RunnerError> {
     settings.insert(READ_ONLY.to_owned(), Value::Null);
     Ok(Shrink {
         sources: given.aside("GET", format!("/{}", given.name("source-index")?)).prepare()?,
-        node: given.get("shrink-node").and_then(Value::as_str).map(str::to_owned),
+        node: given.text("shrink-node")?.map(str::to_owned),
         target: given.name("target-index")?,
         body,
     })

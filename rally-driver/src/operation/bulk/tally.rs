@@ -21,8 +21,10 @@ pub(super) struct Tally {
     pub(super) errors: u64,
     /// Of the last request.
     pub(super) status: u16,
-    /// The highest of a document in the last answer.
+    /// The highest of a document in the last answer, if some have failed there.
     max_status: Option<u16>,
+    /// The highest of a document in the last answer that failed.
+    max_failed_status: Option<u16>,
     /// Status and reason of each failed document of the last answer.
     causes: BTreeSet<(u16, String)>,
     /// For each action how many items, and how many of them had which result.
@@ -42,6 +44,7 @@ impl Tally {
             tally.max_status = tally.max_status.max(Some(result.status));
             if result.has_failed() {
                 tally.errors += 1;
+                tally.max_failed_status = tally.max_failed_status.max(Some(result.status));
                 tally.causes.insert((result.status, result.reason().to_owned()));
             } else {
                 tally.successes += 1;
@@ -55,6 +58,9 @@ impl Tally {
                 *tally.shards.entry(shards).or_default() += 1;
             }
         }
+        if tally.errors == 0 {
+            tally.max_status = None;
+        }
         tally
     }
 
@@ -67,7 +73,8 @@ impl Tally {
         self.ingest_took = sum(self.ingest_took, later.ingest_took);
         self.successes += later.successes;
         self.errors += later.errors;
-        (self.status, self.max_status, self.causes) = (later.status, later.max_status, later.causes);
+        (self.status, self.causes) = (later.status, later.causes);
+        (self.max_status, self.max_failed_status) = (later.max_status, later.max_failed_status);
         for (action, counts) in later.actions {
             let known = self.actions.entry(action).or_default();
             counts.into_iter().for_each(|(result, count)| *known.entry(result).or_default() += count);
@@ -85,7 +92,8 @@ impl Tally {
         set("success-count", self.successes.into());
         set("error-count", self.errors.into());
         set("request-status", self.status.into());
-        set("max-doc-status", self.max_status.unwrap_or(self.status).into());
+        let max_status = if is_detailed { self.max_failed_status } else { self.max_status };
+        set("max-doc-status", max_status.unwrap_or(self.status).into());
         if !success {
             set("error-type", json!("bulk"));
             set("error-description", self.describe().into());
@@ -188,7 +196,7 @@ mod tests {
         all.retries = 1;
         let meta = all.meta(true, false);
         let expected = json!({
-            "took": 6, "success-count": 2, "error-count": 1, "request-status": 200, "max-doc-status": 201,
+            "took": 6, "success-count": 2, "error-count": 1, "request-status": 200, "max-doc-status": 200,
             "retry-count": 1, "retried": true,
         });
         assert_eq!(Value::Object(meta), expected);

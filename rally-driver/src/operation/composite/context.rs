@@ -1,10 +1,14 @@
 //! What the operations inside a composite one share.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 
-use crate::RunnerError;
+use crate::client::Client;
+use crate::operation::given::Given;
+use crate::operation::in_composite;
+use crate::{Params, RunnerError, RunnerSetup};
 
 /// Ids that operations inside a composite one pass on to each other under names of the track's choice, such as that of a
 /// point in time. It is empty at the start of each execution of the outermost composite operation.
@@ -46,6 +50,28 @@ impl CompositeContext {
 
     pub(crate) fn clear(&self) {
         self.ids.borrow_mut().clear();
+    }
+}
+
+/// What operations need that refer to each other by name inside of a composite one.
+#[derive(Debug)]
+pub(in crate::operation) struct Linked {
+    setup: RunnerSetup,
+    pub(in crate::operation) client: Rc<Client>,
+    pub(in crate::operation) context: Rc<CompositeContext>,
+}
+
+impl Linked {
+    /// # Errors
+    ///
+    /// [`RunnerError::Assertion`] outside of a composite operation.
+    pub(in crate::operation) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
+        let client = Rc::clone(setup.clients.default_cluster()?);
+        Ok(Self { setup: setup.clone(), client, context: Rc::clone(in_composite(setup)?) })
+    }
+
+    pub(in crate::operation) fn given<'a>(&'a self, params: &'a Params) -> Given<'a> {
+        Given::new(&self.setup, params)
     }
 }
 

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, TryStreamExt};
-use serde_json::Value;
 use tokio::sync::Semaphore;
 
 pub use context::CompositeContext;
+pub(super) use context::Linked;
 
-use super::{invalid, unprepared};
+use super::given::Given;
+use super::unprepared;
 use crate::{InnerTiming, Outcome, Params, RequestTimer, Runner, RunnerError, RunnerSetup};
 use plan::{Inner, Planner, Step};
 
@@ -37,16 +38,9 @@ impl Composite {
 #[async_trait(?Send)]
 impl Runner for Composite {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        self.limit = match params.get("max-connections") {
-            None | Some(Value::Null) => None,
-            Some(given) => {
-                let limit = given.as_u64().and_then(|limit| usize::try_from(limit).ok());
-                let limit = limit.filter(|limit| (1..=Semaphore::MAX_PERMITS).contains(limit)).ok_or_else(|| {
-                    invalid(&self.setup, format!("`max-connections` must be a number from 1 on, not {given}"))
-                })?;
-                Some(Semaphore::new(limit))
-            }
-        };
+        let limit = Given::new(&self.setup, params).positive("max-connections")?;
+        self.limit =
+            limit.map(|limit| Semaphore::new(usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS)));
         self.steps = Some(Planner::new(&self.setup, &self.context).steps(params)?);
         Ok(())
     }

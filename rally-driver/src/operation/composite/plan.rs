@@ -8,7 +8,7 @@ use rally_core::track::{JsonObject, OperationType, Task};
 use serde_json::Value;
 
 use super::CompositeContext;
-use crate::operation::{invalid, missing};
+use crate::parameters::Parameters;
 use crate::{Params, RequestTimer, Runner, RunnerError, RunnerSetup};
 
 /// One after the other.
@@ -63,16 +63,20 @@ impl<'a> Planner<'a> {
 
     /// The steps of a composite operation, whose parameters these are.
     pub(super) fn steps(&self, params: &JsonObject) -> Result<Vec<Step>, RunnerError> {
-        let requests = params.get("requests").ok_or_else(|| missing(self.setup, "requests"))?;
+        let requests = self.given(params).wanted("requests")?;
         let mut steps = Vec::new();
         self.add(requests, "requests", &mut steps)?;
         Ok(steps)
     }
 
+    fn given<'b>(&'b self, params: &'b JsonObject) -> Parameters<'b> {
+        Parameters::new(&self.setup.task.operation.name, params)
+    }
+
     /// Adds the steps of a list: neighbouring streams run together, and everything else on its own.
     fn add(&self, list: &Value, what: &str, steps: &mut Vec<Step>) -> Result<(), RunnerError> {
         let Value::Array(list) = list else {
-            return Err(invalid(self.setup, format!("`{what}` must be a list, not {list}")));
+            return Err(self.given(&JsonObject::new()).wrong(what, "a list", list));
         };
         let mut streams = Vec::new();
         for element in list {
@@ -111,7 +115,7 @@ impl<'a> Planner<'a> {
         }
         if operation_type == OperationType::Composite {
             // It shares everything with this one, so its steps are steps of this one.
-            let requests = params.get("requests").ok_or_else(|| missing(self.setup, "requests"))?;
+            let requests = self.given(params).wanted("requests")?;
             return self.add(requests, "requests", steps);
         }
         steps.push(Step::Operation(Box::new(self.inner(operation_type, params)?)));

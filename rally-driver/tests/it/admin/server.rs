@@ -4,7 +4,7 @@
 //! downsampling, and it forgets what it did in the background; those are only tested against answers by a table.
 
 use rally_core::track::{Track, TrackBuilder};
-use rally_driver::client::{self, ClientOptions, Request};
+use rally_driver::client::{self, ClientOptions, MediaTypes, Request};
 use rally_driver::{Outcome, RequestTimer, RunnerError};
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ impl Real {
         let server = Server::start(test).await?;
         let hosts = [server.address().to_owned()];
         let timer = RequestTimer::default().into();
-        let client = client::Client::new(&hosts, ClientOptions::default(), Some(8), 0, timer).unwrap();
+        let client = client::Client::new(&hosts, ClientOptions::default(), MediaTypes::default(), 0, timer).unwrap();
         Some(Self { server, client })
     }
 
