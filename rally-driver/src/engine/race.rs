@@ -258,6 +258,8 @@ impl Race {
                 Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
             }
         };
+        // Workers look what kind of cluster it is.
+        clusters_answer(&plan, &notice).await?;
         let context = Arc::new(RaceContext {
             race: setup.assignment.race.clone(),
             plan,
@@ -291,10 +293,9 @@ impl Race {
             intervals: 0,
             ledger: Ledger::default(),
         };
-        match race.make_ready(&notice).await {
+        match race.make_ready().await {
             Ok(()) => Ok(race),
             Err(error) => {
-                // It ends at once; there is nothing more to ask of it.
                 let (_, mut nobody) = mpsc::channel(1);
                 race.finish(StopMode::Now, &mut nobody).await;
                 Err(error)

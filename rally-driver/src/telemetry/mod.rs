@@ -180,8 +180,8 @@ async fn run(
     let deadline = Instant::now() + DETACH;
     for device in &mut devices {
         if timeout_at(deadline, device.look(Moment::After, &report)).await.is_err() {
-            let late = format!("the devices had {DETACH:?} to end; this one and those after it did not");
-            device.fail(&RunnerError::Other(late), &report);
+            let problem = format!("the devices had {DETACH:?} to end; this one and those after it did not");
+            device.fail(&RunnerError::Other(problem), &report);
             break;
         }
     }
@@ -220,23 +220,25 @@ impl Attached {
         };
         report.records(records).await;
         let Err(error) = result else { return true };
-        self.fail(&error, report);
+        // Before and after the race, all devices look at once, and what they say is told together.
+        if self.fail(&error, report) && matches!(moment, Moment::Sample) {
+            report.tell_failures().await;
+        }
         false
     }
 
     /// Looks before the race, for a bounded time.
     async fn attach(&mut self, limit: Duration, report: &Report) {
         if timeout(limit, self.look(Moment::Before, report)).await.is_err() {
-            let late = format!("the cluster did not answer within {limit:?} before the race");
-            self.fail(&RunnerError::Other(late), report);
+            let problem = format!("the cluster did not answer within {limit:?} before the race");
+            self.fail(&RunnerError::Other(problem), report);
         }
     }
 
-    /// Remembers what is wrong, the first time; it is told together with others.
-    fn fail(&mut self, error: &RunnerError, report: &Report) {
-        if !std::mem::replace(&mut self.has_failed, true) {
-            report.failures.add(self.device.name(), &self.cluster.name, error);
-        }
+    /// Notes the first thing that goes wrong. True if nobody was told of it yet.
+    fn fail(&mut self, error: &RunnerError, report: &Report) -> bool {
+        !std::mem::replace(&mut self.has_failed, true)
+            && report.failures.add(self.device.name(), &self.cluster.name, error)
     }
 
     /// Samples in its interval until the race is over; the first sample comes after one interval. A device that fails is

@@ -79,7 +79,7 @@ impl Alone {
 
     async fn request(&self, race: &str, plan: &RacePlan) -> RaceRequest {
         let bundle = self.surroundings.keep(serde_json::to_vec(plan).unwrap()).await.unwrap();
-        request(race, bundle, &["localhost"])
+        RaceRequest::new(race.parse().unwrap(), bundle, ["localhost"])
     }
 
     async fn start(&self, race: &str, plan: &RacePlan) -> RaceId {
@@ -202,7 +202,7 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     let surroundings = Arc::new(surroundings.archive_in(Archive::new(&file), ReportingSettings::default()));
     let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
     let bundle = surroundings.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let request = request("kept", bundle, &["localhost"]);
+    let request = RaceRequest::new("kept".parse().unwrap(), bundle, ["localhost"]);
     let race = request.race.clone();
     let coordinator = RaceCoordinator::new(surroundings);
     coordinator.start_race(request).await.unwrap();
@@ -224,7 +224,7 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     let surroundings = Arc::new(surroundings.archive_in(archive, ReportingSettings::default()));
     let plan = plan(|challenge| challenge.task(task("index", 1).iterations(10)));
     let bundle = surroundings.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let request = request("kept", bundle, &["localhost"]);
+    let request = RaceRequest::new("kept".parse().unwrap(), bundle, ["localhost"]);
     let race = request.race.clone();
     let coordinator = RaceCoordinator::new(Arc::<LocalSurroundings>::clone(&surroundings));
     coordinator.start_race(request.clone()).await.unwrap();
@@ -318,7 +318,13 @@ async fn a_member_starts_and_watches_a_race_that_two_others_drive_together() {
         challenge.task(task("warm", 4).iterations(10)).parallel(pair)
     });
     let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let request = request("far", bundle, &["a", &b.host.host().address().to_string()]);
+    let request = RaceRequest {
+        race: "far".parse().unwrap(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), b.host.host().address().to_string()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
     let plan_on = |member: &Member| member.directory.path().join(format!("plans/{bundle}.json"));
     assert_eq!(std::fs::metadata(plan_on(&a)).unwrap().permissions().mode() & 0o777, 0o600);
     let remote = a.host.host().remote_coordinator();
@@ -455,7 +461,13 @@ async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its
     plan.data = DataSource::Ship;
     let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
     let race: RaceId = "shipped".parse().unwrap();
-    let request = request(race.as_str(), bundle, &["a", "b"]);
+    let request = RaceRequest {
+        race: race.clone(),
+        bundle,
+        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    };
     let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     owner.start_race(request).await.unwrap();
     let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
