@@ -304,13 +304,10 @@ impl Race {
     }
 
     /// Makes the first step ready, and looks whether the others can be.
-    async fn make_ready(&mut self, notice: &Notice) -> Result<(), RaceError> {
+    async fn make_ready(&mut self) -> Result<(), RaceError> {
         self.check_clock()?;
         self.warn_of_options()?;
         self.rehearse();
-        if self.setup.assignment.telemetry {
-            clusters_answer(&self.context.plan, notice).await?;
-        }
         self.attach_telemetry().await?;
         self.prepare_step()?;
         while self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())

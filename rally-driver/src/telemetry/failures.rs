@@ -20,8 +20,8 @@ struct Failure {
 }
 
 impl Failures {
-    /// Adds a device that failed.
-    pub(super) fn add(&self, device: &'static str, cluster: &str, error: &RunnerError) {
+    /// Adds a device that failed. True if the cause is a new one.
+    pub(super) fn add(&self, device: &'static str, cluster: &str, error: &RunnerError) -> bool {
         let kind = match error {
             // Descriptions differ in the moment at which the connection broke.
             RunnerError::Transport { class, .. } => format!("no answer: {class}"),
@@ -30,26 +30,17 @@ impl Failures {
         let mut failures = self.0.borrow_mut();
         if let Some(known) = failures.iter_mut().find(|it| it.cluster == cluster && it.kind == kind) {
             known.untold.push(device);
-            return;
+            return false;
         }
         let (cluster, cause) = (cluster.to_owned(), error.to_string());
         failures.push(Failure { cluster, kind, cause, untold: vec![device], was_told: false });
-    }
-
-    /// A sentence for each cause that nobody was told of.
-    pub(super) fn take_new(&self) -> Vec<String> {
-        self.take(|failure| !failure.was_told)
+        true
     }
 
     /// A sentence for each cause with devices that nobody was told of.
     pub(super) fn take_untold(&self) -> Vec<String> {
-        self.take(|_| true)
-    }
-
-    fn take(&self, is_wanted: impl Fn(&Failure) -> bool) -> Vec<String> {
         let mut failures = self.0.borrow_mut();
-        let wanted = failures.iter_mut().filter(|failure| !failure.untold.is_empty() && is_wanted(failure));
-        let told = wanted.map(|failure| {
+        let told = failures.iter_mut().filter(|failure| !failure.untold.is_empty()).map(|failure| {
             let untold = std::mem::take(&mut failure.untold);
             let devices = if untold.len() == 1 { "device" } else { "devices" };
             let names = untold.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
@@ -72,10 +63,10 @@ mod tests {
             RunnerError::Transport { class: ErrorClass::Connect, description }
         };
         let failures = Failures::default();
-        failures.add("node-stats", "default", &lost("es:9200: Connection refused"));
-        failures.add("ml-stats", "default", &lost("lost the connection to es:9200: reset"));
-        failures.add("ml-stats", "other", &lost("es:9201: Connection refused"));
-        failures.add("transform-stats", "default", &RunnerError::Other("no transforms".to_owned()));
+        assert!(failures.add("node-stats", "default", &lost("es:9200: Connection refused")));
+        assert!(!failures.add("ml-stats", "default", &lost("lost the connection to es:9200: reset")));
+        assert!(failures.add("ml-stats", "other", &lost("es:9201: Connection refused")));
+        assert!(failures.add("transform-stats", "default", &RunnerError::Other("no transforms".to_owned())));
         assert_eq!(
             failures.take_untold(),
             [
@@ -86,7 +77,6 @@ mod tests {
         );
         assert_eq!(failures.take_untold(), [""; 0]);
         failures.add("shard-stats", "default", &lost("late"));
-        assert_eq!(failures.take_new(), [""; 0]);
         assert_eq!(
             failures.take_untold(),
             ["telemetry device `shard-stats` at cluster `default`, too: es:9200: Connection refused"]

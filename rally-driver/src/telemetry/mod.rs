@@ -255,7 +255,6 @@ impl Attached {
                     _ = ticks.tick() => {}
                 }
                 if !self.look(Moment::Sample, report).await {
-                    report.tell_new_failures().await;
                     break;
                 }
             }
@@ -273,13 +272,6 @@ struct Report {
 }
 
 impl Report {
-    /// Tells of causes that nobody was told of. More devices with a known cause can wait until the end.
-    async fn tell_new_failures(&self) {
-        for notice in self.failures.take_new() {
-            self.notice(notice).await;
-        }
-    }
-
     /// Tells which devices failed since it was told last, those with the same cause together.
     async fn tell_failures(&self) {
         for notice in self.failures.take_untold() {

@@ -57,7 +57,13 @@ fn napping() -> Registry {
 
 /// A race of these hosts.
 fn request(race: &str, bundle: ContentHash, load_drivers: &[&str]) -> RaceRequest {
-    RaceRequest::new(race.parse().unwrap(), bundle, load_drivers)
+    RaceRequest {
+        race: race.parse().unwrap(),
+        bundle,
+        load_driver_hosts: load_drivers.iter().map(|&host| host.to_owned()).collect(),
+        provisioner_hosts: Vec::new(),
+        on_driver_loss: Default::default(),
+    }
 }
 
 /// A coordinator with a driver in this process, and where it keeps its files.
