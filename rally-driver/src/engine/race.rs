@@ -214,7 +214,7 @@ impl Race {
                     None => format!("play in race {race}"),
                 };
                 let mode = *result.as_ref().unwrap_or(&StopMode::Now);
-                prepared.finish(mode, &mut commands).await;
+                prepared.finish(mode, end_at_once(&mut commands)).await;
                 if let Err(error) = result {
                     fail(phase, &error);
                 }
@@ -296,8 +296,7 @@ impl Race {
         match race.make_ready().await {
             Ok(()) => Ok(race),
             Err(error) => {
-                let (_, mut nobody) = mpsc::channel(1);
-                race.finish(StopMode::Now, &mut nobody).await;
+                race.finish(StopMode::Now, std::future::pending()).await;
                 Err(error)
             }
         }
@@ -688,19 +687,18 @@ impl Race {
         self.say(kind)
     }
 
-    /// Ends the workers and hands over what is left. A drain can still be turned into an end at once.
-    async fn finish(mut self, mode: StopMode, commands: &mut mpsc::Receiver<Command>) {
+    /// Ends the workers and hands over what is left. A drain becomes an end at once as soon as `hurry` is done.
+    async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) {
         self.stop_workers(mode);
+        let mut may_hurry = mode == StopMode::Drain;
+        let mut hurry = std::pin::pin!(hurry);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
         let deadline = tokio::time::Instant::now() + END;
         while !ending.is_empty() {
             let report = tokio::select! {
-                Some(command) = commands.recv() => {
-                    match command {
-                        Command::Stop { mode: StopMode::Now } => self.stop_workers(StopMode::Now),
-                        Command::Drive { reply, .. } => drop(reply.send(Err(InvalidStep::Ended))),
-                        Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } => (),
-                    }
+                () = &mut hurry, if may_hurry => {
+                    may_hurry = false;
+                    self.stop_workers(StopMode::Now);
                     continue;
                 }
                 report = timeout_at(deadline, self.reports.recv()) => report,
@@ -765,6 +763,18 @@ impl Race {
 /// The worker of a client. A client keeps its worker, because its connections live there.
 fn worker_of(client: u32, workers: usize) -> usize {
     client as usize % workers.max(1)
+}
+
+/// Waits until a race that ends is to end at once; it can do nothing else any more.
+async fn end_at_once(commands: &mut mpsc::Receiver<Command>) {
+    loop {
+        match commands.recv().await {
+            Some(Command::Stop { mode: StopMode::Now }) => return,
+            Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::Ended))),
+            Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. }) => (),
+            None => std::future::pending().await,
+        }
+    }
 }
 
 async fn next_announcement(segments: &mut Option<SegmentWriter>) -> Option<Announcement> {

@@ -22,11 +22,11 @@ impl Archive {
         let mut metrics = RaceMetrics::default();
         let path = self.intervals_path(race);
         let mut is_empty = true;
-        let read = read_intervals(&path, |recorded| {
+        read_intervals(&path, |recorded| {
             is_empty = false;
             let _ = metrics.add(&recorded.driver, &recorded.interval);
-        });
-        unless_missing(read.map(drop)).map_err(|source| ArchiveError::File { action: "read", path, source })?;
+        })
+        .map_err(|source| ArchiveError::File { action: "read", path, source })?;
         if is_empty {
             return Ok(None);
         }
@@ -40,19 +40,17 @@ impl Archive {
                 Ok(())
             })
         });
-        unless_missing(read).map_err(|source| ArchiveError::File { action: "read", path, source })?;
+        match read {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(ArchiveError::File { action: "read", path, source });
+            }
+            Ok(()) | Err(_) => {}
+        }
         let track = self.track(race)?;
         let challenge = match &document.challenge {
             Some(name) => track.challenge(name),
             None => track.selected_challenge_or_default(),
         };
         Ok(challenge.map(|challenge| metrics.results(&track, challenge)))
-    }
-}
-
-fn unless_missing(read: io::Result<()>) -> io::Result<()> {
-    match read {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }

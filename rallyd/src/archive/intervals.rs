@@ -87,13 +87,18 @@ pub(super) fn encode(driver: &str, at: ClusterTime, interval: &Interval) -> io::
     Ok(record)
 }
 
-/// Hands every complete interval of a file to `each`; returns whether the file ends in damage.
+/// Hands every complete interval of a file to `each`; returns whether the file ends in damage. A race that never began to be
+/// measured has no file, and so no interval.
 ///
 /// # Errors
 ///
-/// If the file cannot be read.
+/// If the file is there but cannot be read.
 pub fn read_intervals(path: &Path, each: impl FnMut(RecordedInterval)) -> io::Result<bool> {
-    Ok(walk(path, each)? < std::fs::metadata(path)?.len())
+    match walk(path, each) {
+        Ok(complete) => Ok(complete < std::fs::metadata(path)?.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Hands over every complete interval, and returns the bytes up to the end of the last one.
@@ -139,6 +144,13 @@ mod tests {
             numbers.push(recorded.interval.number);
         });
         (numbers, damaged.unwrap())
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_has_no_interval() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(numbers(&directory.path().join("intervals")), (Vec::new(), false));
+        assert!(read_intervals(directory.path(), |_| {}).is_err(), "a directory is no file of intervals");
     }
 
     #[test]

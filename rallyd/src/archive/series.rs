@@ -82,17 +82,14 @@ impl TaskSeries {
 /// If the file cannot be read; one that is not there has no task.
 pub fn task_series(intervals: &Path) -> io::Result<BTreeMap<TaskIndex, TaskSeries>> {
     let mut tasks = BTreeMap::<TaskIndex, TaskSeries>::new();
-    let read = read_intervals(intervals, |recorded| {
+    read_intervals(intervals, |recorded| {
         let second = recorded.at.as_nanos() / 1_000_000_000;
         for part in &recorded.interval.tasks {
             if part.inner.is_none() && part.sample_type == SampleType::Normal && part.samples > 0 {
                 tasks.entry(part.task).or_default().add(second, part);
             }
         }
-    });
+    })?;
     tasks.values_mut().for_each(TaskSeries::end_second);
-    match read {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(_) | Err(_) => Ok(tasks),
-    }
+    Ok(tasks)
 }

@@ -67,6 +67,12 @@ impl Archive {
         Self { directory: directory.into() }
     }
 
+    /// The directory of all races.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.directory
+    }
+
     /// The directory of a race. A [`RaceId`] cannot lead out of the archive.
     #[must_use]
     pub fn directory(&self, race: &RaceId) -> PathBuf {

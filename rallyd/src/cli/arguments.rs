@@ -25,24 +25,29 @@ use crate::track::TrackCommand;
     infer_long_args = true,
     disable_help_subcommand = true,
     after_help = "Examples:\n  \
-        rallyd demo                                                  a race in small, with nothing to set up\n  \
-        rallyd race --track=geonames --target-hosts=10.0.0.9         from this machine\n  \
+        rallyd demo                                                  a race in small\n  \
+        rallyd list tracks                                           what can be raced\n  \
+        rallyd race --track=http_logs --target-hosts=10.0.0.9        from this machine\n  \
         rallyd list races                                            what was measured\n  \
         rallyd report RACE-ID                                        as one HTML file\n  \
-        rallyd compare --baseline=RACE-ID --contender=RACE-ID        says what is beyond noise\n\n\
+        rallyd compare --baseline=RACE-ID --contender=RACE-ID        what is beyond noise\n\n\
         Several machines:\n  \
         rallyd start --node-ip=10.0.0.1 --coordinator-ip=10.0.0.1    on the coordinator\n  \
         rallyd token                                                 prints a join string, there\n  \
         rallyd start --coordinator-ip=10.0.0.1 --token=…             on every other machine\n  \
         rallyd status                                                anywhere\n\n\
-        Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure, 99 a threshold \
-        says so, 130 interrupted.\n\
+        Exit codes: 0 all well, 2 wrong usage, 3 no daemon runs, 64 failure,\n\
+        99 a threshold says so, 130 interrupted.\n\
         Settings come from flags, then RALLY_* variables, then ~/.rally/rally.ini, then defaults."
 )]
 pub(crate) struct Arguments {
     /// Say nothing but errors and what was asked for.
     #[arg(long, short, global = true, display_order = 100)]
     pub(crate) quiet: bool,
+
+    /// Has no effect but to take --quiet back.
+    #[arg(long, global = true, hide = true, overrides_with = "quiet")]
+    pub(crate) no_quiet: bool,
 
     /// Assume that there is no network: use what is on this machine.
     #[arg(long, global = true, display_order = 101)]
@@ -54,22 +59,22 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Demo(DemoArguments),
+    Race(Box<RaceCommand>),
+    Attach(AttachArguments),
+    #[command(subcommand)]
+    List(ListCommand),
+    Report(HtmlReportArguments),
+    Compare(CompareArguments),
+    #[command(subcommand)]
+    Delete(DeleteCommand),
+    #[command(flatten)]
+    Track(TrackCommand),
     Start(StartArguments),
     Stop(StopArguments),
     Restart(RestartArguments),
     Status(StatusArguments),
     Token(TokenArguments),
-    Race(Box<RaceCommand>),
-    Demo(DemoArguments),
-    Attach(AttachArguments),
-    #[command(subcommand)]
-    List(ListCommand),
-    #[command(subcommand)]
-    Delete(DeleteCommand),
-    Compare(CompareArguments),
-    Report(HtmlReportArguments),
-    #[command(flatten)]
-    Track(TrackCommand),
     /// Is the daemon in the background; `start` runs it.
     #[command(name = background::SUBCOMMAND, hide = true)]
     Daemon,
@@ -81,13 +86,13 @@ pub(crate) struct RaceCommand {
     #[command(flatten)]
     pub(crate) race: RaceArguments,
 
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Daemon of this machine")]
     pub(crate) selection: Selection,
 }
 
-/// Show a race in small: three daemons on this machine, a stand-in for Elasticsearch, and a track that comes along.
+/// Show a race in small, with nothing to set up.
 ///
-/// Nothing needs to be installed, and nothing is left but the archive of the race. The stand-in is there to be looked at;
+/// Three daemons on this machine race a track that comes along against a stand-in for Elasticsearch. Nothing needs to be installed, and nothing is left but the archive of the race. The stand-in is there to be looked at;
 /// its figures say nothing about any search engine.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  \
@@ -99,20 +104,29 @@ pub(crate) struct DemoArguments {
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub(crate) documents: u64,
 
-    /// How many seconds the searches take, after one of warm-up.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    /// How many seconds the searches take, after one of warm-up; with less than ten, nothing can be told from noise.
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(crate) seconds: u32,
 }
 
-/// Show a race that runs, from its beginning to its end.
+/// Show a race that runs, or the report of one that has ended.
+///
+/// A race that runs is shown from its beginning to its end. It is asked for at the coordinator, through the daemon of this machine. One that has ended is found as long
+/// as it is in the archive of the coordinator, or of this machine; for that no daemon needs to run.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd attach                                                   the race that runs now\n  \
-    rallyd attach nightly-7                                         one of the last ones\n\n\
-    Ctrl-C ends the race and keeps what was measured; --detach on `rallyd race` leaves it alone.")]
+    rallyd attach nightly-7                                         this one\n  \
+    rallyd attach nightly-7 --format=json                           for programs\n\n\
+    Ctrl-C ends a race that runs and keeps what was measured; a second one ends it at once.\n\
+    Closing the terminal leaves it alone.")]
 pub(crate) struct AttachArguments {
     /// The id of the race [default: the one that runs now].
     pub(crate) race_id: Option<RaceId>,
+
+    /// How to print the results.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 
     #[command(flatten)]
     pub(crate) report: ReportArguments,
@@ -121,7 +135,7 @@ pub(crate) struct AttachArguments {
     pub(crate) selection: Selection,
 }
 
-/// Where the daemon is and whom it follows.
+// Where the daemon is and whom it follows. A doc comment would take the place of the command's own.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ClusterArguments {
     /// This machine's address [default: the one from which packets to the coordinator leave].
@@ -162,6 +176,10 @@ pub(crate) struct ClusterArguments {
     /// trying.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) wait: Duration,
+
+    /// How to show what was done.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 /// Start the daemon in the background.
@@ -193,7 +211,7 @@ pub(crate) struct RestartArguments {
     pub(crate) cluster: ClusterArguments,
 }
 
-/// Which of several daemons on this machine is meant.
+// Which of several daemons on this machine is meant. A doc comment would take the place of the command's own.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct Selection {
     /// Only the daemon at this address of this machine.
@@ -226,6 +244,10 @@ pub(crate) struct StopArguments {
     /// How long the daemon may take before its process is terminated, such as `30s` or `2m`.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = parse_duration)]
     pub(crate) within: Duration,
+
+    /// How to show what was done.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 /// Show the daemon and its cluster.
@@ -294,6 +316,10 @@ pub(crate) enum TokenCommand {
 
         #[command(flatten)]
         selection: Selection,
+
+        /// How to show what was done.
+        #[arg(long, value_enum, default_value_t)]
+        format: Format,
     },
 }
 
@@ -309,6 +335,10 @@ pub(crate) struct CreateTokenArguments {
 
     #[command(flatten)]
     pub(crate) selection: Selection,
+
+    /// How to show it.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[cfg(test)]
@@ -376,10 +406,35 @@ mod tests {
         let mut command = Arguments::command().term_width(100);
         command.build();
         let mut help = command.render_help().to_string();
-        for name in ["start", "stop", "restart", "status", "token"] {
+        for name in ["start", "stop", "restart", "status", "token", "race", "attach", "compare"] {
             let command = command.find_subcommand_mut(name).expect(name);
             help = format!("{help}\n──── {name}\n{}", command.render_help());
         }
         insta::assert_snapshot!(help);
+    }
+
+    /// Every command below `above` with what it is about; hidden ones are left out.
+    fn abouts(above: &clap::Command, path: &str, found: &mut Vec<(String, String)>) {
+        for command in above.get_subcommands().filter(|command| !command.is_hide_set()) {
+            let path = format!("{path} {}", command.get_name());
+            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
+            abouts(command, &path, found);
+            found.push((path, about));
+        }
+    }
+
+    #[test]
+    fn every_command_says_what_it_is_about_and_no_two_say_the_same() {
+        let mut found = Vec::new();
+        abouts(&Arguments::command(), "rallyd", &mut found);
+        assert!(found.iter().all(|(_, about)| about.len() > 10), "{found:?}");
+        for (path, about) in &found {
+            let same: Vec<_> = found.iter().filter(|(_, other)| other == about).map(|(path, _)| path).collect();
+            assert_eq!(same, [path], "{about}");
+        }
+        let of = |path: &str| found.iter().find(|(it, _)| it == path).map(|(_, about)| about.as_str());
+        assert_eq!(of("rallyd race"), Some("Race against a cluster that runs already"));
+        assert_eq!(of("rallyd start"), Some("Start the daemon in the background"));
+        assert_eq!(of("rallyd attach").map(|about| &about[..22]), Some("Show a race that runs,"));
     }
 }

@@ -1,43 +1,40 @@
 //! `rallyd demo`.
 
+use std::env;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
+use rally_core::RaceId;
+use rally_core::metrics::RaceDocument;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Arguments, Command, DemoArguments, RaceCommand};
 use super::error::CommandError;
 use super::race::race;
+use super::report::write_file;
 use super::selection::RunningInstance;
 use super::stop::{DEFAULT_WITHIN, stop_instance};
+use crate::archive::Archive;
 use crate::background;
 use crate::console::Console;
 use crate::daemon::DaemonConfig;
 use crate::demo::{StandIn, write_corpus, write_track};
 use crate::exit::Exit;
 use crate::instance::{Instance, StartSettings};
+use crate::report::RacePage;
 
 /// Hosts of the demo's cluster; all of them drive.
 const HOSTS: usize = 3;
 
+/// What the track of the demo is called.
+const TRACK: &str = "demo";
+
 /// How long a host may take to find its coordinator on the same machine.
 const JOIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
-
-const NEXT: &str = "\
-What to try next, with a directory that has a track.json, and Elasticsearch or OpenSearch at port 9200:
-  rallyd race --track-path=DIRECTORY --target-hosts=localhost:9200               from this process alone
-  rallyd start --coordinator-ip=127.0.0.1                                        a daemon of your own
-  rallyd race --track-path=DIRECTORY --target-hosts=localhost:9200 --detach      leaves the race to the daemon
-  rallyd status                                                                  shows the race and every host
-  rallyd attach                                                                  shows its progress again
-  rallyd list races                                                              shows the races of the archive
-  rallyd report RACE-ID                                                          writes a race as a page for a browser
-  rallyd compare --baseline=RACE-ID --contender=RACE-ID                          shows what changed between two races
-  rallyd race --help, rallyd start --help                                        for races over several machines";
 
 /// Shows a race in small, and removes everything but its archive.
 pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: Console) -> Result<Exit, CommandError> {
@@ -52,15 +49,78 @@ pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: C
         () = terminated() => Err(CommandError::Interrupted("")),
     };
     let stopped = stop(&instances).await;
-    if let Some(race) = keep_archive(home.path(), directory).map_err(CommandError::Demo)? {
-        console.info(&format!("the race is archived in {}", race.display()));
+    let kept = keep_archive(home.path(), directory).map_err(CommandError::Demo)?;
+    if let Some(race) = &kept {
+        let archive = Archive::new(archives(directory));
+        let page = archive.directory(race).join("report.html");
+        write_file(&page, &RacePage::load(&archive, race)?.html())?;
+        console.info(&format!("the race is archived in {}", archive.directory(race).display()));
+        console.info(&format!("its report, for any browser, is {}", page.display()));
     }
     let exit = raced?;
     stopped?;
-    if exit == Exit::Success {
-        console.info(NEXT);
+    if let (Some(race), Exit::Success) = (&kept, exit) {
+        console.info(&next(race, earlier(&Archive::new(archives(directory)), race)?.as_ref()));
     }
     Ok(exit)
+}
+
+/// What to try next, as it can be typed here.
+fn next(race: &RaceId, earlier: Option<&RaceId>) -> String {
+    let rallyd = own_name();
+    let (track, target) = ("--track=http_logs", "--target-hosts=localhost:9200");
+    let mut lines = vec![
+        "What to try next. With this race:".to_owned(),
+        format!("  {rallyd} attach {race}"),
+        "      shows its report again; --format=json is for programs".to_owned(),
+    ];
+    match earlier {
+        Some(earlier) => lines.extend([
+            format!("  {rallyd} compare --baseline={earlier} --contender={race}"),
+            "      shows what changed since the demo before, and what of it is noise".to_owned(),
+        ]),
+        None => {
+            lines.extend([format!("  {rallyd} demo"), "      once more; then two races can be compared".to_owned()])
+        }
+    }
+    lines.extend([
+        "With Elasticsearch or OpenSearch at port 9200:".to_owned(),
+        format!("  {rallyd} list tracks"),
+        "      what can be raced; --track-path=DIRECTORY takes a track of your own".to_owned(),
+        format!("  {rallyd} race {track} {target} --test-mode"),
+        "      races in this process; without --test-mode all documents are downloaded".to_owned(),
+        format!("  {rallyd} start --coordinator-ip=127.0.0.1"),
+        format!("  {rallyd} race {track} {target} --test-mode --detach"),
+        format!("  {rallyd} status"),
+        format!("  {rallyd} attach"),
+        "      leave a race to a daemon, and look at it again".to_owned(),
+        format!("  {rallyd} race --help, {rallyd} start --help"),
+        "      for races over several machines".to_owned(),
+    ]);
+    lines.join("\n")
+}
+
+/// How this program can be started again: by its name if that leads to it, otherwise by its path.
+fn own_name() -> String {
+    let Ok(program) = env::current_exe() else { return "rallyd".to_owned() };
+    let is_this = |path: &Path| path.canonicalize().is_ok_and(|path| path == program);
+    let paths = env::var_os("PATH").unwrap_or_default();
+    // The first one of this name is the one that runs.
+    let by_name = env::split_paths(&paths).map(|path| path.join("rallyd")).find(|path| path.is_file());
+    if by_name.is_some_and(|path| is_this(&path)) {
+        return "rallyd".to_owned();
+    }
+    let here = env::current_dir().ok();
+    let below = here.and_then(|here| program.strip_prefix(here).ok().map(Path::to_owned));
+    let shown = below.unwrap_or(program).display().to_string();
+    if shown.contains(char::is_whitespace) { format!("'{shown}'") } else { shown }
+}
+
+/// The demo before the one that was `race`, if it is still in the archive.
+fn earlier(archive: &Archive, race: &RaceId) -> Result<Option<RaceId>, CommandError> {
+    let (races, _) = archive.list()?;
+    let other = |it: &RaceDocument| it.track == TRACK && it.race_id != *race && it.results.is_some();
+    Ok(races.into_iter().find(other).map(|it| it.race_id))
 }
 
 async fn run(
@@ -70,7 +130,7 @@ async fn run(
     arguments: &DemoArguments,
     console: Console,
 ) -> Result<Exit, CommandError> {
-    let track = home.path().join("track");
+    let track = home.path().join(TRACK);
     write_track(&track).map_err(CommandError::Demo)?;
     let corpus = home.path().join("benchmarks/data/places/documents.json");
     write_corpus(&corpus, arguments.documents).map_err(CommandError::Demo)?;
@@ -147,22 +207,26 @@ async fn stop(instances: &[Instance; HOSTS]) -> Result<(), CommandError> {
     for instance in instances.iter().rev() {
         if let Some(running) = instance.running()? {
             let running = RunningInstance { instance: instance.clone(), pid: running.pid };
-            failure = failure.and(stop_instance(&running, DEFAULT_WITHIN, console).await);
+            failure = failure.and(stop_instance(&running, DEFAULT_WITHIN, console).await.map(drop));
         }
     }
     failure
 }
 
-/// Moves the archive of the race to where archives are, and says where it is now; none if there is no archive.
-fn keep_archive(home: &Path, directory: &Path) -> io::Result<Option<std::path::PathBuf>> {
-    let races = home.join("benchmarks/races");
-    let Some(race) = fs::read_dir(races).ok().and_then(|mut races| races.next()) else { return Ok(None) };
+/// Moves the archive of the race to where archives are, and says which race it is; none if there is no archive.
+fn keep_archive(home: &Path, directory: &Path) -> io::Result<Option<RaceId>> {
+    let Some(race) = fs::read_dir(archives(home)).ok().and_then(|mut races| races.next()) else { return Ok(None) };
     let race = race?;
-    let kept = directory.join("benchmarks/races");
+    let name = race.file_name().to_string_lossy().into_owned();
+    let kept = archives(directory);
     fs::create_dir_all(&kept)?;
-    let kept = kept.join(race.file_name());
-    fs::rename(race.path(), &kept)?;
-    Ok(Some(kept))
+    fs::rename(race.path(), kept.join(&name))?;
+    Ok(name.parse().ok())
+}
+
+/// Where archives are below a directory of Rally.
+fn archives(directory: &Path) -> PathBuf {
+    directory.join("benchmarks/races")
 }
 
 /// Waits until the terminal is gone, or somebody wants this process to end.

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use rally_core::metrics::StoreError;
 use rally_core::{InvalidRaceId, RaceId, RoleError};
 
 use crate::address::AddressError;
@@ -15,6 +16,7 @@ use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
 use crate::race::PlanError;
 use crate::settings::{Origin, SettingsError};
+use crate::store::InvalidStoreSettings;
 use crate::track::{ParseValueError, TrackCommandError};
 
 #[derive(Debug, thiserror::Error)]
@@ -38,14 +40,22 @@ pub(crate) enum CommandError {
     Role(Box<RoleError>),
     #[error("the demo cannot be set up")]
     Demo(#[source] io::Error),
-    #[error("no race runs")]
+    #[error(
+        "no race runs; `rallyd list races` shows those of the archive, and `rallyd attach RACE-ID` the report of one"
+    )]
     NoRace,
+    #[error("no daemon runs on this machine that could know race `{race}`, and it is not in {}", directory.display())]
+    NoSuchRace { race: RaceId, directory: PathBuf },
     #[error("race {0} runs; end it first")]
     RaceRuns(RaceId),
     #[error("race {0} has no results: it still runs, or it never got so far")]
     NoResults(RaceId),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    StoreSettings(#[from] InvalidStoreSettings),
     #[error(transparent)]
     RaceId(#[from] InvalidRaceId),
     #[error("{flag} makes no sense")]
@@ -124,7 +134,7 @@ impl CommandError {
             Self::Plan(error) if error.is_usage() => Exit::Usage,
             Self::DetachWithoutDaemon | Self::UnknownHost(_) | Self::RaceId(_) | Self::Value { .. } => Exit::Usage,
             Self::NoCoordinator(_) | Self::Several(_) | Self::Address(AddressError::NodeWithPort(_)) => Exit::Usage,
-            Self::NotRunning { .. } => Exit::NotRunning,
+            Self::NotRunning { .. } | Self::NoSuchRace { .. } => Exit::NotRunning,
             Self::Interrupted(_) => Exit::Interrupted,
             Self::NoHome
             | Self::NoCurrentDirectory(_)
@@ -137,6 +147,8 @@ impl CommandError {
             | Self::RaceRuns(_)
             | Self::NoResults(_)
             | Self::Archive(_)
+            | Self::Store(_)
+            | Self::StoreSettings(_)
             | Self::ReportFile { .. }
             | Self::WriteFile { .. }
             | Self::Address(_)

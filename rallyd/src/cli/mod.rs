@@ -2,8 +2,10 @@
 
 mod arguments;
 mod attach;
+mod catalog;
 mod demo;
 mod error;
+mod original;
 mod race;
 mod races;
 mod report;
@@ -19,8 +21,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-
 use crate::background;
 use crate::causes::causes;
 use crate::console::Console;
@@ -29,8 +29,9 @@ use crate::exit::Exit;
 use crate::settings::rally_directory;
 use crate::track::TrackCommand;
 
-use arguments::{Arguments, Command};
+use arguments::Command;
 use error::CommandError;
+use original::Unusable;
 use races::{DeleteCommand, ListCommand};
 use selection::RunningInstance;
 
@@ -39,15 +40,20 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(100);
 
 /// Everything that `main` does: reads the command line, carries it out and returns the exit code.
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
+    let (arguments, notes) = match original::parse(env::args_os()) {
+        Ok(parsed) => parsed,
+        Err(Unusable::Refused(sentence)) => {
+            Console { quiet: false }.error(&format!("{sentence}."));
+            return Exit::Usage.into();
+        }
+        Err(Unusable::Clap(error)) => {
             // `--help` and `--version` come this way, too. There is nothing to do if the output is closed.
             let _ = error.print();
             return if error.use_stderr() { Exit::Usage } else { Exit::Success }.into();
         }
     };
     let console = Console { quiet: arguments.quiet };
+    notes.iter().for_each(|note| console.warning(note));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -116,10 +122,11 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::List(ListCommand::Tracks(tracks)) => {
             track::track(&directory, TrackCommand::ListTracks(tracks), offline, console).await?;
         }
-        Command::List(ListCommand::Telemetry) => races::list_telemetry(console)?,
-        Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console)?,
+        Command::List(ListCommand::Telemetry(arguments)) => catalog::telemetry(arguments, console)?,
+        Command::List(ListCommand::Pipelines(arguments)) => catalog::pipelines(arguments, console)?,
+        Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console).await?,
         Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
-        Command::Compare(arguments) => races::compare(&directory, &arguments, console)?,
+        Command::Compare(arguments) => races::compare(&directory, &arguments, console).await?,
         Command::Report(arguments) => races::report(&directory, &arguments, console)?,
         Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),

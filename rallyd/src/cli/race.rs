@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rally_core::{Coordinator, RaceRequest};
+use serde_json::json;
 
 use super::arguments::RaceCommand;
 use super::error::CommandError;
@@ -67,18 +68,21 @@ pub(super) async fn race(
         }
     };
     console.info(&format!("race id is {}", planned.race));
+    let is_json = arguments.format == PlanFormat::Json;
     if arguments.detach {
+        if is_json {
+            console.data(&format!("{:#}", json!({"race": planned.race})))?;
+        }
         return Ok(Exit::Success);
     }
     let view = View::new(console);
     let mut view = if own.is_some() { view.of_own_race() } else { view };
     let verdict = watch(&*coordinator, &planned.race, &mut view).await?;
-    let is_json = arguments.format == PlanFormat::Json;
     let race = &planned.race;
     let (report, reporting, seen) = (&arguments.report, &settings.reporting, view.notices());
     let showing = Showing { arguments: report, reporting, seen, is_json, console };
     let known = known_trouble(&*coordinator, race).await;
-    let exit = conclude(&*coordinator, race, &verdict, showing).await;
+    let exit = conclude(&*coordinator, race, verdict, showing).await;
     match own {
         Some(own) => {
             own.settled().await;

@@ -6,22 +6,27 @@ use clap::{Args, Subcommand};
 use jiff::civil::DateTime;
 use rally_core::metrics::RaceDocument;
 use rally_core::{Coordinator, RaceId, RaceOutcome};
-use rally_driver::{TelemetryDevice, telemetry_devices};
+use rally_net::HostRole;
+use serde_json::json;
 
 use super::arguments::Format;
+use super::ask;
+use super::catalog::CatalogArguments;
 use super::error::CommandError;
-use super::report::{write_file, write_report_file};
+use super::report::{is_of_original, write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchiveError};
 use crate::causes::causes;
 use crate::console::Console;
+use crate::control::{Request, Response};
 use crate::race::ControlCoordinator;
 use crate::report::{
     CompareFormat, ComparedRace, NumberAlignment, RaceFilter, RacePage, compare as compare_races, comparison,
     comparison_heading, comparison_html, races_json, races_table,
 };
 use crate::settings::{Flags, Settings};
+use crate::store::{StoreSettings, on_own_thread};
 use crate::track::{ListArgs, parse_list, parse_map};
 
 /// List what there is.
@@ -31,12 +36,15 @@ pub(crate) enum ListCommand {
     Tracks(ListArgs),
     Races(ListRacesArguments),
     /// All telemetry devices that `--telemetry` may name.
-    Telemetry,
+    Telemetry(CatalogArguments),
+    /// All pipelines that `--pipeline` may name.
+    Pipelines(CatalogArguments),
 }
 
 /// The races in the archive of this machine, the latest first.
 ///
-/// Races over a cluster are archived on its coordinator.
+/// Races over a cluster are archived on its coordinator. With an Elasticsearch metrics store in rally.ini, its races are there,
+/// too.
 #[derive(Debug, Args)]
 pub(crate) struct ListRacesArguments {
     /// How many at most.
@@ -72,6 +80,8 @@ pub(crate) enum DeleteCommand {
 }
 
 /// Delete races from the archive of this machine, with all that was measured.
+///
+/// With an Elasticsearch metrics store in rally.ini, they are deleted there, too.
 #[derive(Debug, Args)]
 pub(crate) struct DeleteRaceArguments {
     /// Ids of the races, with commas in between.
@@ -80,14 +90,17 @@ pub(crate) struct DeleteRaceArguments {
     /// Show what would be deleted, and delete nothing.
     #[arg(long)]
     dry_run: bool,
+    /// How to show what was deleted.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Compare two races of the archive of this machine.
 ///
 /// The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
-/// test over the values of each second gives a chance of less than 1 % for it. It stays empty where a race has less than
-/// eight seconds, and for numbers of which a race has only one. Two races say nothing of what differs between any two
-/// races; repeat them.
+/// test over the values of each second gives a chance of less than 1 % for it. It cannot be told where a race has less than
+/// eight seconds, and the column stays empty for numbers of which a race has only one. Two races say nothing of what differs
+/// between any two races; repeat them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd compare --baseline=before --contender=after\n  \
@@ -132,24 +145,21 @@ pub(crate) struct HtmlReportArguments {
     output: Option<PathBuf>,
 }
 
+/// Where races are run unless `env.name` in section `[system]` of rally.ini says otherwise.
+const DEFAULT_ENVIRONMENT: &str = "local";
+
 /// The archive of this machine.
 pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     Archive::new(settings.root(directory).join("races"))
 }
 
-/// Shows the telemetry devices.
-pub(super) fn list_telemetry(console: Console) -> Result<(), CommandError> {
-    let devices = telemetry_devices();
-    let width = devices.iter().map(|device| device.name.len()).max().unwrap_or_default();
-    let line = |device: &TelemetryDevice| {
-        let nodes = if device.of_nodes { " Only of nodes that Rally launches, which it does not yet." } else { "" };
-        format!("{:width$}  {}{nodes}", device.name, device.description)
-    };
-    Ok(console.data(&devices.iter().map(line).collect::<Vec<_>>().join("\n"))?)
-}
-
-pub(super) fn list(directory: &Path, arguments: ListRacesArguments, console: Console) -> Result<(), CommandError> {
-    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+pub(super) async fn list(
+    directory: &Path,
+    arguments: ListRacesArguments,
+    console: Console,
+) -> Result<(), CommandError> {
+    let settings = settings(directory, &Flags::default(), console)?;
+    let archive = archive(directory, &settings);
     let user_tags = parse_map(&arguments.user_tags)
         .map_err(|source| CommandError::Value { flag: "--user-tags", source: Box::new(source) })?;
     let filter = RaceFilter {
@@ -164,13 +174,45 @@ pub(super) fn list(directory: &Path, arguments: ListRacesArguments, console: Con
     for error in damaged {
         console.warning(&causes(&error).join(": "));
     }
-    let races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).take(arguments.limit).collect();
+    let is_empty = races.is_empty();
+    let mut races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).collect();
+    if let Some((store, environment)) = store(&settings)? {
+        let limit = arguments.limit;
+        let stored = on_own_thread(store, async move |store| store.races(&environment, &filter, limit).await).await?;
+        let is_new = |race: &RaceDocument| races.iter().all(|known| known.race_id != race.race_id);
+        let stored: Vec<_> = stored.into_iter().filter(is_new).collect();
+        races.extend(stored);
+        races.sort_by(|one, other| other.race_timestamp.cmp(&one.race_timestamp));
+    }
+    races.truncate(arguments.limit);
     match arguments.format {
         Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
-        Format::Text if races.is_empty() => console.info("no such race"),
+        Format::Text if is_empty && races.is_empty() => console.info(&empty_archive(directory, &archive).await?),
+        Format::Text if races.is_empty() => console.info("no race of the archive is like that"),
         Format::Text => console.data(&races_table(&races))?,
     }
     Ok(())
+}
+
+/// The metrics store that rally.ini names, if any, and the environment whose races are meant.
+fn store(settings: &Settings) -> Result<Option<(StoreSettings, String)>, CommandError> {
+    let environment = settings.system.env_name.clone().unwrap_or_else(|| DEFAULT_ENVIRONMENT.to_owned());
+    Ok(StoreSettings::new(&settings.reporting)?.map(|store| (store, environment)))
+}
+
+/// Why there is no race, and where there may be some.
+async fn empty_archive(directory: &Path, archive: &Archive) -> Result<String, CommandError> {
+    let mut text = format!("the archive of this machine is empty: {}", archive.path().display());
+    for daemon in Filter::default().running(directory)? {
+        // One that does not answer says nothing of where races are.
+        if let Ok(Response::Status(status)) = ask(&daemon, &Request::Status).await
+            && status.host.role == HostRole::Member
+        {
+            let coordinator = status.host.coordinator.address.ip();
+            text += &format!("; races of a cluster are archived on its coordinator, {coordinator}");
+        }
+    }
+    Ok(text)
 }
 
 pub(super) async fn delete(
@@ -178,13 +220,14 @@ pub(super) async fn delete(
     arguments: DeleteRaceArguments,
     console: Console,
 ) -> Result<(), CommandError> {
-    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    let settings = settings(directory, &Flags::default(), console)?;
+    let (archive, store) = (archive(directory, &settings), store(&settings)?);
     let ids =
         parse_list(&arguments.id).map_err(|source| CommandError::Value { flag: "--id", source: Box::new(source) })?;
     let races = ids.iter().map(|id| id.parse()).collect::<Result<Vec<RaceId>, _>>()?;
     // Nothing is deleted if one of them makes no sense.
     for race in &races {
-        if !archive.directory(race).exists() {
+        if !archive.directory(race).exists() && stored(store.as_ref(), race).await?.is_none() {
             archive.load(race)?;
         }
         for daemon in Filter::default().running(directory)? {
@@ -194,35 +237,75 @@ pub(super) async fn delete(
             }
         }
     }
+    let (mut failure, mut deleted) = (Ok(()), Vec::new());
     for race in &races {
         let place = archive.directory(race);
         if arguments.dry_run {
-            console.info(&format!("would delete race {race} in {}", place.display()));
+            let and_store = if store.is_some() { ", and in the metrics store" } else { "" };
+            console.info(&format!("would delete race {race} in {}{and_store}", place.display()));
         } else {
-            archive.delete(race)?;
+            failure = delete_race(&archive, store.as_ref(), race).await;
+            if failure.is_err() {
+                break;
+            }
             console.info(&format!("deleted race {race}"));
         }
+        deleted.push(json!({"race-id": race, "directory": place, "deleted": !arguments.dry_run}));
     }
-    Ok(())
+    if arguments.format == Format::Json {
+        console.data(&format!("{:#}", json!({"races": deleted})))?;
+    }
+    failure
 }
 
-pub(super) fn compare(directory: &Path, arguments: &CompareArguments, console: Console) -> Result<(), CommandError> {
+/// Deletes a race here and in the metrics store, if there is one.
+async fn delete_race(
+    archive: &Archive,
+    store: Option<&(StoreSettings, String)>,
+    race: &RaceId,
+) -> Result<(), CommandError> {
+    if let Some((store, environment)) = store.cloned() {
+        let race = race.clone();
+        on_own_thread(store, async move |store| store.delete(&environment, &race).await).await?;
+    }
+    match archive.delete(race) {
+        // It was run on another machine, and is gone from the store.
+        Err(ArchiveError::Unknown { .. }) if store.is_some() => Ok(()),
+        deleted => Ok(deleted?),
+    }
+}
+
+/// The document that the metrics store has of a race.
+async fn stored(store: Option<&(StoreSettings, String)>, race: &RaceId) -> Result<Option<RaceDocument>, CommandError> {
+    let Some((store, environment)) = store.cloned() else { return Ok(None) };
+    let race = race.clone();
+    Ok(on_own_thread(store, async move |store| store.race(&environment, &race).await).await?)
+}
+
+pub(super) async fn compare(
+    directory: &Path,
+    arguments: &CompareArguments,
+    console: Console,
+) -> Result<(), CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
-    let archive = archive(directory, &settings);
-    let load = |race: &RaceId| {
-        let mut document = archive.load(race)?;
-        let is_theirs = document.results.is_some() && document.outcome.is_none();
+    let (archive, store) = (archive(directory, &settings), store(&settings)?);
+    let load = async |race: &RaceId| {
+        let mut document = match archive.load(race) {
+            // Without its seconds, nothing of it can be told from noise.
+            Err(unknown @ ArchiveError::Unknown { .. }) => stored(store.as_ref(), race).await?.ok_or(unknown)?,
+            loaded => loaded?,
+        };
+        let is_theirs = is_of_original(&document);
         document.results = archive.results(&document)?;
         if document.results.is_none() {
             return Err(CommandError::NoResults(race.clone()));
         }
-        // A race of the original has no outcome, and results only if it has run to its end.
         if document.outcome != Some(RaceOutcome::Completed) && !is_theirs {
             console.warning(&format!("race {race} did not run to its end"));
         }
         Ok(ComparedRace::load(&archive, document)?)
     };
-    let (baseline, contender) = (load(&arguments.baseline)?, load(&arguments.contender)?);
+    let (baseline, contender) = (load(&arguments.baseline).await?, load(&arguments.contender).await?);
     let lines = compare_races(&baseline, &contender, settings.reporting.output_processing_time);
     let text = comparison(&baseline, &contender, &lines, arguments.format, arguments.report_numbers_align);
     if arguments.format == CompareFormat::Markdown {

@@ -5,18 +5,21 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rally_core::metrics::RaceReport;
+use futures_util::StreamExt;
+use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::RaceVerdict;
-use rally_core::{Coordinator, RaceId, RaceOutcome};
+use rally_core::{Coordinator, RaceId, RaceOutcome, Sequence};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::error::CommandError;
+use crate::archive::{Archive, ArchiveError};
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::race::verdict_text;
 use crate::report::{
-    FINAL_SCORE, ReportArguments, ReportFormat, findings_text, junit, summary, thresholds_text, warnings,
+    FINAL_SCORE, NOBODY_WROTE_DOWN, RaceTimes, ReportArguments, ReportFormat, findings_text, incompleteness, junit,
+    summary, thresholds_text, warnings,
 };
 use crate::settings::ReportingSettings;
 
@@ -28,6 +31,17 @@ const SETTLED_SOON: Duration = Duration::from_millis(5);
 
 /// How often it asks at least.
 const SETTLED_EVERY: Duration = Duration::from_millis(200);
+
+/// A race that has ended, with what is known of it.
+pub(super) struct Ended {
+    pub(super) report: RaceReport,
+    /// None if nobody wrote it down.
+    pub(super) verdict: Option<RaceVerdict>,
+    /// Why the results are not those of a whole race, if they are not.
+    pub(super) incomplete: Option<String>,
+    /// Only needed for JUnit XML.
+    pub(super) times: RaceTimes,
+}
 
 /// How the results of a race are shown.
 #[derive(Clone, Copy)]
@@ -44,30 +58,88 @@ pub(super) struct Showing<'a> {
 pub(super) async fn conclude(
     coordinator: &dyn Coordinator,
     race: &RaceId,
-    verdict: &RaceVerdict,
+    verdict: RaceVerdict,
     showing: Showing<'_>,
 ) -> Result<Exit, CommandError> {
-    let Showing { arguments, reporting, seen, is_json, console } = showing;
-    let report = coordinator.report(race).await;
-    let thresholds = report.as_ref().map(|report| report.findings.thresholds.clone()).unwrap_or_default();
-    if let (Ok(report), Some(path)) = (&report, &arguments.junit_file) {
-        write_file(path, &junit(report, verdict))?;
-    }
-    match report {
-        Ok(report) if is_json => {
-            let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
-            console.data(&format!("{document:#}"))?;
+    let console = showing.console;
+    match coordinator.report(race).await {
+        Ok(report) => {
+            let times = match &showing.arguments.junit_file {
+                Some(_) => race_times(coordinator, race).await?,
+                None => RaceTimes::default(),
+            };
+            let incomplete = incompleteness(&verdict);
+            show_ended(Ended { report, verdict: Some(verdict), incomplete, times }, showing)
         }
-        Ok(mut report) => {
-            report.findings.notices.retain(|notice| !seen.contains(notice));
-            show_report(&report, arguments, reporting, console)?;
+        Err(error) => {
+            if showing.is_json {
+                console.data(&format!("{:#}", json!({"race": null, "verdict": verdict, "findings": null})))?;
+            } else if verdict.errors.is_empty() {
+                console.warning(&format!("there are no results: {error}"));
+            }
+            Ok(show_verdict(&verdict, console))
         }
-        // The verdict says why it never began.
-        Err(_) if !verdict.errors.is_empty() => {}
-        Err(error) => console.warning(&format!("there are no results: {error}")),
     }
-    let exit = show_verdict(verdict, console);
-    let (held, failed) = thresholds_text(&thresholds);
+}
+
+/// How long the race and its tasks took.
+async fn race_times(coordinator: &dyn Coordinator, race: &RaceId) -> Result<RaceTimes, CommandError> {
+    let mut times = RaceTimes::default();
+    let mut events = coordinator.events(race, Sequence::START).await?;
+    while let Some(event) = events.next().await {
+        let event = event?;
+        times.add(event.at, &event.kind);
+    }
+    Ok(times)
+}
+
+/// Shows a race of the archive of this machine. Of one whose end nobody wrote down, there is what was complete.
+pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'_>) -> Result<Exit, CommandError> {
+    let mut document = archive.load(race)?;
+    let is_whole = is_of_original(&document);
+    document.results = archive.results(&document)?;
+    let (verdict, findings) = match archive.verdict(race)? {
+        Some(archived) => (Some(archived.verdict), archived.findings),
+        None => (None, Default::default()),
+    };
+    let incomplete = match &verdict {
+        Some(verdict) => incompleteness(verdict),
+        None => (!is_whole).then(|| NOBODY_WROTE_DOWN.to_owned()),
+    };
+    let path = archive.events_path(race);
+    let times = RaceTimes::read(&path).map_err(|source| ArchiveError::File { action: "read", path, source })?;
+    let report = RaceReport { race: document, findings, is_settled: true };
+    show_ended(Ended { report, verdict, incomplete, times }, showing)
+}
+
+/// Whether a race is one of the original, which writes no outcome, and results only if the race has run to its end.
+pub(super) fn is_of_original(document: &RaceDocument) -> bool {
+    document.results.is_some() && document.outcome.is_none()
+}
+
+fn show_ended(ended: Ended, showing: Showing<'_>) -> Result<Exit, CommandError> {
+    let Showing { arguments, console, .. } = showing;
+    let Ended { mut report, verdict, incomplete, times } = ended;
+    let incomplete = incomplete.as_deref();
+    if let Some(path) = &arguments.junit_file {
+        write_file(path, &junit(&report, verdict.as_ref(), incomplete, &times))?;
+    }
+    if showing.is_json {
+        let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
+        console.data(&format!("{document:#}"))?;
+    } else {
+        report.findings.notices.retain(|notice| !showing.seen.contains(notice));
+        show_report(&report, incomplete, showing)?;
+    }
+    let exit = match (&verdict, incomplete) {
+        (Some(verdict), _) => show_verdict(verdict, console),
+        (None, None) => Exit::Success,
+        (None, Some(reason)) => {
+            console.error(reason);
+            Exit::Failure
+        }
+    };
+    let (held, failed) = thresholds_text(&report.findings.thresholds);
     held.iter().for_each(|text| console.info(text));
     failed.iter().for_each(|text| console.error(text));
     Ok(if exit == Exit::Success && !failed.is_empty() { Exit::Threshold } else { exit })
@@ -111,15 +183,11 @@ pub(super) async fn settle(coordinator: &dyn Coordinator, race: &RaceId, known: 
     }
 }
 
-fn show_report(
-    report: &RaceReport,
-    arguments: &ReportArguments,
-    reporting: &ReportingSettings,
-    console: Console,
-) -> Result<(), CommandError> {
+fn show_report(report: &RaceReport, incomplete: Option<&str>, showing: Showing<'_>) -> Result<(), CommandError> {
+    let Showing { arguments, reporting, console, .. } = showing;
     if let Some(results) = report.race.results.as_ref().filter(|results| !results.op_metrics.is_empty()) {
         let options = arguments.options(reporting);
-        let text = summary(results, options);
+        let text = summary(results, incomplete, options);
         if options.format == ReportFormat::Markdown {
             console.plain(FINAL_SCORE);
         }

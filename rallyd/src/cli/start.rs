@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use rally_net::HostRole;
+use serde_json::json;
 
-use super::arguments::{ClusterArguments, Command, Selection};
+use super::arguments::{ClusterArguments, Command, Format, Selection};
 use super::error::CommandError;
 use super::selection::{Filter, RunningInstance, only};
 use super::stop::{DEFAULT_WITHIN, stop_instance};
@@ -134,15 +135,44 @@ async fn run(config: DaemonConfig, arguments: &ClusterArguments, console: Consol
     let (address, coordinator) = (config.address, config.coordinator);
     if is_foreground(arguments) {
         logging::init();
+        let format = arguments.format;
         let up = |up: Up| {
             tell(address, coordinator, &up, console);
+            // A closed output keeps no daemon from running.
+            let _ = show(address, coordinator, &up, format, console);
             sd_notify::notify("READY=1");
         };
         return Ok(daemon::run(config, up).await?);
     }
     let up = background::launch(&config).await?;
     tell(address, coordinator, &up, console);
-    Ok(())
+    show(address, coordinator, &up, arguments.format, console)
+}
+
+/// The same for programs.
+fn show(
+    address: SocketAddr,
+    coordinator: SocketAddr,
+    up: &Up,
+    format: Format,
+    console: Console,
+) -> Result<(), CommandError> {
+    if format == Format::Text {
+        return Ok(());
+    }
+    let (joined, last_error) = match &up.coordinator {
+        Joined::Yes => (true, None),
+        Joined::NotYet { last_error } => (false, last_error.as_deref()),
+    };
+    let document = json!({
+        "address": address,
+        "pid": up.pid,
+        "role": up.role,
+        "coordinator": coordinator,
+        "joined": joined,
+        "last_error": last_error,
+    });
+    Ok(console.data(&format!("{document:#}"))?)
 }
 
 fn tell(address: SocketAddr, coordinator: SocketAddr, up: &Up, console: Console) {

@@ -5,9 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+use serde::Serialize;
+use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use super::arguments::StopArguments;
+use super::arguments::{Format, StopArguments};
 use super::error::CommandError;
 use super::selection::{Filter, RunningInstance, only};
 use crate::console::Console;
@@ -36,11 +38,31 @@ pub(super) async fn stop(directory: &Path, arguments: &StopArguments, console: C
         running = only(running)?.into_iter().collect();
     }
     // One that cannot be stopped does not keep the others alive.
-    let mut failure = Ok(());
+    let (mut failure, mut stopped) = (Ok(()), Vec::new());
     for instance in &running {
-        failure = failure.and(stop_instance(instance, arguments.within, console).await);
+        match stop_instance(instance, arguments.within, console).await {
+            Ok(ended) => {
+                stopped.push(json!({"address": instance.instance.address(), "pid": instance.pid, "ended": ended}));
+            }
+            Err(error) => failure = failure.and(Err(error)),
+        }
+    }
+    if arguments.format == Format::Json {
+        console.data(&format!("{:#}", json!({"daemons": stopped})))?;
     }
     failure
+}
+
+/// How a daemon was ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Ended {
+    /// It did so when it was asked.
+    Stopped,
+    /// By SIGTERM.
+    Terminated,
+    /// By SIGKILL.
+    Killed,
 }
 
 /// Stops one daemon: asks it, then sends SIGTERM, then SIGKILL.
@@ -48,14 +70,14 @@ pub(super) async fn stop_instance(
     running: &RunningInstance,
     within: Duration,
     console: Console,
-) -> Result<(), CommandError> {
+) -> Result<Ended, CommandError> {
     let address = running.instance.address();
     let shown = format!("daemon at {address} ({})", show_pid(running.pid));
     let problem = match call(&running.instance, &Request::Stop).await {
         Ok(Response::Stopping) => {
             if has_ended(running, within).await? {
                 console.info(&format!("Stopped the {shown}."));
-                return Ok(());
+                return Ok(Ended::Stopped);
             }
             format!("did not stop within {within:?}")
         }
@@ -64,7 +86,9 @@ pub(super) async fn stop_instance(
         Err(ControlError::NotListening) => "is still starting or already stopping".to_owned(),
         Err(ControlError::Io(error)) => format!("cannot be asked to stop ({error})"),
     };
-    for (signal, name, done) in [(Signal::TERM, "SIGTERM", "terminated"), (Signal::KILL, "SIGKILL", "killed")] {
+    for (signal, name, done, ended) in
+        [(Signal::TERM, "SIGTERM", "terminated", Ended::Terminated), (Signal::KILL, "SIGKILL", "killed", Ended::Killed)]
+    {
         // The lock is still held, so the process with this number is still the daemon.
         let Some(holder) = running.instance.running()? else { break };
         console.warning(&format!("The {shown} {problem}; sending {name}."));
@@ -72,7 +96,7 @@ pub(super) async fn stop_instance(
         if has_ended(running, END_WITHIN).await? {
             running.instance.clean_up()?;
             console.info(&format!("The {shown} was {done}."));
-            return Ok(());
+            return Ok(ended);
         }
     }
     if running.instance.running()?.is_some() {
@@ -80,7 +104,7 @@ pub(super) async fn stop_instance(
     }
     running.instance.clean_up()?;
     console.info(&format!("Stopped the {shown}."));
-    Ok(())
+    Ok(Ended::Stopped)
 }
 
 fn send(running: &RunningInstance, pid: Option<u32>, signal: Signal) -> Result<(), CommandError> {

@@ -5,6 +5,7 @@ use std::path::Path;
 use comfy_table::{Table, presets};
 use rally_net::{HostRole, TokenState, TokenSummary};
 use serde::Serialize;
+use serde_json::json;
 
 use super::arguments::{CreateTokenArguments, Format, Selection, TokenArguments, TokenCommand};
 use super::ask;
@@ -19,11 +20,14 @@ pub(super) async fn token(directory: &Path, arguments: TokenArguments, console: 
     match arguments.command.unwrap_or(TokenCommand::Create(arguments.create)) {
         TokenCommand::Create(arguments) => create(directory, arguments, console).await,
         TokenCommand::List { selection, format } => list(directory, &selection, format, console).await,
-        TokenCommand::Revoke { id, selection } => {
+        TokenCommand::Revoke { id, selection, format } => {
             let coordinator = coordinator(directory, &selection).await?;
             match ask(&coordinator, &Request::RevokeToken { id }).await? {
                 Response::Revoked => console.info(&format!("Token {id} is worthless now.")),
                 _ => return Err(unexpected(&coordinator)),
+            }
+            if format == Format::Json {
+                console.data(&format!("{:#}", json!({"revoked": id.to_string()})))?;
             }
             Ok(())
         }
@@ -31,15 +35,26 @@ pub(super) async fn token(directory: &Path, arguments: TokenArguments, console: 
 }
 
 async fn create(directory: &Path, arguments: CreateTokenArguments, console: Console) -> Result<(), CommandError> {
-    let CreateTokenArguments { lifetime, note, selection } = arguments;
+    let CreateTokenArguments { lifetime, note, selection, format } = arguments;
     let coordinator = coordinator(directory, &selection).await?;
     match ask(&coordinator, &Request::CreateToken { lifetime, note }).await? {
         Response::Token(token) => {
-            console.data(token.reveal())?;
+            let address = coordinator.instance.address();
+            match format {
+                Format::Text => console.data(token.reveal())?,
+                Format::Json => {
+                    let document = json!({
+                        "join_string": token.reveal(),
+                        "lifetime_seconds": lifetime.as_secs(),
+                        "coordinator": address,
+                    });
+                    console.data(&format!("{document:#}"))?;
+                }
+            }
             console.info(&format!(
                 "Good for {}. On each machine that is to join: rallyd start --coordinator-ip={} --token=…",
                 show_duration(lifetime),
-                coordinator.instance.address(),
+                address,
             ));
             Ok(())
         }

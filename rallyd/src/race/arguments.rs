@@ -16,54 +16,54 @@ use crate::track::{TemplateArgs, TrackSelection};
     From this machine:\n    \
     rallyd race --track-path=./mytrack --target-hosts=10.0.0.9:9200\n  \
     From two others:\n    \
-    rallyd race --track=geonames --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n  \
+    rallyd race --track=http_logs --target-hosts=10.0.0.9 --load-driver-hosts=10.0.0.2,10.0.0.3\n  \
     What would run where:\n    \
     rallyd race --track-path=./mytrack --dry-run\n  \
     With a condition for the exit code:\n    \
-    rallyd race --track=geonames --fail-if 'search.service_time.p99 > 50ms'\n\n\
+    rallyd race --track=http_logs --fail-if 'search.service_time.p99 > 50ms'\n\n\
     Ctrl-C ends the race and keeps what was measured; a second one ends it at once.")]
 pub struct RaceArguments {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Track")]
     #[expect(missing_docs, reason = "a doc comment would become part of the help")]
     pub track: TrackSelection,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become part of the help")]
     pub template: TemplateArgs,
     /// Challenge to run [default: the track's own default].
-    #[arg(long)]
+    #[arg(long, help_heading = "Track")]
     pub challenge: Option<String>,
     /// Tasks to run: names, `type:` and an operation type, or `tag:` and a tag, with commas in between.
-    #[arg(long, conflicts_with = "exclude_tasks")]
+    #[arg(long, conflicts_with = "exclude_tasks", help_heading = "Track")]
     pub include_tasks: Option<String>,
     /// Tasks to leave out, written in the same way.
-    #[arg(long)]
+    #[arg(long, help_heading = "Track")]
     pub exclude_tasks: Option<String>,
     /// Only try the track out: few documents, few iterations.
-    #[arg(long)]
+    #[arg(long, help_heading = "Track")]
     pub test_mode: bool,
-    /// What surrounds the race; a cluster is only launched by versions to come.
-    #[arg(long, default_value = "benchmark-only")]
+    /// What surrounds the race; `rallyd list pipelines` shows them all.
+    #[arg(long, default_value = "benchmark-only", help_heading = "Cluster under test")]
     pub pipeline: String,
     /// The cluster under test: hosts with commas in between, or a JSON object with hosts by the cluster's name.
-    #[arg(long, default_value = "localhost:9200")]
+    #[arg(long, default_value = "localhost:9200", help_heading = "Cluster under test")]
     pub target_hosts: String,
     /// Options of the clients: `key:value` pairs with commas in between, or a JSON object by the cluster's name.
-    #[arg(long)]
+    #[arg(long, help_heading = "Cluster under test")]
     pub client_options: Option<String>,
     /// Hosts that apply the load, by address or name, with commas in between.
-    #[arg(long, default_value = "localhost")]
+    #[arg(long, default_value = "localhost", help_heading = "Load")]
     pub load_driver_hosts: String,
     /// Where load drivers get corpora from that they do not have.
-    #[arg(long, value_enum, default_value = "download")]
+    #[arg(long, value_enum, default_value = "download", help_heading = "Load")]
     pub data: DataArgument,
     /// Begin without waiting until the cluster under test answers.
     #[arg(long)]
     pub skip_rest_api_check: bool,
     /// What a failed request does to the race.
-    #[arg(long, value_enum, default_value = "continue")]
+    #[arg(long, value_enum, default_value = "continue", help_heading = "Load")]
     pub on_error: OnErrorArgument,
     /// What the loss of a load driver does to the race.
-    #[arg(long, value_enum, default_value = "fail")]
+    #[arg(long, value_enum, default_value = "fail", help_heading = "Load")]
     pub on_driver_loss: OnDriverLossArgument,
     /// Condition under which the race counts as failed, such as 'search.service_time.p99 > 50ms'; may be given again.
     ///
@@ -72,99 +72,44 @@ pub struct RaceArguments {
     /// error_rate; or duration. The operator is one of `>`, `>=`, `<` and `<=`, and the limit a number with us, ms, s, min, %
     /// or docs/s. A value that the race does not have fails it, too. Tracks have such conditions in `fail-if` of their own
     /// `meta` or of a challenge's. The exit code is 99.
-    #[arg(long, value_name = "CONDITION")]
+    #[arg(long, value_name = "CONDITION", help_heading = "Measuring")]
     pub fail_if: Vec<String>,
     /// Telemetry devices, with commas in between.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true, help_heading = "Measuring")]
     pub telemetry: String,
     /// Parameters of telemetry devices: `key:value` pairs with commas in between, or JSON.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true, help_heading = "Measuring")]
     pub telemetry_params: String,
     /// Version of the cluster under test.
-    #[arg(long)]
+    #[arg(long, help_heading = "Cluster under test")]
     pub distribution_version: Option<String>,
     /// Evaluate the assertions of operations.
-    #[arg(long)]
+    #[arg(long, help_heading = "Load")]
     pub enable_assertions: bool,
     /// Run every task against all clusters at the same time.
-    #[arg(long)]
+    #[arg(long, help_heading = "Cluster under test")]
     pub multi_cluster: bool,
     /// The id of the race [default: a random one].
-    #[arg(long)]
+    #[arg(long, help_heading = "Race")]
     pub race_id: Option<String>,
     /// Show what would run where, and do not race.
-    #[arg(long)]
+    #[arg(long, help_heading = "Race")]
     pub dry_run: bool,
-    /// How to print the results, or what --dry-run shows.
-    #[arg(long, value_enum, default_value_t)]
+    /// How to print the results, or what --dry-run or --detach shows.
+    #[arg(long, value_enum, default_value_t, help_heading = "Race")]
     pub format: PlanFormat,
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Report")]
     #[expect(missing_docs, reason = "a doc comment would become part of the help")]
     pub report: ReportArguments,
     /// What to note of the race: `key:value` pairs with commas in between, or JSON.
-    #[arg(long, alias = "user-tag", default_value = "", hide_default_value = true)]
+    #[arg(long, alias = "user-tag", default_value = "", hide_default_value = true, help_heading = "Race")]
     pub user_tags: String,
     /// When the race began, for its documents, as `YYYY-MM-DD HH:MM:SS` in UTC [default: now].
     #[arg(long, hide = true, value_parser = start_date)]
     pub effective_start_date: Option<jiff::Timestamp>,
     /// Return as soon as the race has begun; `rallyd attach` shows it again. It needs a daemon.
-    #[arg(long)]
+    #[arg(long, help_heading = "Race")]
     pub detach: bool,
-    #[command(flatten)]
-    #[expect(missing_docs, reason = "a doc comment would become part of the help")]
-    pub later: NotThereYet,
-}
-
-/// Options of Rally that launch a cluster, which is not there yet.
-#[derive(Clone, Debug, Default, Args)]
-#[expect(missing_docs, reason = "none of them does anything but say so")]
-pub struct NotThereYet {
-    #[arg(long, hide = true)]
-    pub car: Option<String>,
-    #[arg(long, hide = true)]
-    pub car_params: Option<String>,
-    #[arg(long, hide = true)]
-    pub runtime_jdk: Option<String>,
-    #[arg(long, hide = true)]
-    pub elasticsearch_plugins: Option<String>,
-    #[arg(long, hide = true)]
-    pub plugin_params: Option<String>,
-    #[arg(long, hide = true)]
-    pub revision: Option<String>,
-    #[arg(long, hide = true)]
-    pub distribution_repository: Option<String>,
-    #[arg(long, hide = true)]
-    pub team_path: Option<String>,
-    #[arg(long, hide = true)]
-    pub team_repository: Option<String>,
-    #[arg(long, hide = true)]
-    pub team_revision: Option<String>,
-    #[arg(long, hide = true)]
-    pub cluster_name: Option<String>,
-    #[arg(long, hide = true)]
-    pub source_build_method: Option<String>,
-}
-
-impl NotThereYet {
-    /// The first of the options that was given.
-    #[must_use]
-    pub fn given(&self) -> Option<&'static str> {
-        let options = [
-            ("--car", &self.car),
-            ("--car-params", &self.car_params),
-            ("--runtime-jdk", &self.runtime_jdk),
-            ("--elasticsearch-plugins", &self.elasticsearch_plugins),
-            ("--plugin-params", &self.plugin_params),
-            ("--revision", &self.revision),
-            ("--distribution-repository", &self.distribution_repository),
-            ("--team-path", &self.team_path),
-            ("--team-repository", &self.team_repository),
-            ("--team-revision", &self.team_revision),
-            ("--cluster-name", &self.cluster_name),
-            ("--source-build-method", &self.source_build_method),
-        ];
-        options.into_iter().find(|(_, value)| value.is_some()).map(|(option, _)| option)
-    }
 }
 
 fn start_date(text: &str) -> Result<jiff::Timestamp, String> {

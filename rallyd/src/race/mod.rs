@@ -6,6 +6,7 @@ mod control;
 mod coordinator;
 mod host;
 mod local;
+mod pipeline;
 mod plan;
 mod sharing;
 mod text;
@@ -15,7 +16,7 @@ mod view;
 #[cfg(test)]
 mod tests;
 
-pub use arguments::{NotThereYet, PlanFormat, RaceArguments};
+pub use arguments::{PlanFormat, RaceArguments};
 pub(crate) use cluster::{RaceKeeping, find_host};
 pub use control::ControlCoordinator;
 pub(crate) use control::some_events;
@@ -24,6 +25,7 @@ pub use coordinator::{RaceCoordinator, Surroundings};
 pub use host::RaceHost;
 pub use local::LocalSurroundings;
 pub(crate) use local::is_this_host;
+pub use pipeline::{PIPELINES, Pipeline};
 pub use plan::{PlanError, PlannedRace, plan_race};
 pub(crate) use text::{plan_json, plan_text, status_text, verdict_text};
 pub use view::{View, watch};

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::arguments::RaceArguments;
 use super::coordinator::random_id;
+use super::pipeline::PIPELINES;
 use super::thresholds::{FLAG, thresholds};
 use crate::track::{
     ParseValueError, RaceSelection, TrackCommandError, TrackSettings, load_for_race, parse_list, parse_map,
@@ -99,11 +100,18 @@ pub enum PlanError {
         /// Where in the track.
         place: String,
     },
-    /// An option is about what this version cannot do.
+    /// This version does not have the pipeline.
     #[error(
-        "{0} is not there yet: this version races against clusters that run already, with --pipeline=benchmark-only"
+        "--pipeline={0} is not there yet: this version races against clusters that run already, with \
+         --pipeline=benchmark-only"
     )]
-    NotThereYet(String),
+    NotThereYet(&'static str),
+    /// There is no such pipeline.
+    #[error("--pipeline={given}: there is no such pipeline; there are {}", PIPELINES.map(|it| it.name).join(", "))]
+    Pipeline {
+        /// What was asked for.
+        given: String,
+    },
 }
 
 impl PlanError {
@@ -119,7 +127,8 @@ impl PlanError {
             | Self::OneCluster
             | Self::RaceId(_)
             | Self::Telemetry(_)
-            | Self::NotThereYet(_) => true,
+            | Self::NotThereYet(_)
+            | Self::Pipeline { .. } => true,
         }
     }
 }
@@ -134,11 +143,10 @@ pub async fn plan_race(
     settings: &TrackSettings,
     warn: &mut (dyn FnMut(&str) + Send),
 ) -> Result<PlannedRace, PlanError> {
-    if let Some(option) = arguments.later.given() {
-        return Err(PlanError::NotThereYet(option.to_owned()));
-    }
-    if arguments.pipeline != "benchmark-only" {
-        return Err(PlanError::NotThereYet(format!("--pipeline={}", arguments.pipeline)));
+    match PIPELINES.iter().find(|pipeline| pipeline.name == arguments.pipeline) {
+        Some(pipeline) if pipeline.is_there => {}
+        Some(pipeline) => return Err(PlanError::NotThereYet(pipeline.name)),
+        None => return Err(PlanError::Pipeline { given: arguments.pipeline.clone() }),
     }
     let race = match &arguments.race_id {
         Some(id) => id.parse()?,

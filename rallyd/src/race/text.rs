@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 use super::plan::PlannedRace;
 
+/// Samples from which on rates and percentiles are shown.
+const TELLING: u64 = 10;
+
 /// What would run where. Clients are spread by the cores of their hosts, or evenly where these are not known.
 pub(crate) fn plan_text(planned: &PlannedRace, cores: Option<&[u32]>) -> String {
     let Some(challenge) = planned.plan.challenge() else { return String::new() };
@@ -119,6 +122,13 @@ pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
     let done = status.done.map_or_else(|| "   -".to_owned(), |done| format!("{:>3.0}%", 100.0 * done));
     let warmup = if status.sample_type == SampleType::Warmup { " (warm-up)" } else { "" };
     let mut text = format!("{name} {done}{warmup}");
+    let median = || status.service_time.as_ref().map(|times| times.p50);
+    // A rate or a percentile of a handful of requests says nothing.
+    if let (true, Some(time)) = ((1..TELLING).contains(&status.samples), median()) {
+        let median = if status.samples > 1 { "median " } else { "" };
+        let _ = write!(text, "  {}, {median}{:.2} ms", counted(status.samples, "request"), time.as_secs_f64() * 1e3);
+        return with_errors(text, status);
+    }
     // What the work is counted in is known from the first sample on.
     if !status.unit.is_empty() {
         let _ = write!(text, "  {} {}/s", rate(status.throughput), status.unit);
@@ -133,6 +143,10 @@ pub(crate) fn status_text(name: &str, status: &TaskStatus) -> String {
             millis(times.p99)
         );
     }
+    with_errors(text, status)
+}
+
+fn with_errors(mut text: String, status: &TaskStatus) -> String {
     if status.failed > 0 {
         let _ = write!(text, "  {} of {}", counted(status.failed, "error"), counted(status.samples, "sample"));
     }
@@ -194,4 +208,37 @@ fn ranges(clients: &[u32]) -> String {
         }
     }
     runs.iter().map(range).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use rally_core::{LivePercentiles, TaskIndex};
+
+    use super::*;
+
+    #[test]
+    fn a_handful_of_requests_has_no_rate() {
+        let millis = Duration::from_millis;
+        let mut status = TaskStatus {
+            task: TaskIndex(0),
+            done: Some(1.0),
+            sample_type: SampleType::Normal,
+            samples: 1,
+            failed: 0,
+            throughput: 389.0,
+            unit: "ops".to_owned(),
+            service_time: Some(LivePercentiles { p50: millis(2), p90: millis(3), p99: millis(4) }),
+        };
+        assert_eq!(status_text("refresh", &status), "refresh 100%  1 request, 2.00 ms");
+        (status.samples, status.failed) = (9, 1);
+        assert_eq!(status_text("refresh", &status), "refresh 100%  9 requests, median 2.00 ms  1 error of 9 samples");
+        (status.samples, status.failed) = (10, 0);
+        let expected = "refresh 100%  389 ops/s  service time p50 2.00 ms, p90 3.00 ms, p99 4.00 ms";
+        assert_eq!(status_text("refresh", &status), expected);
+        (status.samples, status.service_time) = (0, None);
+        (status.unit, status.done) = (String::new(), None);
+        assert_eq!(status_text("refresh", &status), "refresh    -");
+    }
 }

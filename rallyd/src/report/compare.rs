@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use rally_core::metrics::{RaceDocument, rank_test};
+use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, rank_test};
 use serde_json::{Value, json};
 
 use super::rows::{Kind, Row, rows};
@@ -71,13 +71,15 @@ impl ComparedRace {
         text
     }
 
-    /// What a row is about, in each second.
-    fn values(&self, row: &Row) -> Vec<f64> {
-        let Some(series) = self.series.get(&row.task) else { return Vec::new() };
+    /// What a row is about, in each second; none if it has one value for the whole race.
+    fn values(&self, row: &Row) -> Option<Vec<f64>> {
+        let series = self.series.get(&row.task);
         match row.kind {
-            Kind::Throughput => series.work(),
-            Kind::Percentile(kind, percentile) => series.percentile(kind, percentile),
-            Kind::Cluster | Kind::ErrorRate => Vec::new(),
+            Kind::Throughput => Some(series.map(TaskSeries::work).unwrap_or_default()),
+            Kind::Percentile(kind, percentile) => {
+                Some(series.map(|series| series.percentile(kind, percentile)).unwrap_or_default())
+            }
+            Kind::Cluster | Kind::ErrorRate => None,
         }
     }
 }
@@ -95,8 +97,54 @@ pub struct ComparedLine {
     pub contender: f64,
     /// The unit of both.
     pub unit: String,
-    /// Whether the difference is more than noise; none if that cannot be told.
-    pub is_beyond_noise: Option<bool>,
+    /// Whether the difference is more than noise.
+    pub noise: Noise,
+    /// Whether it is about a task, and not about the whole cluster.
+    pub is_of_task: bool,
+    /// Whether more is better, as it is for throughput.
+    pub more_is_better: bool,
+}
+
+/// Whether a difference is more than noise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Noise {
+    /// It is.
+    Beyond,
+    /// It is not.
+    Within,
+    /// It cannot be told, since each race has only one value.
+    OneValue,
+    /// It cannot be told, since the shorter of both races has values of so many seconds only.
+    TooShort(usize),
+}
+
+impl Noise {
+    fn of(baseline: &[f64], contender: &[f64]) -> Self {
+        match rank_test(baseline, contender) {
+            Some(chance) if chance < SIGNIFICANCE => Self::Beyond,
+            Some(_) => Self::Within,
+            None => Self::TooShort(baseline.len().min(contender.len())),
+        }
+    }
+
+    /// None if it cannot be told.
+    fn is_beyond(self) -> Option<bool> {
+        match self {
+            Self::Beyond => Some(true),
+            Self::Within => Some(false),
+            Self::OneValue | Self::TooShort(_) => None,
+        }
+    }
+
+    /// Why it cannot be told, if so.
+    #[must_use]
+    pub fn reason(self) -> Option<String> {
+        match self {
+            Self::Beyond | Self::Within => None,
+            Self::OneValue => Some("each race has one value".to_owned()),
+            Self::TooShort(seconds) => Some(format!("cannot be told: has {seconds} s, needs {RANK_TEST_MIN}")),
+        }
+    }
 }
 
 impl ComparedLine {
@@ -104,6 +152,12 @@ impl ComparedLine {
     #[must_use]
     pub fn difference(&self) -> f64 {
         self.contender - self.baseline
+    }
+
+    /// Whether the contender is better, as far as that can be said of the metric.
+    #[must_use]
+    pub fn is_better(&self) -> bool {
+        if self.more_is_better { self.contender > self.baseline } else { self.contender < self.baseline }
     }
 
     /// The difference in percent of the baseline; 0 if that is 0.
@@ -117,8 +171,8 @@ impl ComparedLine {
 ///
 /// A difference of throughput or of a time is more than noise if the two-sided Mann-Whitney U test over the values of each
 /// second gives a chance of less than [`SIGNIFICANCE`] for it. A second's value is the work done in it, or the same percentile
-/// of the times in it. With less than [`RANK_TEST_MIN`](rally_core::metrics::RANK_TEST_MIN) seconds on either side nothing can
-/// be told, and neither can it for numbers of which a race has only one.
+/// of the times in it. With less than [`RANK_TEST_MIN`] seconds on either side nothing can be told, and neither can it for
+/// numbers of which a race has only one.
 #[must_use]
 pub fn compare(baseline: &ComparedRace, contender: &ComparedRace, processing_time: bool) -> Vec<ComparedLine> {
     let rows_of = |race: &ComparedRace| {
@@ -133,14 +187,19 @@ pub fn compare(baseline: &ComparedRace, contender: &ComparedRace, processing_tim
             // Rally compares it as it is.
             (divisor, unit) = (1.0, "ms".to_owned());
         }
-        let noise = rank_test(&baseline.values(&row), &contender.values(&row));
+        let noise = match (baseline.values(&row), contender.values(&row)) {
+            (Some(one), Some(two)) => Noise::of(&one, &two),
+            _ => Noise::OneValue,
+        };
         Some(ComparedLine {
             metric: row.metric.replace("across primary shards", "across primary shard"),
             task: row.task,
             baseline: one / divisor,
             contender: two / divisor,
             unit,
-            is_beyond_noise: noise.map(|chance| chance < SIGNIFICANCE),
+            noise,
+            is_of_task: row.kind != Kind::Cluster,
+            more_is_better: row.kind == Kind::Throughput,
         })
     };
     rows_of(baseline).into_iter().filter_map(line).collect()
@@ -164,10 +223,12 @@ pub fn comparison(
     format: CompareFormat,
     alignment: NumberAlignment,
 ) -> String {
-    let noise = |line: &ComparedLine| match line.is_beyond_noise {
-        Some(true) => "yes",
-        Some(false) => "no",
-        None => "",
+    let noise = |line: &ComparedLine| match line.noise {
+        Noise::Beyond => "yes".to_owned(),
+        Noise::Within => "no".to_owned(),
+        // That there is one value can be seen from the metric.
+        Noise::OneValue => String::new(),
+        Noise::TooShort(_) => line.noise.reason().unwrap_or_default(),
     };
     let cells: Vec<Vec<Cell>> = lines
         .iter()
@@ -203,7 +264,8 @@ fn comparison_json(baseline: &ComparedRace, contender: &ComparedRace, lines: &[C
                 "diff": line.difference(),
                 "unit": line.unit,
                 "diff_percent": line.percent(),
-                "beyond_noise": line.is_beyond_noise,
+                "beyond_noise": line.noise.is_beyond(),
+                "beyond_noise_reason": line.noise.reason(),
             })
         })
         .collect();
@@ -332,13 +394,17 @@ mod tests {
         let short = race(&archive, "short", 3, |_| 50);
         let verdicts = |other: &ComparedRace| {
             let lines = compare(&one, other, false).into_iter();
-            lines
-                .filter(|line| line.task == "find" && line.unit == "ms")
-                .map(|it| it.is_beyond_noise)
-                .collect::<Vec<_>>()
+            lines.filter(|line| line.task == "find" && line.unit == "ms").map(|it| it.noise).collect::<Vec<_>>()
         };
-        assert!(verdicts(&again).iter().all(|it| *it == Some(false)), "{:?}", verdicts(&again));
-        assert!(verdicts(&short).iter().all(Option::is_none));
+        assert!(verdicts(&again).iter().all(|it| *it == Noise::Within), "{:?}", verdicts(&again));
+        assert!(verdicts(&short).iter().all(|it| *it == Noise::TooShort(3)), "{:?}", verdicts(&short));
         assert!(!verdicts(&again).is_empty() && !verdicts(&short).is_empty());
+        let lines = compare(&one, &short, false);
+        let text = comparison(&one, &short, &lines, CompareFormat::Csv, NumberAlignment::default());
+        let of = |metric: &str| text.lines().find(|line| line.starts_with(metric)).unwrap().to_owned();
+        assert!(of("50th percentile latency").ends_with(",\"cannot be told: has 3 s, needs 8\""), "{text}");
+        assert!(of("Segment count").ends_with(','), "{text}");
+        // The first and the last second are left out of throughput.
+        assert!(of("Mean Throughput").ends_with(",\"cannot be told: has 1 s, needs 8\""), "{text}");
     }
 }

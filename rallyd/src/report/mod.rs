@@ -11,16 +11,21 @@ mod summary;
 mod table;
 #[cfg(test)]
 pub(crate) mod testing;
+mod times;
 mod verdict;
 
 pub use arguments::ReportArguments;
-pub use compare::{CompareFormat, ComparedLine, ComparedRace, SIGNIFICANCE, compare, comparison, comparison_heading};
+pub use compare::{
+    CompareFormat, ComparedLine, ComparedRace, Noise, SIGNIFICANCE, compare, comparison, comparison_heading,
+};
 pub use html::{RacePage, comparison_html};
 pub use junit::junit;
 pub use races::{RaceFilter, races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
 pub use table::{Cell, NumberAlignment, csv, markdown};
-pub use verdict::{findings_text, thresholds_text};
+pub use times::RaceTimes;
+pub(crate) use verdict::NOBODY_WROTE_DOWN;
+pub use verdict::{findings_text, incompleteness, thresholds_text};
 
 use rally_core::track::JsonObject;
 use serde_json::Value;

@@ -41,6 +41,9 @@ pub struct SummaryOptions {
     pub processing_time: bool,
 }
 
+/// How the mark of a report begins that is not about a whole race.
+const INCOMPLETE: &str = "INCOMPLETE";
+
 const HEADER: [&str; 4] = ["Metric", "Task", "Value", "Unit"];
 
 /// What stands above the report on a terminal.
@@ -55,8 +58,11 @@ pub const FINAL_SCORE: &str = r"
 ";
 
 /// The summary report.
+///
+/// Results that are not those of a whole race are marked with the reason `incomplete`: in the first line of Markdown, and in
+/// the first row of CSV, which has neither value nor unit.
 #[must_use]
-pub fn summary(results: &Results, options: SummaryOptions) -> String {
+pub fn summary(results: &Results, incomplete: Option<&str>, options: SummaryOptions) -> String {
     let is_shown = |row: &Row| match options.shown {
         Shown::Available => row.raw.is_some(),
         Shown::AllPercentiles => row.raw.is_some() || matches!(row.kind, Kind::Percentile(..)),
@@ -71,9 +77,16 @@ pub fn summary(results: &Results, options: SummaryOptions) -> String {
             vec![Cell::Text(row.metric), Cell::Text(row.task), value, Cell::Text(unit)]
         })
         .collect();
+    let mark = incomplete.map(|reason| format!("{INCOMPLETE}: {reason}"));
     match options.format {
-        ReportFormat::Markdown => markdown(&HEADER, &lines, options.alignment),
-        ReportFormat::Csv => csv(&HEADER, &lines),
+        ReportFormat::Markdown => {
+            let mark = mark.map(|mark| format!("{mark}\n\n")).unwrap_or_default();
+            mark + &markdown(&HEADER, &lines, options.alignment)
+        }
+        ReportFormat::Csv => {
+            let mark = mark.map(|mark| vec![Cell::Text(mark), Cell::text(""), Cell::Number(None), Cell::text("")]);
+            csv(&HEADER, &mark.into_iter().chain(lines).collect::<Vec<_>>())
+        }
     }
 }
 
@@ -130,16 +143,33 @@ mod tests {
     #[test]
     fn the_report_has_rallys_lines_in_rallys_order() {
         let results = Results { cluster: cluster(), ..results(0.0) };
-        insta::assert_snapshot!(summary(&results, SummaryOptions { processing_time: true, ..Default::default() }));
+        insta::assert_snapshot!(summary(
+            &results,
+            None,
+            SummaryOptions { processing_time: true, ..Default::default() }
+        ));
     }
 
     #[test]
     fn lines_without_a_value_are_shown_on_request() {
         let options = |shown| SummaryOptions { shown, format: ReportFormat::Csv, ..Default::default() };
         let results = results(1.0);
-        insta::assert_snapshot!(summary(&results, options(Shown::All)));
-        let lines = |shown| summary(&results, options(shown)).lines().count();
+        insta::assert_snapshot!(summary(&results, None, options(Shown::All)));
+        let lines = |shown| summary(&results, None, options(shown)).lines().count();
         assert_eq!((lines(Shown::Available), lines(Shown::AllPercentiles)), (1 + 3 + 3 + 1, 1 + 6 + 6 + 1));
+    }
+
+    #[test]
+    fn results_of_a_race_that_was_cut_short_are_marked_first() {
+        let of = |format| {
+            summary(&results(0.0), Some("it was, so to say, cut"), SummaryOptions { format, ..Default::default() })
+        };
+        let text = of(ReportFormat::Markdown);
+        assert!(text.starts_with("INCOMPLETE: it was, so to say, cut\n\n|"), "{text}");
+        let text = of(ReportFormat::Csv);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("Metric,Task,Value,Unit"));
+        assert_eq!(lines.next(), Some("\"INCOMPLETE: it was, so to say, cut\",,,"));
     }
 
     #[test]

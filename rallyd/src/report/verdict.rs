@@ -1,12 +1,36 @@
 //! What went wrong in a race, after its report.
 
+use rally_core::RaceOutcome;
 use rally_core::metrics::{Findings, ThresholdOutcome};
+use rally_core::race::RaceVerdict;
+
+use crate::race::verdict_text;
+
+/// What is said of a race without a verdict.
+pub(crate) const NOBODY_WROTE_DOWN: &str =
+    "Nobody wrote down how the race ended: it still runs, or whoever ran it died";
 
 /// Error classes of a task that are shown; the archive has all.
 const CLASSES: usize = 5;
 
 /// The longest example that is shown, in characters; the archive has all of it.
 const EXAMPLE: usize = 200;
+
+/// Why the results are not those of a whole race, in one line; none if they are.
+#[must_use]
+pub fn incompleteness(verdict: &RaceVerdict) -> Option<String> {
+    if verdict.outcome == RaceOutcome::Completed {
+        return None;
+    }
+    let text = verdict_text(verdict);
+    let how = text.lines().next().unwrap_or_default();
+    let error = verdict.errors.first().map(ToString::to_string);
+    let why = error.or_else(|| verdict.shortfalls.first().map(ToString::to_string));
+    Some(match why {
+        Some(why) => format!("{how}; {}", shortened(&why)),
+        None => how.to_owned(),
+    })
+}
 
 /// What the user should know before trusting the results, each as a sentence or a few lines.
 #[must_use]
@@ -78,6 +102,8 @@ mod tests {
     use std::time::Duration;
 
     use rally_core::metrics::{DriverFindings, ErrorCount, TaskErrors};
+    use rally_core::race::RaceLedger;
+    use rally_core::{Role, RoleError, RoleErrorKind};
 
     use super::*;
     use crate::archive::{HostClock, clock_trouble};
@@ -113,5 +139,32 @@ mod tests {
         };
         insta::assert_snapshot!(findings_text(&findings).join("\n"));
         assert!(findings_text(&Findings::default()).is_empty());
+    }
+
+    #[test]
+    fn results_of_a_race_that_was_cut_short_say_why_in_one_line() {
+        let mut verdict = RaceVerdict {
+            outcome: RaceOutcome::Completed,
+            errors: Vec::new(),
+            shortfalls: Vec::new(),
+            ledger: RaceLedger::default(),
+        };
+        assert_eq!(incompleteness(&verdict), None);
+        verdict.outcome = RaceOutcome::Cancelled;
+        let expected = "The race was cancelled: 0 samples of 0 known to be made";
+        assert_eq!(incompleteness(&verdict).as_deref(), Some(expected));
+        verdict.outcome = RaceOutcome::Failed;
+        verdict.errors.push(RoleError {
+            host: "10.0.0.2".to_owned(),
+            role: Role::LoadDriver,
+            phase: "run step 3".to_owned(),
+            kind: RoleErrorKind::Failed,
+            cause: "no\nroute".to_owned(),
+        });
+        let line = incompleteness(&verdict).unwrap();
+        assert!(
+            line.starts_with("The race has failed: ") && line.contains("10.0.0.2") && !line.contains('\n'),
+            "{line}"
+        );
     }
 }

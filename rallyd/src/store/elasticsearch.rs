@@ -105,7 +105,7 @@ impl ElasticsearchStore {
     }
 
     /// Sends a request, again if that may help.
-    async fn send(&self, action: &str, request: &Request) -> Result<Response, StoreError> {
+    pub(super) async fn send(&self, action: &str, request: &Request) -> Result<Response, StoreError> {
         let mut attempt = 0;
         loop {
             let error = match self.client.request(request).await {

@@ -5,6 +5,7 @@
 //! disturbs the load, and what a store does not take stays in the archive.
 
 mod elasticsearch;
+mod queries;
 mod records;
 mod settings;
 mod templates;
@@ -63,9 +64,10 @@ pub(crate) async fn finish(
 }
 
 /// Clients stay on one thread, and reading samples blocks it.
-async fn on_own_thread<W>(settings: StoreSettings, work: W) -> Result<(), StoreError>
+pub(crate) async fn on_own_thread<T, W>(settings: StoreSettings, work: W) -> Result<T, StoreError>
 where
-    W: AsyncFnOnce(&mut ElasticsearchStore) -> Result<(), StoreError> + Send + 'static,
+    T: Send + 'static,
+    W: AsyncFnOnce(&mut ElasticsearchStore) -> Result<T, StoreError> + Send + 'static,
 {
     let place = settings.hosts.join(", ");
     let failed = {

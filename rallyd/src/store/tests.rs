@@ -18,6 +18,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::report::RaceFilter;
 use crate::settings::ReportingSettings;
 
 fn settings(host: &str, use_data_streams: bool) -> StoreSettings {
@@ -266,5 +267,24 @@ async fn a_real_server_has_every_document_once() {
         }
         let stored = store.search(&format!("rally-races-{suffix}"), "r").await["hits"]["hits"][0]["_source"].take();
         assert_eq!(serde_json::from_value::<RaceDocument>(stored).unwrap(), ended);
+
+        // And they are found and deleted again.
+        let other = RaceDocument { race_timestamp: "20261102T120000Z".to_owned(), ..self::race("other") };
+        store.store_race(&other).await.unwrap();
+        let found = async |filter: RaceFilter, limit| store.races("local", &filter, limit).await.unwrap();
+        assert_eq!(found(RaceFilter::default(), 10).await, [other.clone(), ended.clone()]);
+        assert_eq!(found(RaceFilter::default(), 1).await, [other]);
+        let setup = |setup: &str| RaceFilter {
+            user_tags: JsonObject::from_iter([("setup".to_owned(), json!(setup))]),
+            to: Some(jiff::civil::date(2026, 11, 1).at(23, 59, 59, 0)),
+            ..RaceFilter::default()
+        };
+        assert_eq!(found(setup("x"), 10).await, std::slice::from_ref(&ended));
+        assert_eq!(found(setup("y"), 10).await, []);
+        assert_eq!(store.race("elsewhere", &ended.race_id).await.unwrap(), None);
+        assert_eq!(store.race("local", &ended.race_id).await.unwrap().as_ref(), Some(&ended));
+        assert_eq!(store.delete("local", &ended.race_id).await.unwrap(), 1 + results.len() as u64 + 7);
+        assert_eq!(store.race("local", &ended.race_id).await.unwrap(), None);
+        assert_eq!(store.delete("local", &"other".parse().unwrap()).await.unwrap(), 1);
     }
 }

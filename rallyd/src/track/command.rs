@@ -5,10 +5,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 use rally_core::track::{
     LoadOptions, LoadTrackError, LoadedTrack, TaskSelection, TrackDirectory, load_track, render_track,
 };
+use serde_json::json;
 
 use super::git::Git;
 use super::info;
@@ -31,9 +32,10 @@ pub enum TrackCommand {
 
 /// Which track is meant, and where it comes from.
 #[derive(Clone, Debug, Default, Args)]
+#[command(group = ArgGroup::new("which").args(["track", "track_path"]).required(true))]
 pub struct TrackSelection {
-    /// Name of the track, in a track repository.
-    #[arg(long, required_unless_present = "track_path", conflicts_with = "track_path")]
+    /// Name of the track, in a track repository; `rallyd list tracks` shows them.
+    #[arg(long)]
     pub track: Option<String>,
     #[command(flatten)]
     #[expect(missing_docs, reason = "a doc comment would become part of the help")]
@@ -58,7 +60,7 @@ pub struct TrackSource {
 #[derive(Clone, Debug, Default, Args)]
 pub struct TemplateArgs {
     /// Track parameters: `key:value` pairs with commas in between, JSON, or the path of a JSON file.
-    #[arg(long, default_value = "")]
+    #[arg(long, default_value = "", hide_default_value = true)]
     pub track_params: String,
     /// Only warn about track parameters that the track does not use.
     #[arg(long)]
@@ -101,13 +103,13 @@ pub struct InfoArgs {
     format: Format,
 }
 
-/// How `info` prints a track.
+/// How a command prints what it found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people.
+    /// For people; may change.
     #[default]
     Text,
-    /// For programs: the rendered file, the model, and the parameters of the track.
+    /// For programs; stable.
     Json,
 }
 
@@ -133,6 +135,9 @@ pub struct ValidateArgs {
     /// Challenge to check [default: all of them].
     #[arg(long)]
     challenge: Option<String>,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// Arguments of `list tracks`.
@@ -143,6 +148,9 @@ pub struct ListArgs {
     /// Version of Elasticsearch that the tracks are for.
     #[arg(long)]
     distribution_version: Option<String>,
+    /// How to print them.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 /// What the commands need to know of the configuration.
@@ -207,7 +215,8 @@ impl From<io::Error> for TrackCommandError {
 ///
 /// # Errors
 ///
-/// [`TrackCommandError`]; the exit code for all of them is 64. `info --format=json` also writes them to `out`, as JSON.
+/// [`TrackCommandError`]; the exit code for all of them is 64. With `--format=json`, `info` and `validate-track` also write
+/// them to `out`, as JSON.
 pub async fn run(
     command: TrackCommand,
     settings: &TrackSettings,
@@ -216,21 +225,34 @@ pub async fn run(
 ) -> Result<(), TrackCommandError> {
     match command {
         TrackCommand::Info(args) => {
-            let json = args.format == Format::Json;
+            let format = args.format;
             let outcome = info(args, settings, out, warn).await;
-            if let (Err(error), true) = (&outcome, json) {
-                let document = match error {
-                    TrackCommandError::Load(error) => error.to_json(),
-                    other => serde_json::json!({"error": {"stage": "load", "message": other.to_string()}}),
-                };
-                writeln!(out, "{document}")?;
-            }
-            outcome
+            write_error(outcome, format, out)
         }
         TrackCommand::RenderTrack(args) => render(args, settings, out, warn).await,
-        TrackCommand::ValidateTrack(args) => validate(args, settings, out, warn).await,
+        TrackCommand::ValidateTrack(args) => {
+            let format = args.format;
+            let outcome = validate(args, settings, out, warn).await;
+            write_error(outcome, format, out)
+        }
         TrackCommand::ListTracks(args) => list(args, settings, out, warn).await,
     }
+}
+
+/// Writes the error down for programs, too.
+fn write_error(
+    outcome: Result<(), TrackCommandError>,
+    format: Format,
+    out: &mut (dyn Write + Send),
+) -> Result<(), TrackCommandError> {
+    if let (Err(error), Format::Json) = (&outcome, format) {
+        let document = match error {
+            TrackCommandError::Load(error) => error.to_json(),
+            other => json!({"error": {"stage": "load", "message": other.to_string()}}),
+        };
+        writeln!(out, "{document}")?;
+    }
+    outcome
 }
 
 async fn info(
@@ -318,7 +340,14 @@ async fn validate(
     options.challenge = args.challenge;
     let loaded = load(directory, &options, warn)?;
     check_challenge(&loaded, &options)?;
-    Ok(writeln!(out, "Track [{}] is valid.", loaded.track.name)?)
+    match args.format {
+        Format::Json => {
+            let warnings: Vec<_> = loaded.warnings.iter().map(ToString::to_string).collect();
+            writeln!(out, "{:#}", json!({"track": loaded.track.name, "valid": true, "warnings": warnings}))?;
+        }
+        Format::Text => writeln!(out, "Track [{}] is valid.", loaded.track.name)?,
+    }
+    Ok(())
 }
 
 async fn list(
@@ -342,7 +371,11 @@ async fn list(
             }
         }
     }
-    Ok(writeln!(out, "Available tracks:\n\n{}", info::table(tracks))?)
+    match args.format {
+        Format::Json => writeln!(out, "{:#}", info::list(tracks))?,
+        Format::Text => writeln!(out, "Available tracks:\n\n{}", info::table(tracks))?,
+    }
+    Ok(())
 }
 
 /// Finds the files of a track, and how it is to be loaded.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{Table, presets};
 use rally_core::track::{Challenge, LoadedTrack, PluginNeeds, ScheduleElement, Task, Track, TrackRegistry};
+use serde_json::{Value, json};
 
 /// Describes a track: its size, and the schedule of the selected challenge or of all.
 pub(super) fn describe(loaded: &LoadedTrack) -> String {
@@ -139,6 +140,23 @@ pub(super) fn table(mut tracks: Vec<Track>) -> Table {
         table.add_row(row);
     }
     table
+}
+
+/// The same for programs.
+pub(super) fn list(mut tracks: Vec<Track>) -> Value {
+    tracks.sort_by(|a, b| a.name.cmp(&b.name));
+    let document = |track: &Track| {
+        json!({
+            "name": track.name,
+            "description": track.description,
+            "documents": track.number_of_documents(),
+            "compressed-bytes": track.compressed_size_in_bytes(),
+            "uncompressed-bytes": track.uncompressed_size_in_bytes(),
+            "default-challenge": track.default_challenge().map(|challenge| &challenge.name),
+            "challenges": track.challenges.iter().map(|challenge| &challenge.name).collect::<Vec<_>>(),
+        })
+    };
+    json!({"tracks": tracks.iter().map(document).collect::<Vec<_>>()})
 }
 
 /// A number with its digits in groups of three.

@@ -212,6 +212,11 @@ fn races_in_one_process_and_over_three_daemons_leave_the_same_kind_of_archive() 
     assert!(together.contains("Median Throughput |") && together.contains(" index-documents |"), "{together}");
     // Whoever comes later, from anywhere, sees the same.
     assert_eq!(members[0].data(&["attach", "together"]), together);
+    // The coordinator's archive has it without its daemon, too, and a race that its daemon knows nothing of.
+    let (exit, stdout, stderr) = coordinator.run(&["attach", "alone", "--report-format=csv"]);
+    assert_eq!((exit, &stdout), (0, &alone), "{stderr}");
+    let shown: Value = serde_json::from_str(&members[1].data(&["attach", "together", "--format=json"])).unwrap();
+    assert_eq!((&shown["race"]["race-id"], &shown["verdict"]["outcome"]), (&"together".into(), &"completed".into()));
 
     let archive = coordinator.archive();
     let ids: [RaceId; 2] = ["alone".parse().unwrap(), "together".parse().unwrap()];
@@ -252,8 +257,26 @@ fn races_in_one_process_and_over_three_daemons_leave_the_same_kind_of_archive() 
     let compared = coordinator.data(&["compare", "--baseline=alone", "--contender=together", "--format=json"]);
     let compared: Value = serde_json::from_str(&compared).unwrap();
     assert!(compared["lines"].as_array().unwrap().iter().any(|line| line["task"] == "by-name"), "{compared}");
-    coordinator.data(&["delete", "race", "--id=alone", "--dry-run"]);
-    coordinator.data(&["delete", "race", "--id=alone"]);
+    let (_, _, said) = members[0].run(&["list", "races"]);
+    let expected = "; races of a cluster are archived on its coordinator, 127.0.0.1";
+    assert!(said.contains("the archive of this machine is empty") && said.contains(expected), "{said}");
+
+    let deleted = |more: &[&str]| {
+        let arguments = [&["delete", "race", "--id=alone", "--format=json"], more].concat();
+        let json: Value = serde_json::from_str(&coordinator.data(&arguments)).unwrap();
+        (json["races"][0]["race-id"].clone(), json["races"][0]["deleted"].clone())
+    };
+    assert_eq!(deleted(&["--dry-run"]), ("alone".into(), false.into()));
+    // A race that is in the archive of a member, and that the coordinator does not know.
+    let theirs = members[0].archive().directory(&ids[0]);
+    std::fs::create_dir_all(&theirs).unwrap();
+    for name in ["race.json", "verdict.json", "events.jsonl"] {
+        std::fs::copy(archive.directory(&ids[0]).join(name), theirs.join(name)).unwrap();
+    }
+    assert_eq!(deleted(&[]), ("alone".into(), true.into()));
+    assert_eq!(members[0].data(&["attach", "alone", "--report-format=csv"]), alone);
+    let (exit, _, stderr) = members[1].run(&["attach", "alone"]);
+    assert!(exit == 64 && stderr.contains("it knows no such race"), "{stderr}");
     let (exit, _, stderr) = coordinator.run(&["delete", "race", "--id=together,alone"]);
     assert!(exit == 64 && stderr.contains("No race `alone`"), "{stderr}");
     assert!(archive.load(&ids[1]).is_ok(), "nothing is deleted if one of the races is not there");

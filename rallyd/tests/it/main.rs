@@ -10,6 +10,7 @@ mod daemon;
 mod joining;
 mod lab;
 mod network;
+mod programs;
 mod race;
 mod race_endings;
 mod race_faults;

@@ -72,7 +72,8 @@ Step 2 of 2
 fn what_is_not_there_yet_is_said_in_a_sentence() {
     let (home, track) = home();
     for (option, expected) in [
-        ("--car=4gheap", "--car is not there yet"),
+        ("--car=4gheap", "--car is not there: clusters are not launched yet"),
+        ("--pipeline=benchmark", "there are benchmark-only, from-distribution, from-sources, docker"),
         ("--pipeline=from-distribution", "--pipeline=from-distribution is not there yet"),
         ("--race-id=../../etc", "--race-id"),
         ("--multi-cluster", "--multi-cluster needs two clusters"),
@@ -93,8 +94,9 @@ fn a_race_in_a_daemon_can_be_left_and_seen_again() {
     let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (exit, _, stderr) = run(home.path(), &["start", "--coordinator-ip=127.0.0.1", &format!("--port={port}")]);
     assert_eq!(exit, 0, "{stderr}");
-    let (exit, _, stderr) =
-        run(home.path(), &["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1"]);
+    let detached = ["race", &track, "--race-id=left", "--detach", "--load-driver-hosts=10.255.255.1", "--format=json"];
+    let (exit, stdout, stderr) = run(home.path(), &detached);
+    assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), serde_json::json!({"race": "left"}));
     let (seen_exit, _, seen) = run(home.path(), &["attach", "left"]);
     let (unknown_exit, _, unknown) = run(home.path(), &["attach", "other"]);
     let dry = |host: &str| run(home.path(), &["race", &track, "--dry-run", "--format=json", host]);
@@ -177,11 +179,33 @@ fn the_demo_races_over_three_daemons_and_takes_everything_down() {
     let home = tempfile::tempdir().unwrap();
     let (exit, _, stderr) = run(home.path(), &["demo", "--documents=2000", "--seconds=1"]);
     assert_eq!(exit, 0, "{stderr}");
-    let expected = ["a cluster of 3 daemons is up", "is a stand-in", "step 6 of 6", "What to try next"];
+    let race = only_race(home.path());
+    let page = home.path().join(".rally/benchmarks/races").join(&race).join("report.html");
+    let program = env!("CARGO_BIN_EXE_rallyd");
+    let below = std::env::current_dir().unwrap();
+    let program = Path::new(program).strip_prefix(below).unwrap_or(Path::new(program)).display();
+    let expected = [
+        "a cluster of 3 daemons is up",
+        "is a stand-in",
+        "step 6 of 6",
+        "What to try next",
+        &format!("its report, for any browser, is {}", page.display()),
+        &format!("  {program} attach {race}\n"),
+        &format!("  {program} demo\n"),
+    ];
     for expected in expected {
         assert!(stderr.contains(expected), "no {expected:?} in\n{stderr}");
     }
+    assert!(fs::read_to_string(page).unwrap().contains("<h1>demo / index-and-search "));
     assert_eq!(left_of_demo(home.path()), [""; 0]);
+}
+
+/// The id of the only race of an archive.
+fn only_race(home: &Path) -> String {
+    let mut races = fs::read_dir(home.join(".rally/benchmarks/races")).unwrap();
+    let race = races.next().unwrap().unwrap().file_name().into_string().unwrap();
+    assert!(races.next().is_none(), "there is another race");
+    race
 }
 
 #[test]
@@ -189,7 +213,8 @@ fn an_interrupted_demo_takes_everything_down_too() {
     let home = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_rallyd"));
     command.args(["demo", "--documents=2000", "--seconds=600"]).env_clear().env("RALLY_HOME", home.path());
-    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let report = home.path().join("report.csv");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
     while !line.contains("step 6 of 6") {
@@ -202,6 +227,28 @@ fn an_interrupted_demo_takes_everything_down_too() {
     assert_eq!(child.wait().unwrap().code(), Some(130), "{rest}");
     assert!(rest.contains("The race was cancelled"), "{rest}");
     assert_eq!(left_of_demo(home.path()), [""; 0]);
+
+    // Wherever its results are shown, they say that they are not those of a whole race.
+    let mut summary = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut summary).unwrap();
+    assert!(summary.starts_with("INCOMPLETE: The race was cancelled: "), "{summary}");
+    let race = only_race(home.path());
+    let (exit, again, stderr) = run(home.path(), &["attach", &race]);
+    assert_eq!((exit, again), (130, summary), "{stderr}");
+    let file = format!("--report-file={}", report.display());
+    let (_, csv, _) = run(home.path(), &["attach", &race, "--report-format=csv", &file]);
+    let lines: Vec<&str> = csv.lines().collect();
+    assert_eq!(lines[0], "Metric,Task,Value,Unit");
+    assert!(lines[1].starts_with("INCOMPLETE: The race was cancelled: ") && lines[1].ends_with(",,,"), "{csv}");
+    assert_eq!(fs::read_to_string(report).unwrap(), csv);
+    let (exit, json, _) = run(home.path(), &["attach", &race, "--format=json"]);
+    let document: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((exit, &document["verdict"]["outcome"]), (130, &Value::from("cancelled")), "{json}");
+    let junit = home.path().join("junit.xml");
+    run(home.path(), &["attach", &race, &format!("--junit-file={}", junit.display())]);
+    let xml = fs::read_to_string(junit).unwrap();
+    assert!(xml.contains("name=\"refresh\" time=") && xml.contains("errors=\"4\""), "{xml}");
+    assert!(xml.contains("the race ended before this task did"), "{xml}");
 }
 
 #[test]
@@ -223,7 +270,7 @@ fn a_race_fails_by_its_thresholds_and_says_by_which() {
     assert!(stderr.contains("threshold warm.service_time.p50 < 60s counts as a failure"), "{stderr}");
     assert!(stderr.contains("1 of 2 thresholds hold"), "{stderr}");
     let xml = std::fs::read_to_string(&junit).unwrap();
-    assert!(xml.contains("tests=\"3\" failures=\"1\" errors=\"0\""), "{xml}");
+    assert!(xml.contains("tests=\"4\" failures=\"1\" errors=\"0\""), "{xml}");
 
     let (exit, _, stderr) = race("warm.service_time.p50 > 60s");
     assert!(exit == 0 && stderr.contains("all 2 thresholds hold"), "{exit} {stderr}");
@@ -253,8 +300,8 @@ fn a_race_becomes_a_page_of_its_own() {
         "a threshold failed",
         "<h3>by-name</h3>",
         "aria-label=\"Throughput of by-name over time\"",
-        "aria-label=\"Latency of large-towns over time\"",
-        "aria-label=\"Driver localhost: Busiest worker\"",
+        "aria-label=\"Latency of by-name over time\"",
+        "aria-label=\"Busiest worker of localhost, ",
         "&lt;b&gt;bold&lt;/b&gt;",
         "100th percentile service time",
     ] {

@@ -41,6 +41,7 @@ pub(super) fn router(cluster: Arc<Cluster>) -> Router {
         .route("/{index}/_forcemerge", post(force_merge))
         .route("/_cluster/health", get(health))
         .route("/_cluster/health/{index}", get(health))
+        .route("/_cluster/state/master_node", get(master_node))
         .route("/_cluster/settings", get(settings).put(settings))
         .route("/_stats", get(index_stats))
         .route("/_stats/{metric}", get(index_stats))
@@ -360,6 +361,10 @@ async fn settings() -> Response {
 
 async fn index_stats(State(cluster): Shared) -> Response {
     ok(&statistics::indices(&cluster))
+}
+
+async fn master_node() -> Response {
+    ok(&json!({ "cluster_name": "rally-demo", "master_node": "stand-in" }))
 }
 
 async fn node_info() -> Response {

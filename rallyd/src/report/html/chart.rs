@@ -11,6 +11,9 @@ const RIGHT: f64 = 10.0;
 const TOP: f64 = 10.0;
 const BOTTOM: f64 = 38.0;
 
+const SPARK_WIDTH: f64 = 120.0;
+const SPARK_HEIGHT: f64 = 26.0;
+
 /// What is drawn, in the order in which it is drawn.
 pub(super) struct Chart<'a> {
     /// For those who cannot see it.
@@ -28,8 +31,8 @@ pub(super) struct Chart<'a> {
 /// The horizontal axis.
 #[derive(Clone, Copy)]
 pub(super) enum XAxis<'a> {
-    /// Linear, in seconds.
-    Seconds,
+    /// Linear, in seconds, until this one.
+    Seconds(f64),
     /// Percentiles as `1 / (1 - quantile)` on a logarithmic axis, with these ticks.
     Percentiles(&'a [(f64, &'a str)]),
 }
@@ -95,8 +98,8 @@ pub(super) fn chart(it: &Chart<'_>) -> String {
     let y = (if log_y { y_ticks[0] } else { 0.0 }, y_ticks.last().copied().unwrap_or(1.0));
     let last = places().fold(0.0, f64::max);
     let (x, x_ticks): (_, Vec<(f64, String)>) = match it.x {
-        XAxis::Seconds => {
-            let end = (last + places().fold(f64::INFINITY, f64::min).min(0.5)).max(1.0);
+        XAxis::Seconds(until) => {
+            let end = until.max(1.0);
             let ticks = linear_ticks(end).into_iter().filter(|tick| *tick <= end);
             ((0.0, end), ticks.map(|tick| (tick, clock(tick))).collect())
         }
@@ -172,12 +175,11 @@ fn draw_axes(svg: &mut String, it: &Chart<'_>, scale: &Scale, x_ticks: &[(f64, S
         let _ = write!(svg, "<text class=\"tick {anchor}\" x=\"{x_of_text:.1}\" y=\"{y}\">{text}</text>");
     }
     let x_unit = match it.x {
-        XAxis::Seconds => "time since the start of the step",
+        XAxis::Seconds(_) => "time since the start of the step",
         XAxis::Percentiles(_) => "percentile",
     };
     let y_unit = escaped(it.y_unit);
     let y_unit = if scale.log_y { format!("{y_unit}, logarithmic") } else { y_unit };
-    let x_unit = if it.label.starts_with("Driver") { "time since the first second of the race" } else { x_unit };
     let _ = write!(
         svg,
         "<text class=\"unit middle\" x=\"{}\" y=\"{}\">{x_unit}</text>",
@@ -187,6 +189,22 @@ fn draw_axes(svg: &mut String, it: &Chart<'_>, scale: &Scale, x_ticks: &[(f64, S
     let y = (TOP + bottom) / 2.0;
     let _ =
         write!(svg, "<text class=\"unit middle\" transform=\"rotate(-90 10 {y})\" x=\"10\" y=\"{y}\">{y_unit}</text>");
+}
+
+/// A line without axes, small enough for a table. The lines of a column have the same `largest` place and value, so that they
+/// can be compared.
+pub(super) fn sparkline(label: &str, points: &[(f64, f64)], largest: (f64, f64)) -> String {
+    let of = |value: f64, largest: f64| if largest > 0.0 { (value / largest).clamp(0.0, 1.0) } else { 0.0 };
+    let place = |&(at, value): &(f64, f64)| {
+        let (x, y) = (of(at, largest.0), of(value, largest.1));
+        format!("{:.1},{:.1}", 1.0 + x * (SPARK_WIDTH - 2.0), SPARK_HEIGHT - 2.0 - y * (SPARK_HEIGHT - 4.0))
+    };
+    let path = points.iter().map(place).collect::<Vec<_>>().join(" ");
+    format!(
+        "<svg class=\"spark\" viewBox=\"0 0 {SPARK_WIDTH} {SPARK_HEIGHT}\" role=\"img\" aria-label=\"{}\"><polyline \
+         class=\"one\" points=\"{path}\"/></svg>",
+        escaped(label)
+    )
 }
 
 /// Invisible columns that say on hovering what is there.
@@ -276,6 +294,14 @@ mod tests {
         assert_eq!(log_ticks(0.3, 2_000.0), [0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0]);
         assert_eq!(log_ticks(3.0, 170.0), [2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0]);
         assert_eq!(log_ticks(1.0, 1.0).len(), 2);
+    }
+
+    #[test]
+    fn small_lines_of_a_column_have_one_scale() {
+        let svg = sparkline("lag of <b>", &[(0.0, 0.0), (5.0, 10.0), (10.0, 5.0)], (10.0, 10.0));
+        assert!(svg.contains("points=\"1.0,24.0 60.0,2.0 119.0,13.0\""), "{svg}");
+        assert!(svg.contains("aria-label=\"lag of &lt;b&gt;\""), "{svg}");
+        assert!(sparkline("nothing happens", &[(0.0, 0.0)], (0.0, 0.0)).contains("points=\"1.0,24.0\""));
     }
 
     #[test]

@@ -46,6 +46,21 @@ pub(super) struct TaskLine {
     pub(super) all_service_times: Distribution,
 }
 
+impl TaskLine {
+    /// Where a time axis ends that has room for everything.
+    pub(super) fn until(&self) -> f64 {
+        let last = |at: Option<f64>| at.unwrap_or_default();
+        let throughput = last(self.throughput.last().map(|(at, _)| *at));
+        let times = last(self.service_time.last().map(|(at, _)| *at));
+        throughput.max(times).max(last(self.latency.last().map(|(at, _)| *at))) + self.width as f64 / 2.0
+    }
+
+    /// Whether requests are sent at times of their own, so that latency is more than service time.
+    pub(super) fn is_throttled(&self) -> bool {
+        self.latency != self.service_time || self.all_latencies != self.all_service_times
+    }
+}
+
 /// How a driver did, at some seconds since the first interval of the race.
 #[derive(Clone, Debug, Default)]
 pub(super) struct DriverPoint {
@@ -85,13 +100,10 @@ struct OpenDriver {
 }
 
 impl Timeline {
-    /// Reads the intervals twice: how long all takes, then what happened. One that is not there has nothing.
+    /// Reads the intervals twice: how long all takes, then what happened.
     pub(super) fn read(path: &Path) -> io::Result<Self> {
         let mut extent = Extent::default();
-        match read_intervals(path, |recorded| extent.add(&recorded)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            read => read?,
-        };
+        read_intervals(path, |recorded| extent.add(&recorded))?;
         let (mut tasks, mut drivers) = (BTreeMap::<TaskIndex, OpenTask>::new(), BTreeMap::<String, OpenDriver>::new());
         let is_damaged = read_intervals(path, |recorded| {
             let at = recorded.at.as_nanos();
