@@ -49,12 +49,12 @@ impl Heard {
         self.records.iter().filter_map(|record| record["name"].as_str()).collect()
     }
 
-    /// Notices by their device.
+    /// Notices by their device; one notice may be of several that failed of the same.
     fn failed(&self) -> BTreeMap<&str, Vec<&str>> {
         let mut failed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for notice in &self.notices {
-            let device = notice.split('`').nth(1).unwrap_or_default();
-            failed.entry(device).or_default().push(notice);
+            let devices = notice.split(" at cluster ").next().unwrap_or_default();
+            devices.split('`').skip(1).step_by(2).for_each(|device| failed.entry(device).or_default().push(notice));
         }
         failed
     }

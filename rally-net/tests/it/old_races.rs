@@ -1,11 +1,13 @@
 //! What is left of a race that has ended changes nothing in the next one.
 
+use std::time::Duration;
+
 use futures_util::StreamExt;
 use rally_core::{
     Activity, ClusterTime, DriverEvent, DriverEventKind, EventStream, JoinPoint, LoadDriver, Role, RoleErrorKind,
     Sequence, Step, StopMode,
 };
-use rally_net::UplinkEvent;
+use rally_net::{Timing, UplinkEvent};
 use tokio::time::timeout;
 
 use crate::cluster::{SOON, coordinator, quick};
@@ -32,7 +34,9 @@ async fn told(events: &mut EventStream<DriverEvent>, count: usize) -> Vec<String
 async fn events_and_requests_of_an_old_race_change_nothing_in_the_next_one() {
     let (_directory, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
-    let playing = Playing::at(relay.address(), &coordinator, quick()).await;
+    // Leases last as long on a machine that has little time for their renewal.
+    let timing = Timing { dead_after: Duration::from_secs(4), ..quick() };
+    let playing = Playing::at(relay.address(), &coordinator, timing).await;
     let driver = coordinator.load_driver(playing.id());
     let (first, second) = (race("first"), race("second"));
     driver.prepare(assignment("first")).await.unwrap();
