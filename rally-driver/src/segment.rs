@@ -251,25 +251,30 @@ impl WriterThread {
 
     /// Writes what waits in groups, as long as there are enough for one. Says whether there is room for more.
     fn write_groups(&mut self, enough: usize) -> Result<bool, WriteSegmentError> {
-        while self.waiting.len() >= enough {
-            let rest = self.waiting.split_off(self.waiting.len().min(GROUP));
-            let rows = std::mem::replace(&mut self.waiting, rest);
+        let mut waiting = std::mem::take(&mut self.waiting);
+        let mut done = 0;
+        while waiting.len() - done >= enough {
+            let rows = &waiting[done..waiting.len().min(done + GROUP)];
+            done += rows.len();
             let before = self.segment.as_ref().map_or(0, Segment::bytes_written) as u64;
             let samples = rows.iter().filter(|row| row.sample.inner.is_none()).count() as u64;
-            let length = self.write_group(&rows).inspect_err(|_| {
-                self.counts.unwritten.fetch_add(samples, Ordering::Relaxed);
-            })?;
-            self.open += samples;
-            self.counts.written.fetch_add(samples, Ordering::Relaxed);
-            self.left = self.left.saturating_sub(length - before);
-            if self.left == 0 || length >= SEGMENT_BYTES {
-                self.complete()?;
-            }
-            if self.left == 0 {
+            let written = self.write_group(rows);
+            let counted = if written.is_ok() { &self.counts.written } else { &self.counts.unwritten };
+            counted.fetch_add(samples, Ordering::Relaxed);
+            let ended = written.and_then(|length| {
+                self.open += samples;
+                self.left = self.left.saturating_sub(length - before);
+                if self.left == 0 || length >= SEGMENT_BYTES { self.complete() } else { Ok(()) }
+            });
+            if ended.is_err() || self.left == 0 {
+                self.waiting = waiting.split_off(done);
+                ended?;
                 self.give_up();
                 return Ok(false);
             }
         }
+        waiting.drain(..done);
+        self.waiting = waiting;
         Ok(true)
     }
 
