@@ -50,7 +50,9 @@ def race(program, home, requests, clients, target):
         if done.returncode:
             raise SystemExit(f"the race failed:\n{done.stdout}\n{done.stderr}")
         # Samples that were not written, for one.
-        print(*(line for line in done.stderr.splitlines() if "WARNING" in line), sep="\n", end="")
+        for line in done.stderr.splitlines():
+            if "WARNING" in line:
+                print(line)
         return before, [peak(pid) for pid in pids], time.monotonic() - start
     finally:
         cluster.stop()

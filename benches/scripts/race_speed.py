@@ -90,6 +90,7 @@ async def killed_driver(cluster, endless, target):
 
     reading = asyncio.create_task(read())
     while not Target.arrivals:
+        assert process.returncode is None, "the race has ended before it was to lose a driver"
         await asyncio.sleep(0.01)
     os.kill(cluster.pid(cluster.ports[2]), signal.SIGKILL)
     start = time.perf_counter()

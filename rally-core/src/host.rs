@@ -41,8 +41,22 @@ pub struct HostFacts {
 impl HostFacts {
     /// All texts, each with what it is: for whoever checks or shows what a peer says.
     pub fn texts(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let Self { name, version, platform, flavor, distribution, cpu, governor, clock_source, virtualization, .. } =
-            self;
+        // A field that is added is not to be forgotten here.
+        let Self {
+            name,
+            version,
+            platform,
+            flavor,
+            distribution,
+            cpu,
+            governor,
+            clock_source,
+            virtualization,
+            cores: _,
+            memory: _,
+            logical_cores: _,
+            physical_cores: _,
+        } = self;
         let always = [("host name", name), ("version", version), ("platform", platform)];
         let known = [
             ("flavor", flavor),

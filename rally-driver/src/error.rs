@@ -38,7 +38,7 @@ impl fmt::Display for ErrorClass {
 
 /// An operation could not be executed.
 ///
-/// It is a failed sample of weight 0 if a request was sent. All but the first two end the race whatever `--on-error` says.
+/// The first two and failed assertions are failed samples of weight 0; the others are if a request was sent. All but the first two end the race whatever `--on-error` says.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunnerError {

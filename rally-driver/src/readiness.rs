@@ -106,7 +106,8 @@ async fn answers(client: &Client, cluster: &str, notice: &Notice, patience: Dura
             Err(error) => error,
         };
         let waited = begin.elapsed();
-        no_http = if is_no_http(&cause) { no_http + 1 } else { 0 };
+        let is_no_http = matches!(cause, RunnerError::Transport { class: ErrorClass::Response, .. });
+        no_http = if is_no_http { no_http + 1 } else { 0 };
         let is_over = match &cause {
             RunnerError::Transport { class: ErrorClass::Tls, .. } => true,
             RunnerError::Transport { .. } => waited >= patience || no_http >= NO_HTTP,
@@ -129,17 +130,6 @@ async fn answers(client: &Client, cluster: &str, notice: &Notice, patience: Dura
             notice(format!("waiting for {cluster}, up to {} s: {cause}", patience.as_secs()));
         }
         sleep(PAUSE.min(patience.saturating_sub(waited))).await;
-    }
-}
-
-/// Whether something answered in another protocol, or broke off where an answer was expected.
-fn is_no_http(error: &RunnerError) -> bool {
-    match error {
-        RunnerError::Transport { class: ErrorClass::Response, .. } => true,
-        RunnerError::Transport { class: ErrorClass::Connect, description } => {
-            description.starts_with("lost the connection")
-        }
-        _ => false,
     }
 }
 

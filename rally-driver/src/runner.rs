@@ -148,7 +148,7 @@ pub trait Runner {
     ///
     /// # Errors
     ///
-    /// A failed sample if a request was sent. All but [`RunnerError::Transport`] and [`RunnerError::Api`] end the race.
+    /// A failed sample, as [`RunnerError`] says. All but [`RunnerError::Transport`] and [`RunnerError::Api`] end the race.
     async fn run(&mut self) -> Result<Outcome, RunnerError>;
 
     /// How much is done, from 0 to 1, for runners that end their task by themselves; 1 ends it. None for all others.

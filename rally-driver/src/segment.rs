@@ -69,9 +69,9 @@ const SEGMENT_BYTES: u64 = 32 << 20;
 /// Batches that may wait for the disk. Each worker makes one per second.
 const BATCHES: usize = 64;
 
-/// Samples that may wait for the disk, of about 150 bytes each: five seconds of a driver that sends 100,000 requests a
-/// second.
-const WAITING: u64 = 1 << 19;
+/// Samples that may wait for the disk, of about 150 bytes each: two and a half seconds of a driver that sends 100,000
+/// requests a second.
+const WAITING: u64 = 1 << 18;
 
 /// Announcements that may wait for the race. The thread waits if there are more.
 const ANNOUNCEMENTS: usize = 64;
@@ -532,7 +532,7 @@ mod tests {
         assert_eq!(writer.counts(), (0, GROUP as u64));
         writer.counts.waiting.store(0, Ordering::Relaxed);
         // One batch is taken, however large it is.
-        let many: Vec<_> = std::iter::repeat_with(samples).take(17).flatten().collect();
+        let many: Vec<_> = std::iter::repeat_with(samples).take(9).flatten().collect();
         let count = many.len() as u64;
         assert!(count > WAITING);
         writer.write(start(), many);

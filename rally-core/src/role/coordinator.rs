@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{EventStream, Sequence, StopMode};
 use crate::metrics::{RaceReport, SampleType};
 use crate::race::{OnDriverLoss, RaceVerdict};
-use crate::{ClusterTime, ContentHash, JoinPoint, RaceId, RoleError, Step, TaskIndex};
+use crate::{ClusterTime, ContentHash, JoinPoint, RaceId, Role, RoleError, RoleErrorKind, Step, TaskIndex};
 
 /// Owns races: whoever starts one may leave and come back to watch it.
 ///
@@ -59,17 +59,19 @@ pub trait Coordinator: Send + Sync + 'static {
     ///
     /// Invalid if the coordinator knows no such race; [`RoleError`] if it cannot be asked.
     async fn verdict(&self, race: &RaceId) -> Result<RaceVerdict, RoleError> {
-        let mut seen = Sequence::START;
-        loop {
-            let mut events = self.events(race, seen).await?;
-            while let Some(event) = events.next().await {
-                let event = event?;
-                seen = event.sequence;
-                if let RaceEventKind::Ended(verdict) = event.kind {
-                    return Ok(*verdict);
-                }
+        let mut events = self.events(race, Sequence::START).await?;
+        while let Some(event) = events.next().await {
+            if let RaceEventKind::Ended(verdict) = event?.kind {
+                return Ok(*verdict);
             }
         }
+        Err(RoleError {
+            host: "its host".to_owned(),
+            role: Role::Coordinator,
+            phase: format!("tell the end of race {race}"),
+            kind: RoleErrorKind::Failed,
+            cause: "its events broke off".to_owned(),
+        })
     }
 }
 
@@ -153,7 +155,7 @@ pub enum RaceEventKind {
     RoleFailed(RoleError),
     /// The race has ended; the last event.
     Ended(Box<RaceVerdict>),
-    /// The race has been waiting for some of its drivers while the others are ready: told after
+    /// The race has been waiting for some of its drivers, or all of them, to prepare, to reach a join point, or to end: told after
     /// [`RaceTiming::wait_is_news`](crate::race::RaceTiming::wait_is_news), and again when fewer are missing.
     Waiting {
         /// Their names.

@@ -207,6 +207,9 @@ impl WorkerThread {
             }
         };
         self.stop(mode).await;
+        // Before anything else that takes time: the race does not wait for ever.
+        let measurement = self.measure();
+        self.send(WorkerEvent::Measured(measurement)).await;
         if let Some(problem) = roster.disband().await {
             self.send(WorkerEvent::Noticed(problem)).await;
         }

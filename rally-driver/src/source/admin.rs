@@ -50,10 +50,10 @@ fn create_index(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let declared: Vec<&Index> = setup.plan.track.indices.iter().collect();
     let indices: Vec<Value> = if declared.is_empty() {
         let body = params.get("body").cloned().unwrap_or(Value::Null);
-        let given = given.ok_or_else(|| parameters(setup).missing("index"))?;
+        let given = given.ok_or_else(|| params.missing("index"))?;
         given.iter().map(|name| json!([name, body])).collect()
     } else {
-        let settings = parameters(setup).object("settings")?;
+        let settings = params.object("settings")?;
         let chosen = chosen(setup, "index", declared, given, |index| &index.name)?.into_iter();
         let with_settings = |index: &Index| {
             let mut body = index.body.clone();

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::duration::{show_duration, show_nanoseconds};
 
-/// Starts of a step may differ by more than they should if a clock is not known as well as this: 1 ms.
-const WELL_KNOWN: u64 = 1_000_000;
+/// Starts of a step may differ by more than they should if a clock is not known as well as this: 5 ms. Just
+/// after a host has joined, a busy machine tells no more than a millisecond or two.
+const WELL_KNOWN: u64 = 5_000_000;
 
 /// A wall clock that moves by more was set; time services only step it beyond 128 ms. 100 ms.
 const WALL_JUMP: u64 = 100_000_000;
@@ -96,9 +97,9 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_not_known_well_or_moved_is_named() {
-        let unknown = trouble((0, 90_000, 0), (0, 3_200_000, 0), 10);
+        let unknown = trouble((0, 90_000, 0), (0, 7_200_000, 0), 10);
         assert_eq!(unknown.len(), 1);
-        assert!(unknown[0].starts_with("a: its clock was only known to ± 3.20 ms"), "{unknown:?}");
+        assert!(unknown[0].starts_with("a: its clock was only known to ± 7.20 ms"), "{unknown:?}");
         let moved = trouble((0, 90_000, 0), (50 * MS, 80_000, 0), 10);
         assert!(moved[0].starts_with("a: its clock moved by 50 ms against the coordinator's"), "{moved:?}");
         let set = trouble((0, 0, 0), (0, 0, -120_000 * MS), 10);

@@ -4,7 +4,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Parser;
 use rally_core::RaceId;
@@ -15,8 +15,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::arguments::{Arguments, Command, DemoArguments, RaceCommand};
 use super::error::CommandError;
 use super::race::race;
+use super::races::archive;
 use super::report::write_file;
 use super::selection::RunningInstance;
+use super::start::settings;
 use super::stop::{DEFAULT_WITHIN, stop_instance};
 use crate::archive::Archive;
 use crate::background;
@@ -26,6 +28,7 @@ use crate::demo::{StandIn, write_corpus, write_track};
 use crate::exit::Exit;
 use crate::instance::{Instance, StartSettings};
 use crate::report::RacePage;
+use crate::settings::Flags;
 
 /// Hosts of the demo's cluster; all of them drive.
 const HOSTS: usize = 3;
@@ -38,9 +41,11 @@ const JOIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Shows a race in small, and removes everything but its archive.
 pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: Console) -> Result<Exit, CommandError> {
-    // Below Rally's own directory, so that the archive can be moved out of it.
-    fs::create_dir_all(directory).map_err(CommandError::Demo)?;
-    let home = tempfile::Builder::new().prefix("demo-").tempdir_in(directory).map_err(CommandError::Demo)?;
+    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
+    // Beside the archive, so that the race can be moved there.
+    fs::create_dir_all(archive.path()).map_err(CommandError::Demo)?;
+    let beside = archive.path().parent().unwrap_or(directory);
+    let home = tempfile::Builder::new().prefix("demo-").tempdir_in(beside).map_err(CommandError::Demo)?;
     let target = StandIn::start().await.map_err(CommandError::Demo)?;
     let instances = instances(home.path()).map_err(CommandError::Demo)?;
     let raced = tokio::select! {
@@ -49,18 +54,17 @@ pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: C
         () = terminated() => Err(CommandError::Interrupted("")),
     };
     let stopped = stop(&instances).await;
-    let kept = keep_archive(home.path(), directory).map_err(CommandError::Demo)?;
+    let kept = keep_archive(home.path(), archive.path()).map_err(CommandError::Demo)?;
+    let exit = raced?;
+    stopped?;
     if let Some(race) = &kept {
-        let archive = Archive::new(archives(directory));
         let page = archive.directory(race).join("report.html");
         write_file(&page, &RacePage::load(&archive, race)?.html())?;
         console.info(&format!("the race is archived in {}", archive.directory(race).display()));
         console.info(&format!("its report, for any browser, is {}", page.display()));
     }
-    let exit = raced?;
-    stopped?;
     if let (Some(race), Exit::Success) = (&kept, exit) {
-        console.info(&next(race, earlier(&Archive::new(archives(directory)), race)?.as_ref()));
+        console.info(&next(race, earlier(&archive, race)?.as_ref()));
     }
     Ok(exit)
 }
@@ -213,20 +217,14 @@ async fn stop(instances: &[Instance; HOSTS]) -> Result<(), CommandError> {
     failure
 }
 
-/// Moves the archive of the race to where archives are, and says which race it is; none if there is no archive.
-fn keep_archive(home: &Path, directory: &Path) -> io::Result<Option<RaceId>> {
-    let Some(race) = fs::read_dir(archives(home)).ok().and_then(|mut races| races.next()) else { return Ok(None) };
+/// Moves the race to where races are archived, and says which one it is; none if there is none.
+fn keep_archive(home: &Path, archive: &Path) -> io::Result<Option<RaceId>> {
+    let races = home.join("benchmarks/races");
+    let Some(race) = fs::read_dir(races).ok().and_then(|mut races| races.next()) else { return Ok(None) };
     let race = race?;
     let name = race.file_name().to_string_lossy().into_owned();
-    let kept = archives(directory);
-    fs::create_dir_all(&kept)?;
-    fs::rename(race.path(), kept.join(&name))?;
+    fs::rename(race.path(), archive.join(&name))?;
     Ok(name.parse().ok())
-}
-
-/// Where archives are below a directory of Rally.
-fn archives(directory: &Path) -> PathBuf {
-    directory.join("benchmarks/races")
 }
 
 /// Waits until the terminal is gone, or somebody wants this process to end.

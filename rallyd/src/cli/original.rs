@@ -277,6 +277,7 @@ mod tests {
                 "--test-mode",
                 "--enable-assertions",
                 "--multi-cluster",
+                "--skip-rest-api-check",
             ],
         );
         let left_out = ["--preserve-install", "--kill-running-processes", "--enable-driver-profiling"];

@@ -178,7 +178,11 @@ pub(super) async fn list(
     let mut races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).collect();
     if let Some((store, environment)) = store(&settings)? {
         let limit = arguments.limit;
-        let stored = on_own_thread(store, async move |store| store.races(&environment, &filter, limit).await).await?;
+        let asked = on_own_thread(store, async move |store| store.races(&environment, &filter, limit).await).await;
+        let stored = asked.unwrap_or_else(|error| {
+            console.warning(&format!("{}; these are the races of the archive alone", causes(&error).join(": ")));
+            Vec::new()
+        });
         let is_new = |race: &RaceDocument| races.iter().all(|known| known.race_id != race.race_id);
         let stored: Vec<_> = stored.into_iter().filter(is_new).collect();
         races.extend(stored);

@@ -57,7 +57,7 @@ pub struct RaceArguments {
     #[arg(long, value_enum, default_value = "download", help_heading = "Load")]
     pub data: DataArgument,
     /// Begin without waiting until the cluster under test answers.
-    #[arg(long)]
+    #[arg(long, help_heading = "Cluster under test")]
     pub skip_rest_api_check: bool,
     /// What a failed request does to the race.
     #[arg(long, value_enum, default_value = "continue", help_heading = "Load")]

@@ -62,8 +62,8 @@ impl RaceTimes {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(times),
             file => file?,
         };
-        for line in BufReader::new(file).lines() {
-            if let Ok(LoggedEvent { at, event }) = serde_json::from_str(&line?) {
+        for line in BufReader::new(file).split(b'\n') {
+            if let Ok(LoggedEvent { at, event }) = serde_json::from_slice(&line?) {
                 times.add(ClusterTime::from_nanos(at), &event);
             }
         }

@@ -131,7 +131,7 @@ mod tests {
             notices: clock_trouble(
                 "10.0.0.2",
                 Some(HostClock { offset: 1_000_000, error: 90_000, wall_shift: 0 }),
-                Some(HostClock { offset: 71_000_000, error: 2_500_000, wall_shift: 3_600_000_000_000 }),
+                Some(HostClock { offset: 71_000_000, error: 7_500_000, wall_shift: 3_600_000_000_000 }),
                 Duration::from_secs(60),
             ),
             thresholds: Vec::new(),

@@ -9,6 +9,9 @@ use super::ElasticsearchStore;
 use super::templates::Kind;
 use crate::report::RaceFilter;
 
+/// The most documents that Elasticsearch gives at once, unless told otherwise.
+const MOST_AT_ONCE: usize = 10_000;
+
 impl ElasticsearchStore {
     /// The races of an environment that a filter takes, the latest first, at most `limit`; documents that cannot be understood
     /// are left out.
@@ -23,7 +26,7 @@ impl ElasticsearchStore {
         limit: usize,
     ) -> Result<Vec<RaceDocument>, StoreError> {
         let sort = json!([{"race-timestamp": {"order": "desc", "unmapped_type": "date"}}]);
-        let query = json!({"query": query(environment, filter), "size": limit, "sort": sort});
+        let query = json!({"query": query(environment, filter), "size": limit.min(MOST_AT_ONCE), "sort": sort});
         self.search_races("list races", &query).await
     }
 
