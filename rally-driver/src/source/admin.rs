@@ -189,9 +189,7 @@ fn own_or_declared_templates(setup: &ParamSourceSetup, declared: Vec<(String, Va
     let params = parameters(setup);
     match (params.get("template"), params.get("body")) {
         (Some(name), Some(body)) => Ok(with(setup, "templates", json!([[name, body]]))),
-        _ if declared.is_empty() => {
-            Err(parameters(setup).invalid("the track declares no template; give `template` and `body`"))
-        }
+        _ if declared.is_empty() => Err(params.invalid("the track declares no template; give `template` and `body`")),
         _ => declared_templates(setup, declared, &["template", "settings"], true),
     }
 }

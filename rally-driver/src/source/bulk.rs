@@ -263,7 +263,7 @@ fn shares<'a>(
 fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a Documents>)>, RunnerError> {
     let (given, corpora) = (Parameters::of(task), &track.corpora);
     if corpora.is_empty() {
-        return Err(Parameters::of(task).invalid("the track has no corpus to take documents from"));
+        return Err(given.invalid("the track has no corpus to take documents from"));
     }
     let (wanted, indices, streams) = (given.names("corpora")?, given.names("indices")?, given.names("data-streams")?);
     let fits = |wanted: &Option<Vec<String>>, name: Option<&String>| {
@@ -284,9 +284,7 @@ fn select<'a>(track: &'a Track, task: &Task) -> Result<Vec<(&'a Corpus, Vec<&'a 
         .collect();
     if selected.is_empty() {
         let known: Vec<&str> = corpora.iter().map(|corpus| corpus.name.as_str()).collect();
-        return Err(
-            Parameters::of(task).invalid(format!("no documents match; the track has the corpora {}", known.join(", ")))
-        );
+        return Err(given.invalid(format!("no documents match; the track has the corpora {}", known.join(", "))));
     }
     Ok(selected)
 }

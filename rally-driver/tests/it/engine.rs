@@ -354,9 +354,7 @@ async fn stopping_lets_requests_finish_or_drops_them() {
         let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
         race.prepared().await;
         race.begin(1).await;
-        while calls.count("a") == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        calls.begun("a").await;
         let told = race.stop(mode).await;
         assert_eq!(told.samples(0, SampleType::Normal), samples, "{mode:?}");
         let ledger = told.intervals.last().unwrap().ledger;
@@ -373,9 +371,7 @@ async fn requests_that_may_finish_are_dropped_as_soon_as_the_end_is_wanted_at_on
     let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
     race.prepared().await;
     race.begin(1).await;
-    while calls.count("a") == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    calls.begun("a").await;
     race.driver.stop(&race.id, StopMode::Drain).await.unwrap();
     let told = race.stop(StopMode::Now).await;
     let ledger = told.intervals.last().unwrap().ledger;

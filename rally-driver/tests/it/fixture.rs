@@ -52,6 +52,13 @@ impl Calls {
         all
     }
 
+    /// Waits for the first call of a task.
+    pub(crate) async fn begun(&self, task: &str) {
+        while self.count(task) == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     pub(crate) fn count(&self, task: &str) -> usize {
         self.all().iter().filter(|call| call.task == task).count()
     }
@@ -239,14 +246,20 @@ impl Race {
         self.events.next().await.map(|event| event.unwrap().kind)
     }
 
-    pub(crate) async fn prepared(&mut self) {
-        loop {
-            match self.next().await {
-                // A busy machine has a slow clock, and is told so; as is what happens to corpora.
-                Some(DriverEventKind::Noticed { .. }) => {}
-                other => return assert_eq!(other, Some(DriverEventKind::Prepared)),
+    /// Waits until the driver is prepared. Gives the notices until then: a busy machine has a slow clock, and is told so; as is
+    /// what happens to corpora.
+    pub(crate) async fn prepared(&mut self) -> Vec<String> {
+        let mut notices = Vec::new();
+        while let Some(kind) = self.next().await {
+            match kind {
+                DriverEventKind::Noticed { message } => notices.push(message),
+                other => {
+                    assert_eq!(other, DriverEventKind::Prepared);
+                    return notices;
+                }
             }
         }
+        panic!("the driver ended before it was prepared")
     }
 
     pub(crate) async fn begin(&self, until: u32) {

@@ -292,13 +292,7 @@ async fn options_without_effect_are_told_and_impossible_ones_refused() {
     let target = Target::start(|_| Act::ok()).await;
     let plan = against(&target, [request("a")], json!({ "magic": true }));
     let mut race = Race::prepare(Registry::rally(), &plan, 1).await;
-    let mut notices = Vec::new();
-    loop {
-        match race.next().await.unwrap() {
-            DriverEventKind::Noticed { message } => notices.push(message),
-            other => break assert_eq!(other, DriverEventKind::Prepared),
-        }
-    }
+    let notices = race.prepared().await;
     assert!(notices.iter().any(|notice| notice.ends_with("client option `magic` is unknown and has no effect")));
     let plan = against(&target, [request("a")], json!({ "sniff_on_start": true }));
     let failure = Race::prepare(Registry::rally(), &plan, 1).await.until_reached().await.failure().unwrap();

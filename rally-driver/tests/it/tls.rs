@@ -4,7 +4,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rally_core::DriverEventKind;
 use rally_core::metrics::SampleType;
 use rally_core::track::{Documents, JsonObject, Operation, Task};
 use rally_driver::client::{Client, ClientOptions, MediaTypes, Request};
@@ -258,13 +257,7 @@ async fn whoever_trusts_everybody_is_warned() {
     let trusting = json!({ "verify_certs": false }).as_object().unwrap().clone();
     plan.client_options.insert("default".to_owned(), trusting);
     let mut race = Race::prepare(Registry::rally(), &plan, 1).await;
-    let mut notices = Vec::new();
-    loop {
-        match race.next().await.unwrap() {
-            DriverEventKind::Noticed { message } => notices.push(message),
-            other => break assert_eq!(other, DriverEventKind::Prepared),
-        }
-    }
+    let notices = race.prepared().await;
     assert!(notices.iter().any(|notice| notice.contains("certificates are not checked")), "{notices:?}");
     race.begin(1).await;
     let told = race.until_reached().await;
