@@ -94,9 +94,9 @@ pub(crate) struct DeleteRaceArguments {
     format: Format,
 }
 
-/// Compare two races of the archive of this machine.
+/// Compare two races.
 ///
-/// The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
+/// They are in the archive of this machine, or in the Elasticsearch metrics store of rally.ini. The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
 /// test over the values of each second gives a chance of less than 1 % for it. It cannot be told where a race has less than
 /// eight seconds, and the column stays empty for numbers of which a race has only one. Two races say nothing of what differs
 /// between any two races; repeat them.
@@ -128,10 +128,11 @@ pub(crate) struct CompareArguments {
     show_in_report: Option<String>,
 }
 
-/// Write a race of the archive of this machine as one HTML file.
+/// Write a race as one HTML file.
 ///
 /// It has the verdict, the summary, charts of throughput and times of every task, how the load drivers did, and what is
-/// known of cluster and hosts. It needs nothing from elsewhere.
+/// known of cluster and hosts. It needs nothing from elsewhere. Of a race that is not in the archive of this machine, but in the
+/// Elasticsearch metrics store of rally.ini, it has the summary alone.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd report nightly-7                                         writes nightly-7.html\n  \

@@ -199,24 +199,21 @@ fn show_report(report: &RaceReport, incomplete: Option<&str>, showing: Showing<'
 /// Appends a report to the file that the user named, if any.
 pub(super) fn write_report_file(path: Option<&Path>, text: &str) -> Result<(), CommandError> {
     let Some(path) = path else { return Ok(()) };
-    let write = || -> io::Result<()> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent)?;
-        }
-        OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
-    };
-    write().map_err(|source| CommandError::ReportFile { path: path.to_owned(), source })
+    let write = || OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes());
+    make_parent(path)
+        .and_then(|()| write())
+        .map_err(|source| CommandError::ReportFile { path: path.to_owned(), source })
 }
 
 /// Writes a file of a report in place of an older one.
 pub(super) fn write_file(path: &Path, text: &str) -> Result<(), CommandError> {
-    let write = || -> io::Result<()> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(path, text)
-    };
-    write().map_err(|source| CommandError::WriteFile { path: path.to_owned(), source })
+    let written = make_parent(path).and_then(|()| fs::write(path, text));
+    written.map_err(|source| CommandError::WriteFile { path: path.to_owned(), source })
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), fs::create_dir_all)
 }
 
 /// Says how a race ended.

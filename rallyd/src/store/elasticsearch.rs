@@ -143,6 +143,12 @@ impl ElasticsearchStore {
         self.understand(action, &self.send(action, &request).await?)
     }
 
+    /// As [`Self::json`]; null if it is about an index that is not there. Some servers say so of patterns, too.
+    pub(super) async fn json_if_any(&self, action: &str, request: Request) -> Result<Value, StoreError> {
+        let response = self.send(action, &Request { ignore: vec![404], ..request }).await?;
+        if response.status == 404 { Ok(Value::Null) } else { self.understand(action, &response) }
+    }
+
     pub(super) fn understand(&self, action: &str, response: &Response) -> Result<Value, StoreError> {
         serde_json::from_slice(&response.body).map_err(|error| self.error(action, format!("it answers oddly: {error}")))
     }
@@ -194,10 +200,7 @@ impl ElasticsearchStore {
 
     /// Whether the document of a race could be replaced.
     async fn replace_race(&self, action: &str, target: &str, document: &Value) -> Result<bool, StoreError> {
-        let refresh = Request { ignore: vec![404], ..Request::new("POST", format!("/{target}/_refresh")) };
-        if self.send(action, &refresh).await?.status == 404 {
-            return Ok(false);
-        }
+        self.json_if_any(action, Request::new("POST", format!("/{target}/_refresh"))).await?;
         let body = json!({
             "query": {"term": {"race-id": document["race-id"]}},
             "script": {

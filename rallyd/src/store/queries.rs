@@ -42,7 +42,7 @@ impl ElasticsearchStore {
 
     pub(super) async fn search_races(&self, action: &str, query: &Value) -> Result<Vec<Value>, StoreError> {
         let path = format!("/{}-*/_search?ignore_unavailable=true", Kind::Races.name());
-        let answer = self.json(action, Request::new("POST", path).json(query.to_string())).await?;
+        let answer = self.json_if_any(action, Request::new("POST", path).json(query.to_string())).await?;
         Ok(sources(answer))
     }
 
@@ -65,7 +65,11 @@ impl ElasticsearchStore {
                 let body = json!({"query": self.of_race(race), "size": RECORD_PAGE, "sort": sort});
                 let parameters = format!("scroll={SCROLL}&ignore_unavailable=true");
                 let path = format!("/{}-*/_search?{parameters}", Kind::Metrics.name());
-                self.json(&action, Request::new("POST", path).json(body.to_string())).await?
+                let answer = self.json_if_any(&action, Request::new("POST", path).json(body.to_string())).await?;
+                if answer.is_null() {
+                    return Ok(None);
+                }
+                answer
             }
             Scroll::GoOn(id) => {
                 let body = json!({"scroll": SCROLL, "scroll_id": id});
@@ -102,8 +106,8 @@ impl ElasticsearchStore {
 
     /// Without it, documents that were stored a moment ago would not be found.
     async fn refresh(&self, action: &str, kind: Kind) -> Result<(), StoreError> {
-        let refresh = Request { ignore: vec![404], ..Request::new("POST", format!("/{}-*/_refresh", kind.name())) };
-        self.send(action, &refresh).await.map(drop)
+        let refresh = Request::new("POST", format!("/{}-*/_refresh", kind.name()));
+        self.json_if_any(action, refresh).await.map(drop)
     }
 
     /// Changes or deletes what a query finds, again as long as others change the same. Says how many documents it were.
@@ -112,7 +116,7 @@ impl ElasticsearchStore {
         let path = format!("{path}{separator}refresh=true&conflicts=proceed");
         let (mut done, mut attempt) = (0, 0);
         loop {
-            let answer = self.json(action, Request::new("POST", &path).json(body.to_string())).await?;
+            let answer = self.json_if_any(action, Request::new("POST", &path).json(body.to_string())).await?;
             let count = |key: &str| answer[key].as_u64().unwrap_or_default();
             done += count("updated") + count("deleted");
             if let Some(failure) = answer["failures"].as_array().and_then(|failures| failures.first()) {

@@ -1,6 +1,6 @@
 //! The store against a server that fails as it is told, and against a real one.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -341,7 +341,8 @@ async fn race_of_naps(directory: &std::path::Path, reporting: ReportingSettings)
         .task(Task::builder(nap()).name("rest").clients(2).iterations(20))
         .task(Task::builder(both).iterations(5).property("meta", json!({"owner": "team"})));
     let track = Track::builder("naps").challenge(challenge).build().unwrap();
-    let race = coordinator.race(&RacePlan::new(track, "c"), &["localhost"]).await.unwrap();
+    let plan = RacePlan { sample_bytes: 1 << 20, ..RacePlan::new(track, "c") };
+    let race = coordinator.race(&plan, &["localhost"]).await.unwrap();
     let verdict = coordinator.verdict(&race).await.unwrap();
     assert_eq!(verdict.outcome, RaceOutcome::Completed, "{verdict:?}");
     coordinator.settled().await;
@@ -409,11 +410,13 @@ async fn a_race_goes_into_a_real_store_as_a_whole_and_its_seconds_come_back() {
     assert_eq!(store.race(&race.race_id).await.unwrap().as_ref(), Some(&race));
     let read = async |store: &dyn MetricsStore| {
         let records: Vec<JsonObject> = store.records(&race).try_concat().await.unwrap();
-        let mut texts: Vec<_> = records.into_iter().map(|record| Value::Object(record).to_string()).collect();
-        texts.sort();
-        texts
+        let key =
+            |it: &JsonObject| [&it["@timestamp"], &it["name"], &it["operation"], &it["value"]].map(Value::to_string);
+        records.into_iter().map(|record| (key(&record), record)).collect::<BTreeMap<_, _>>()
     };
-    assert_eq!(read(&store).await, read(&archive).await);
+    let (kept, archived) = (read(&store).await, read(&archive).await);
+    assert!(archived.len() > 3 * 40, "{archived:?}");
+    assert_eq!(kept, archived);
     let seconds = async |store: &dyn MetricsStore| {
         let series = store.series(&race).await.unwrap();
         let slowest =

@@ -74,7 +74,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// Samples by task, as the intervals have them.
 fn samples(archive: &Archive, race: &RaceId) -> BTreeMap<String, u64> {
-    let tasks = archive.tasks(&archive.load(race).unwrap()).unwrap();
+    let tasks = archive.tasks(&archive.load(race).unwrap()).unwrap().unwrap();
     let mut samples = BTreeMap::new();
     let torn = read_intervals(&archive.intervals_path(race), |recorded| {
         for part in recorded.interval.tasks {
