@@ -181,6 +181,15 @@ async fn find<'a>(
     Err(CommandError::UnknownRace { race: race.clone(), places: places(stores, " or in ") })
 }
 
+async fn has_any(stores: &[Box<dyn MetricsStore>]) -> Result<bool, CommandError> {
+    for store in stores {
+        if !store.races(&RaceFilter::default(), 1).await?.races.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 pub(super) async fn list(
     directory: &Path,
     arguments: ListRacesArguments,
@@ -217,10 +226,8 @@ pub(super) async fn list(
     match arguments.format {
         Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
         Format::Text if !races.is_empty() => console.data(&races_table(&races))?,
-        Format::Text if archive.races(&RaceFilter::default(), 1).await?.races.is_empty() => {
-            console.info(&empty_archive(directory, &archive).await?);
-        }
-        Format::Text => console.info("no race is like that"),
+        Format::Text if has_any(&stores).await? => console.info("no race is like that"),
+        Format::Text => console.info(&empty_archive(directory, &archive).await?),
     }
     Ok(())
 }
