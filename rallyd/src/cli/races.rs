@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use jiff::civil::DateTime;
 use rally_core::metrics::{FoundRaces, MetricsStore, RaceDocument, RaceFilter};
-use rally_core::{Coordinator, RaceId, RaceOutcome};
+use rally_core::{Coordinator, RaceDescription, RaceId, RaceOutcome};
 use rally_net::HostRole;
 use serde_json::json;
 
@@ -145,9 +145,6 @@ pub(crate) struct HtmlReportArguments {
     output: Option<PathBuf>,
 }
 
-/// Where races are run unless `env.name` in section `[system]` of rally.ini says otherwise.
-const DEFAULT_ENVIRONMENT: &str = "local";
-
 /// The archive of this machine.
 pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     Archive::new(settings.root(directory).join("races"))
@@ -157,8 +154,9 @@ pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
 fn stores(archive: Archive, settings: &Settings) -> Result<Vec<Box<dyn MetricsStore>>, CommandError> {
     let mut stores: Vec<Box<dyn MetricsStore>> = vec![Box::new(archive)];
     if let Some(store) = StoreSettings::new(&settings.reporting)? {
-        let environment = settings.system.env_name.as_deref().unwrap_or(DEFAULT_ENVIRONMENT);
-        let store = ElasticsearchStore::new(store, environment);
+        let environment = settings.system.env_name.clone();
+        let environment = environment.unwrap_or_else(|| RaceDescription::default().environment);
+        let store = ElasticsearchStore::new(store, &environment);
         stores.push(Box::new(store.map_err(|source| CommandError::UnusableStore(Box::new(source)))?));
     }
     Ok(stores)
