@@ -234,7 +234,7 @@ class Generators:
         text, *_ = run(server, command, during)
         units = {"us": 1e-3, "ms": 1, "s": 1e3}
         lines = re.search(rf"HdrHistogram - {kind} Latency.*?\n\n", text, re.DOTALL)[0]
-        found = re.findall(r"^ *([\d.]+)% +([\d.]+)(us|ms|s)$", lines, re.MULTILINE)
+        found = re.findall(r"^ *([\d.]+)% +([\d.]+)(us|ms|s) *$", lines, re.MULTILINE)
         return {f"{float(share):g}": float(value) * units[unit] for share, value, unit in found}
 
     def closed(self, clients, seconds):
