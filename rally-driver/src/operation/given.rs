@@ -4,10 +4,11 @@ use std::ops::Deref;
 
 use serde_json::Value;
 
+use super::in_composite;
 use super::request::{self, encode, query_text};
 use crate::client::{Client, PreparedRequest, Request, Response};
 use crate::parameters::Parameters;
-use crate::{Params, RunnerError, RunnerSetup};
+use crate::{CompositeContext, Params, RunnerError, RunnerSetup};
 
 /// The parameters of an operation, and what it is executed with.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +77,20 @@ impl<'a> Given<'a> {
     /// Sends a request and reads its answer as JSON.
     pub(super) async fn ask(&self, request: &PreparedRequest) -> Result<Value, RunnerError> {
         read(&self.send(request).await?.body)
+    }
+
+    /// Prepares a request that was not complete before, and sends it.
+    pub(super) async fn request(&self, request: &Request) -> Result<Response, RunnerError> {
+        self.client()?.request(request).await
+    }
+
+    /// What operations inside a composite one share.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError::Assertion`] outside of a composite operation.
+    pub(super) fn context(&self) -> Result<&'a CompositeContext, RunnerError> {
+        in_composite(self.setup).map(AsRef::as_ref)
     }
 
     fn client(&self) -> Result<&'a Client, RunnerError> {

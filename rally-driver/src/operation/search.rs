@@ -34,10 +34,10 @@ impl Search {
 impl Runner for Search {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
         self.scroll = None;
-        if params.contains_key("pages") {
+        let given = Given::new(&self.setup, params);
+        if given.get("pages").is_some() {
             return self.scroll.insert(Scroll::new(&self.setup)?).prepare(params);
         }
-        let given = Given::new(&self.setup, params);
         let SearchRequest { mut request, body } = SearchRequest::new(&given, |call| call, false)?.sized(&given)?;
         request.body = request::body(Some(&body));
         self.detailed = given.flag("detailed-results", false)?;

@@ -30,9 +30,10 @@ fn parameters(setup: &ParamSourceSetup) -> Parameters<'_> {
     Parameters::of(&setup.task)
 }
 
-/// The operation's own parameters, with its type.
+/// The operation's own parameters, with its type. Those that are null are as good as none.
 fn own(setup: &ParamSourceSetup) -> JsonObject {
     let mut values = setup.task.operation.params.clone();
+    values.retain(|_, value| !value.is_null());
     values.insert("operation-type".to_owned(), json!(setup.task.operation.operation_type.as_str()));
     values
 }

@@ -27,7 +27,7 @@ const KEYS: [&str; 13] = [
 /// The operation's own parameters, with the only index or data stream of the track as the default target.
 pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let (task, given) = (&setup.task, Parameters::of(&setup.task));
-    if task.operation.params.contains_key("type") {
+    if given.get("type").is_some() {
         return Err(given.invalid("`type` is gone; mapping types do not exist any more"));
     }
     let index = given.get("index").or_else(|| given.get("data-stream")).cloned();

@@ -235,7 +235,7 @@ async fn async_searches_may_stay_unfinished_if_the_operation_says_so() {
     let cluster = Cluster::answering([json!({ "is_running": false, "response": {} })]).await;
     let submit = json!({ "operation-type": "submit-async-search", "name": "one", "body": {} });
     let error = execute(&cluster.address, "composite", composite([submit])).await.unwrap_err();
-    assert!(error.to_string().contains("`one` has no id"), "{error}");
+    assert!(error.to_string().contains("the async search `one` has no `id`, as it was done at once"), "{error}");
     let delete = json!({ "operation-type": "delete-async-search", "delete-results-for": "one" });
     let error = execute(&cluster.address, "composite", composite([delete])).await.unwrap_err();
     assert!(error.to_string().contains("known is nothing"), "{error}");

@@ -1,14 +1,16 @@
 //! What the operations inside a composite one share.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
+use async_trait::async_trait;
 use indexmap::IndexMap;
 
-use crate::client::Client;
-use crate::operation::given::Given;
-use crate::operation::in_composite;
-use crate::{Params, RunnerError, RunnerSetup};
+use crate::client::PreparedRequest;
+use crate::operation::action::Action;
+use crate::operation::given::{Call, Given};
+use crate::operation::json::find;
+use crate::operation::senseless;
+use crate::{Outcome, RunnerError};
 
 /// Ids that operations inside a composite one pass on to each other under names of the track's choice, such as that of a
 /// point in time. It is empty at the start of each execution of the outermost composite operation.
@@ -53,25 +55,35 @@ impl CompositeContext {
     }
 }
 
-/// What operations need that refer to each other by name inside of a composite one.
-#[derive(Debug)]
-pub(in crate::operation) struct Linked {
-    setup: RunnerSetup,
-    pub(in crate::operation) client: Rc<Client>,
-    pub(in crate::operation) context: Rc<CompositeContext>,
+/// Asks for something that the cluster keeps, and keeps its id under the name of the operation.
+pub(in crate::operation) struct Opening {
+    name: String,
+    request: PreparedRequest,
+    /// What it asks for, and why there may be no id.
+    what: &'static str,
+    without_id: &'static str,
 }
 
-impl Linked {
-    /// # Errors
-    ///
-    /// [`RunnerError::Assertion`] outside of a composite operation.
-    pub(in crate::operation) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
-        let client = Rc::clone(setup.clients.default_cluster()?);
-        Ok(Self { setup: setup.clone(), client, context: Rc::clone(in_composite(setup)?) })
+impl Opening {
+    pub(in crate::operation) fn new(
+        given: &Given<'_>,
+        call: Call<'_>,
+        what: &'static str,
+        without_id: &'static str,
+    ) -> Result<Self, RunnerError> {
+        Ok(Self { name: given.wanted_text("name")?.to_owned(), request: call.prepare()?, what, without_id })
     }
+}
 
-    pub(in crate::operation) fn given<'a>(&'a self, params: &'a Params) -> Given<'a> {
-        Given::new(&self.setup, params)
+#[async_trait(?Send)]
+impl Action for Opening {
+    async fn run(&mut self, given: &Given<'_>) -> Result<Outcome, RunnerError> {
+        let Self { name, request, what, without_id } = self;
+        let response = given.send(request).await?;
+        let id: Option<String> = find(&response.body, "id").map_err(senseless(what))?;
+        let id = id.ok_or_else(|| RunnerError::response(format!("{what} `{name}` has no `id`{without_id}")))?;
+        given.context()?.put(name, &id);
+        Ok(Outcome::default())
     }
 }
 

@@ -107,11 +107,13 @@ async fn an_index_is_moved_to_one_node_and_shrunk() {
     .answer("GET /src-*", json!({ "src-a": {}, "src-b": {} }))
     .answer("GET /_nodes", json!({ "nodes": { "1": { "name": "one", "roles": ["data"] }, "2": { "name": "two", "roles": ["master"] } } }))
     .status("GET /_cluster/health/src-a", 408)
+    .answer("GET /_cluster/health/src-a", json!({ "relocating_shards": 1, "timed_out": true }))
     .answer("GET /_cluster/health/src-a", still())
     .sends(&[
         "GET /src-*",
         "GET /_nodes",
         r#"PUT /src-a/_settings?preserve_existing=true {"settings": {"index.routing.allocation.require._name": "one", "index.blocks.write": "true"}}"#,
+        "GET /_cluster/health/src-a?wait_for_no_relocating_shards=true",
         "GET /_cluster/health/src-a?wait_for_no_relocating_shards=true",
         "GET /_cluster/health/src-a?wait_for_no_relocating_shards=true",
         r#"PUT /src-a/_shrink/smalla {"settings": {"index.number_of_shards": 1, "index.routing.allocation.require._name": null, "index.blocks.write": null}}"#,
