@@ -13,6 +13,9 @@ use super::{request, senseless, unprepared};
 use crate::client::{Client, PreparedRequest, Request};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
+/// What a search in a point in time must not say, because that was opened with it.
+pub(super) const OF_POINT_IN_TIME: [&str; 3] = ["index", "routing", "preference"];
+
 #[derive(Debug)]
 pub(super) struct Search {
     setup: RunnerSetup,
@@ -81,7 +84,7 @@ impl SearchRequest {
             None => Value::Null,
         };
         let call = if in_point_in_time {
-            given.call("GET", "/_search").without(&["index", "routing", "preference"])
+            given.call("GET", "/_search").without(&OF_POINT_IN_TIME)
         } else {
             given.call("GET", format!("/{}/_search", given.name("index")?))
         };

@@ -120,7 +120,7 @@ async fn pages_in_a_point_in_time_use_the_latest_id() {
         json!({ "operation-type": "open-point-in-time", "name": "pit", "index": "logs", "request-params": { "routing": "r" } }),
         json!({
             "operation-type": "paginated-search", "name": "pages", "index": "logs", "pages": 2, "results-per-page": 1,
-            "with-point-in-time-from": "pit", "body": { "sort": ["n"] },
+            "with-point-in-time-from": "pit", "body": { "sort": ["n"], "routing": "r" },
             "request-params": { "preference": "_local", "routing": "r", "index": "i", "q": "x" },
         }),
         json!({ "operation-type": "close-point-in-time", "with-point-in-time-from": "pit" }),
