@@ -9,7 +9,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +28,7 @@ const CREATION: Duration = Duration::from_secs(60);
 const DELETION: Duration = Duration::from_secs(5);
 
 /// How long keys that are asked for already may take when the race ends: they are deleted then.
-const LAST_KEYS: Duration = Duration::from_secs(2);
+const LAST_KEYS: Duration = Duration::from_secs(1);
 
 /// The keys of the clients of one driver, with their ids.
 #[derive(Debug, Default)]
@@ -122,12 +122,27 @@ impl ApiKeys {
     pub(crate) async fn delete(&self, clients: &Clients) -> Result<(), RunnerError> {
         let Some(cluster) = cluster_with_keys(clients).filter(|_| !self.by_client.is_empty()) else { return Ok(()) };
         let ids: Vec<&String> = self.by_client.values().map(|(id, _)| id).collect();
-        let request = Request::new("DELETE", "/_security/api_key").json(json!({ "ids": ids }).to_string());
+        let delete = async |which: Value| {
+            let request = Request::new("DELETE", "/_security/api_key").json(which.to_string());
+            cluster.request(&request).await.map(drop)
+        };
+        let delete_all = async {
+            match delete(json!({ "ids": ids })).await {
+                // Servers before version 7.10 take one at a time.
+                Err(RunnerError::Api { status: 400, .. }) => {
+                    for id in ids {
+                        delete(json!({ "id": id })).await?;
+                    }
+                    Ok(())
+                }
+                result => result,
+            }
+        };
         let late = |_| RunnerError::Transport {
             class: ErrorClass::Timeout,
             description: format!("there was no answer within {DELETION:?}"),
         };
-        timeout(DELETION, cluster.request(&request)).await.map_err(late)?.map(drop)
+        timeout(DELETION, delete_all).await.map_err(late)?
     }
 }
 

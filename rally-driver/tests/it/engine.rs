@@ -322,7 +322,11 @@ async fn a_worker_that_has_no_time_left_is_reported_as_the_bottleneck() {
         let late = format!("although its busiest worker used only {:.0} % of a core", busiest_worker * 100.0);
         saturated.as_ref().is_some_and(|sentence| {
             let names = |problem: &str, share: &str| sentence.contains(problem) && sentence.contains(share);
-            names("here was the bottleneck: ", &busy) || names("here could not keep up: it sent ", &late)
+            // Or so little that it does not even answer the driver.
+            let silent = "here could not keep up: worker 0 did not answer";
+            names("here was the bottleneck: ", &busy)
+                || names("here could not keep up: it sent ", &late)
+                || names(silent, "")
         })
     };
     let named = told.intervals.iter().filter(share).count();

@@ -250,6 +250,23 @@ async fn api_keys_are_deleted_if_there_cannot_be_one_for_each_client() {
 }
 
 #[tokio::test]
+async fn api_keys_are_deleted_one_by_one_where_several_are_not_understood() {
+    let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
+        Some(name) => Reply::json(json!({ "id": name, "api_key": "k" })),
+        None if asked.body.get("ids").is_some() => Reply::Now(400, r#"{"error":"unknown field [ids]"}"#.to_owned()),
+        None => Reply::json(json!({})),
+    })
+    .await;
+    let told = run(Registry::rally(), &with_keys(&cluster, 2), 1).await;
+    assert!(
+        !told.others.iter().any(|kind| matches!(kind, DriverEventKind::Noticed { message } if message.contains("API")))
+    );
+    let asked = cluster.asked().into_iter().filter(|asked| asked.line == "DELETE /_security/api_key");
+    let ids: Vec<_> = asked.filter_map(|asked| asked.body.get("id").cloned()).collect();
+    assert_eq!(ids, ["rally-client-0", "rally-client-1"]);
+}
+
+#[tokio::test]
 async fn api_keys_are_deleted_if_the_race_is_stopped_before_there_are_enough() {
     let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
         Some("rally-client-1") => Reply::Never,
