@@ -70,6 +70,12 @@ async fn force_merge_waits_or_polls_as_the_server_can() {
             .sends(&["GET /", "POST /a/_forcemerge?max_num_segments=1&wait_for_completion=false"])
             .fails("it names no task: {}"),
         Case::new("force-merge", polling())
+            .answer("GET /", root("8.15.0"))
+            .answer(forcemerge, json!({ "task": "n:1" }))
+            .answer("GET /_tasks/n%3A1", json!({ "task": {} }))
+            .sends(&["GET /", "POST /a/_forcemerge?max_num_segments=1&wait_for_completion=false", "GET /_tasks/n%3A1"])
+            .fails("it does not say whether the merge is done: {\"task\":{}}"),
+        Case::new("force-merge", polling())
             .answer("GET /", root("8.0.1"))
             .sends(&["GET /", "POST /a/_forcemerge?max_num_segments=1"]),
         Case::new("force-merge", json!({ "mode": "fast" }))
