@@ -36,7 +36,7 @@ impl ByName {
     /// Reads the names from the parameter `key`.
     fn new(given: &Given<'_>, key: &str, method: &'static str) -> Result<Self, RunnerError> {
         given.context()?;
-        let names = given.names(key)?.filter(|names| !names.is_empty()).ok_or_else(|| given.missing(key))?;
+        let names = given.names(key)?.ok_or_else(|| given.missing(key))?;
         Ok(Self { names, request: given.call(method, "/_async_search/").request()? })
     }
 

@@ -39,10 +39,11 @@ pub(super) fn request(
     }
     let headers = given.object("headers")?.into_iter().flatten().filter(|(_, value)| !value.is_null());
     request.headers.extend(headers.map(|(name, value)| (name.clone(), query_text(value))));
-    if let Some(id) = given.get("opaque-id") {
-        request.headers.push(("x-opaque-id".to_owned(), query_text(id)));
+    if let Some(id) = given.get("opaque-id").map(query_text).filter(|id| !id.is_empty()) {
+        request.headers.push(("x-opaque-id".to_owned(), id));
     }
-    request.timeout = given.seconds_if_any("request-timeout")?;
+    // None at all would be no request.
+    request.timeout = given.seconds_if_any("request-timeout")?.filter(|timeout| !timeout.is_zero());
     if let Some(ignore) = ignore {
         let statuses = statuses(ignore);
         request.ignore = statuses.ok_or_else(|| given.wrong("ignore", "an HTTP status or a list of them", ignore))?;
@@ -123,6 +124,8 @@ mod tests {
         assert_eq!((request.timeout, request.ignore), (Some(Duration::from_millis(1500)), vec![404, 409]));
         let request = make(&json!({ "ignore": [400, "404"] }), json!({ "ignore": null })).unwrap();
         assert_eq!((request.path.as_str(), request.ignore), ("/logs-*/_search?size=5&from=0", vec![400, 404]));
+        let request = make(&json!({ "request-timeout": 0, "opaque-id": "" }), Value::Null).unwrap();
+        assert_eq!((request.timeout, request.headers.len()), (None, 0));
     }
 
     #[test]

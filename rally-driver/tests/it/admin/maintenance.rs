@@ -31,6 +31,8 @@ async fn maintenance_is_one_request_each() {
         )
         .track(streams_track().property("data-streams", json!([{ "name": "s1" }])))
         .sends(&[r#"POST /s1/_downsample/b {"fixed_interval": "1d", "sampling_method": "last_value"}"#]),
+        Case::new("downsample", json!({ "source-index": "", "data-stream": "s" }))
+            .sends(&[r#"POST /s/_downsample/s-1h {"fixed_interval": "1h"}"#]),
         Case::new("downsample", json!({})).fails("needs the parameter `source-index`"),
     ])
     .await;
@@ -46,7 +48,8 @@ async fn force_merge_waits_or_polls_as_the_server_can() {
         Case::new("force-merge", json!({ "max-num-segments": 1 }))
             .track(full_track())
             .sends(&["POST /logs,metrics/_forcemerge?max_num_segments=1"]),
-        Case::new("force-merge", json!({ "data-stream": "s", "max-num-segments": 0 })).sends(&["POST /s/_forcemerge"]),
+        Case::new("force-merge", json!({ "index": [], "data-stream": "s", "max-num-segments": 0 }))
+            .sends(&["POST /s/_forcemerge"]),
         Case::new("force-merge", polling())
             .answer("GET /", root("8.15.0"))
             .answer(forcemerge, json!({ "task": "n:1" }))
