@@ -34,7 +34,7 @@ impl Runner for FieldCaps {
             body.insert("fields".to_owned(), fields.clone());
         }
         body.entry("fields").or_insert_with(|| json!("*"));
-        if let Some(filter) = given.get("index_filter") {
+        if let Some(filter) = given.restriction("index_filter") {
             body.insert("index_filter".to_owned(), filter.clone());
         }
         self.request = Some(given.call("POST", format!("/{index}/_field_caps")).body(body).prepare()?);

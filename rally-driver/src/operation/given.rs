@@ -35,6 +35,11 @@ impl<'a> Given<'a> {
         self.get(key).cloned().unwrap_or_default()
     }
 
+    /// A query or the like that restricts what is asked for; none if it is empty.
+    pub(super) fn restriction(&self, key: &str) -> Option<&'a Value> {
+        self.get(key).filter(|value| value.as_object().is_none_or(|clauses| !clauses.is_empty()))
+    }
+
     /// A name, or several, that must be there, as they stand in a path.
     pub(super) fn name(&self, key: &str) -> Result<String, RunnerError> {
         self.name_if_any(key).ok_or_else(|| self.missing(key))
@@ -82,6 +87,12 @@ impl<'a> Given<'a> {
     /// Prepares a request that was not complete before, and sends it.
     pub(super) async fn request(&self, request: &Request) -> Result<Response, RunnerError> {
         self.client()?.request(request).await
+    }
+
+    /// Marks that there was no need for a request: it took no time.
+    pub(super) fn mark_none(&self) {
+        self.setup.timer.sent();
+        self.setup.timer.received();
     }
 
     /// What operations inside a composite one share.

@@ -14,7 +14,7 @@ pub(super) fn open(given: &Given<'_>) -> Result<Opening, RunnerError> {
     given.context()?;
     let keep_alive = given.get("keep-alive").cloned().unwrap_or_else(|| json!("1m"));
     let call = given.call("POST", format!("/{}/_pit", given.name("index")?)).query("keep_alive", keep_alive);
-    Opening::new(given, call, "the point in time", " in the answer")
+    Opening::new(given, call, "the point in time", false)
 }
 
 /// Closes the point in time that another operation has opened.

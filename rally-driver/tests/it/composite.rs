@@ -232,13 +232,27 @@ async fn async_searches_may_stay_unfinished_if_the_operation_says_so() {
     let outcome = execute(&cluster.address, "composite", composite(requests)).await.unwrap();
     assert!(outcome.success && !outcome.inner[1].success);
 
-    let cluster = Cluster::answering([json!({ "is_running": false, "response": {} })]).await;
-    let submit = json!({ "operation-type": "submit-async-search", "name": "one", "body": {} });
-    let error = execute(&cluster.address, "composite", composite([submit])).await.unwrap_err();
-    assert!(error.to_string().contains("the async search `one` has no `id`, as it was done at once"), "{error}");
     let delete = json!({ "operation-type": "delete-async-search", "delete-results-for": "one" });
     let error = execute(&cluster.address, "composite", composite([delete])).await.unwrap_err();
     assert!(error.to_string().contains("known is nothing"), "{error}");
+}
+
+#[tokio::test]
+async fn async_searches_that_were_done_at_once_are_not_asked_for_again() {
+    let done = json!({ "is_running": false, "response": {} });
+    let answers = [done.clone(), json!({ "id": "b", "is_running": true }), done, json!({})];
+    let cluster = Cluster::answering(answers).await;
+    let submit = |name: &str| json!({ "operation-type": "submit-async-search", "name": name, "body": {} });
+    let get = |names: Value| json!({ "operation-type": "get-async-search", "retrieve-results-for": names });
+    let delete = |names: Value| json!({ "operation-type": "delete-async-search", "delete-results-for": names });
+    let both = json!(["one", "two"]);
+    let requests = [submit("one"), submit("two"), get(json!("one")), get(both.clone()), delete(both)];
+    let outcome = execute(&cluster.address, "composite", composite(requests)).await.unwrap();
+    let found: Vec<_> = outcome.inner.iter().map(|it| (it.success, it.meta.get("stats").cloned())).collect();
+    let nothing = json!({ "two": { "timed_out": null, "took": null } });
+    assert_eq!(found[2..], [(true, Some(json!({}))), (true, Some(nothing)), (true, None)]);
+    let lines: Vec<_> = cluster.lines().into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines[2..], ["GET /_async_search/b", "DELETE /_async_search/b"]);
 }
 
 #[tokio::test]

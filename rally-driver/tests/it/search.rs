@@ -347,7 +347,7 @@ async fn an_esql_profile_is_kept_with_the_sample() {
         },
     });
     let cluster = Cluster::answering([answer]).await;
-    let outcome = execute(&cluster.address, "esql-profile", json!({ "query": "q" })).await.unwrap();
+    let outcome = execute(&cluster.address, "esql-profile", json!({ "query": "q", "filter": {} })).await.unwrap();
     assert_eq!(cluster.lines(), [("POST /_query".to_owned(), json!({ "query": "q", "profile": true }))]);
     let expected = json!({
         "is_partial": false, "query.took_ms": 2.0, "data.number": 1, "data.took_ms": 1.0, "data.took_total_ms": 1.0,
@@ -360,7 +360,8 @@ async fn an_esql_profile_is_kept_with_the_sample() {
 async fn field_caps_are_asked_for_with_a_body() {
     let cluster = Cluster::answering(vec![json!({}); 3]).await;
     execute(&cluster.address, "field-caps", json!({})).await.unwrap();
-    execute(&cluster.address, "field-caps", json!({ "body": { "fields": ["a"] } })).await.unwrap();
+    let own_fields = json!({ "body": { "fields": ["a"] }, "index_filter": {} });
+    execute(&cluster.address, "field-caps", own_fields).await.unwrap();
     let some = json!({
         "index": ["a", "b*"], "fields": "time", "index_filter": { "range": {} }, "body": { "runtime_mappings": {} },
         "request-params": { "ignore_unavailable": true },
