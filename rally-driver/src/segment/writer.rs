@@ -18,7 +18,7 @@ use super::row_group::{RowGroup, properties, schema};
 
 /// A segment is complete when it has this many bytes. What is known of its row groups waits in memory until then, and most of
 /// it may be under way at once when it is fetched.
-const SEGMENT_BYTES: u64 = 4 << 20;
+const SEGMENT_BYTES: u64 = 2 << 20;
 
 /// Announcements that may wait for the race. The thread waits if there are more.
 const ANNOUNCEMENTS: usize = 64;
