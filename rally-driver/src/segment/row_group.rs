@@ -296,3 +296,50 @@ fn optional<T>(rows: &[Row], value: impl Fn(&Row) -> Option<T>) -> (Vec<T>, Vec<
         .collect();
     (values, levels)
 }
+
+#[cfg(test)]
+mod tests {
+    use rally_core::TaskIndex;
+    use rally_core::track::{Challenge, Operation, Track};
+
+    use super::*;
+
+    #[test]
+    fn a_group_needs_little_memory_however_many_samples_pass_through_it() {
+        let challenge = Challenge::builder("all").task(Task::builder(Operation::builder("search")));
+        let track = Track::builder("all").challenge(challenge).build().unwrap();
+        let mut group = RowGroup::new(track.challenges[0].tasks());
+        let meta = "x".repeat(1_000);
+        let (mut seen, mut full) = (0, 0);
+        for number in 0..4 * ROWS {
+            let (operation, unit) = (format!("query {number}"), format!("units of {number}"));
+            group.add(
+                ClusterTime::from_nanos(0),
+                &RawSample {
+                    task: TaskIndex(0),
+                    inner: Some((&operation, "search")),
+                    client: 0,
+                    sample_type: SampleType::Normal,
+                    called: 0,
+                    service_time: 1,
+                    processing_time: None,
+                    latency: None,
+                    dispatch_lag: None,
+                    weight: 1,
+                    unit: &unit,
+                    success: true,
+                    throughput: None,
+                    meta: (number % 2 == 0).then_some(&meta),
+                },
+            );
+            if group.is_full() {
+                (seen, full) = (seen + group.rows.len(), full + 1);
+                group.clear();
+            }
+        }
+        assert!(full > 30 && seen + group.rows.len() == 4 * ROWS, "{full} full groups with {seen} rows");
+        assert!(group.texts.len() <= 3 + 2 * group.rows.len());
+        let bytes = group.rows.capacity() * size_of::<Row>() + group.meta.capacity();
+        assert!(bytes <= 6 << 20, "{bytes} bytes");
+    }
+}
