@@ -183,15 +183,13 @@ impl RowGroup {
         self.texts.truncate(self.of_tasks);
     }
 
-    /// Writes its rows, and forgets them also if that fails.
+    /// Writes its rows, which are still there afterwards; what was said of them is not.
     pub(super) fn write(
         &mut self,
         group: SerializedRowGroupWriter<'_, impl std::io::Write + Send>,
     ) -> Result<(), ParquetError> {
         let meta = self.meta.split().freeze();
-        let written = self.write_columns(group, &meta);
-        self.clear();
-        written
+        self.write_columns(group, &meta)
     }
 
     fn write_columns(
