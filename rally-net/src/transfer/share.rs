@@ -29,6 +29,8 @@ pub(super) struct Share<'a> {
     store: &'a Arc<Store>,
     progress: &'a watch::Sender<FetchProgress>,
     plan: Mutex<Plan>,
+    /// How many bytes each source has delivered.
+    served: Mutex<Vec<u64>>,
     /// The plan has work again, or is complete. All who wait for it run on one task, so that between looking at the plan
     /// and waiting nothing changes.
     changed: Notify,
@@ -41,15 +43,21 @@ struct Storing<F> {
 }
 
 impl<'a> Share<'a> {
-    /// Shares what is not yet `stored` among a number of sources.
+    /// Shares what is not yet `stored` among sources that have `served` so many bytes before.
     pub(super) fn new(
         content: ContentHash,
         store: &'a Arc<Store>,
         stored: Vec<bool>,
         progress: &'a watch::Sender<FetchProgress>,
-        sources: usize,
+        served: Vec<u64>,
     ) -> Self {
-        Self { content, store, progress, plan: Mutex::new(Plan::new(stored, sources)), changed: Notify::new() }
+        let plan = Mutex::new(Plan::new(stored, served.len()));
+        Self { content, store, progress, plan, served: Mutex::new(served), changed: Notify::new() }
+    }
+
+    /// How many bytes each source has delivered.
+    pub(super) fn served(self) -> Vec<u64> {
+        self.served.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads until every group is stored; sources that fail are noted.
@@ -128,7 +136,7 @@ impl<'a> Share<'a> {
                 break Err(fault.into());
             }
             if let Some(earlier) = storing.take() {
-                buffers.push(self.settle(earlier).await?);
+                buffers.push(self.settle(reader, earlier).await?);
                 patience.restore();
             }
             storing = Some(self.start_storing(group, buffer));
@@ -138,7 +146,7 @@ impl<'a> Share<'a> {
             }
         };
         if let Some(last) = storing {
-            buffers.push(self.settle(last).await?);
+            buffers.push(self.settle(reader, last).await?);
             patience.restore();
         }
         read
@@ -164,6 +172,7 @@ impl<'a> Share<'a> {
     /// Waits until a group is verified and written, and gives its buffer back.
     async fn settle(
         &self,
+        reader: usize,
         Storing { group, written }: Storing<impl Future<Output = io::Result<Option<Vec<u8>>>>>,
     ) -> Result<Vec<u8>, Failure> {
         let written = written.await.map_err(|source| self.store.part.error("write", source))?;
@@ -179,6 +188,7 @@ impl<'a> Share<'a> {
         drop(plan);
         if first {
             let length = self.store.kept_length(group);
+            self.served.lock().unwrap_or_else(PoisonError::into_inner)[reader] += length;
             self.progress.send_modify(|progress| progress.done += length);
         }
         if complete {

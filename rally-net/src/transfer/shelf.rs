@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -33,6 +33,8 @@ const BLOCK: usize = 512 << 10;
 #[derive(Debug, Default)]
 pub struct Shelf {
     files: RwLock<HashMap<ContentHash, Arc<Offer>>>,
+    /// What was withdrawn but may be offered again, by path, so that a large file is hashed once only.
+    withdrawn: Mutex<HashMap<PathBuf, Arc<Offer>>>,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,8 @@ pub enum OfferError {
 }
 
 impl Shelf {
-    /// Hashes a file and offers it from now on; it stays where it is, and must not be changed.
+    /// Hashes a file and offers it from now on; it stays where it is, and must not be changed. One that is offered, or was
+    /// [withdrawn](Self::withdraw), and has not changed since is not read again.
     ///
     /// # Errors
     ///
@@ -112,20 +115,41 @@ impl Shelf {
         if stamp.length > MAX_CONTENT_LENGTH {
             return Err(OfferError::TooLong { path, length: stamp.length });
         }
+        if let Some(offer) = self.hashed(&path).filter(|offer| offer.stamp == stamp) {
+            let content = offer.content;
+            self.insert(offer);
+            return Ok(content);
+        }
         let outline = Manifest::of_file(&file, stamp.length).await;
         let metadata = blocking(move || file.metadata()).await.map_err(read_error)?;
         if Stamp::of(&metadata) != stamp {
             return Err(OfferError::Changed { path });
         }
         let (content, manifest) = outline.map_err(read_error)?;
-        let offer = Arc::new(Offer { content, path, stamp, manifest });
-        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(content, offer);
+        self.insert(Arc::new(Offer { content, path, stamp, manifest }));
         Ok(content)
     }
 
-    /// Withdraws a content; readers that are open go on to their end. Returns whether it was offered.
+    /// Offers a content no longer, because its file is about to be deleted; readers that are open go on to their end.
+    /// Returns whether it was offered.
     pub fn remove(&self, content: ContentHash) -> bool {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&content).is_some()
+        self.take(content).is_some()
+    }
+
+    /// Offers a content no longer, whose file stays and may be offered again; readers that are open go on to their end.
+    /// Returns whether it was offered.
+    pub fn withdraw(&self, content: ContentHash) -> bool {
+        let Some(offer) = self.take(content) else { return false };
+        self.withdrawn().insert(offer.path.clone(), offer);
+        true
+    }
+
+    /// Where the file of a content is; none if it is not offered, or has changed since it was.
+    pub async fn path(&self, content: ContentHash) -> Option<PathBuf> {
+        let offer = self.offer(content).ok()?;
+        let path = offer.path.clone();
+        let (_, metadata) = blocking(move || open(&path)).await.ok()?;
+        (Stamp::of(&metadata) == offer.stamp).then(|| offer.path.clone())
     }
 
     /// The manifest of a content.
@@ -169,6 +193,25 @@ impl Shelf {
                 Err(SourceError::Failed(format!("failed to open the file of content {content}: {error}")))
             }
         }
+    }
+
+    fn insert(&self, offer: Arc<Offer>) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(offer.content, offer);
+    }
+
+    fn take(&self, content: ContentHash) -> Option<Arc<Offer>> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&content)
+    }
+
+    /// What was offered of a path before.
+    fn hashed(&self, path: &Path) -> Option<Arc<Offer>> {
+        let withdrawn = self.withdrawn().remove(path);
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        withdrawn.or_else(|| files.values().find(|offer| offer.path == path).cloned())
+    }
+
+    fn withdrawn(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Offer>>> {
+        self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn offer(&self, content: ContentHash) -> Result<Arc<Offer>, SourceError> {
@@ -354,6 +397,27 @@ mod tests {
         assert!(shelf.remove(hash));
         assert!(!shelf.remove(hash));
         assert_eq!(shelf.manifest(hash).unwrap_err(), SourceError::NotOffered { content: hash });
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_withdrawn_is_offered_again_without_being_read_unless_it_changed() {
+        let (_directory, path, shelf, hash) = shelf_with(b"some").await;
+        assert_eq!(shelf.path(hash).await, Some(path.clone()));
+        assert!(shelf.withdraw(hash));
+        assert!(!shelf.withdraw(hash));
+        assert_eq!(shelf.manifest(hash).unwrap_err(), SourceError::NotOffered { content: hash });
+        assert_eq!(shelf.path(hash).await, None);
+        // Behind its back, other bytes of the same length take their place: only reading could tell.
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, b"more").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(shelf.add(&path).await.unwrap(), hash);
+        assert!(shelf.withdraw(hash));
+        std::fs::write(&path, b"others").unwrap();
+        let other = shelf.add(&path).await.unwrap();
+        assert_ne!(other, hash);
+        std::fs::write(&path, b"changed").unwrap();
+        assert_eq!(shelf.path(other).await, None);
     }
 
     #[tokio::test]
