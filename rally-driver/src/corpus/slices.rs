@@ -1,4 +1,4 @@
-//! What a driver fetches from other hosts of a file of documents: the bytes that its clients read.
+//! What a driver fetches from other hosts of a file of documents that it does not have: the bytes that its clients read.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use super::progress::Progress;
 use super::{CorpusError, DocumentFile, OffsetTable};
 use crate::driver::ContentSource;
 
-/// Fetches the part of a file that has these lines, unless it is here from another race.
+/// Fetches the part of a file that has these lines, unless it is here from another race, or the whole file is.
 pub(super) async fn fetch_slice(
     content: &Arc<dyn ContentSource>,
     place: &Place,
@@ -25,6 +25,10 @@ pub(super) async fn fetch_slice(
     };
     let table = OffsetTable::new(shipped.offsets.iter().copied(), shipped.length)
         .ok_or_else(|| failed("the offsets that came with the race make no sense".to_owned()))?;
+    // A file of the same name and length may be another one; this one was hashed.
+    if let Some(path) = content.path(shipped.content).await {
+        return Ok(DocumentFile { path, begins_at: 0, length: shipped.length, table });
+    }
     let range = bytes_of(&table, lines, shipped.length);
     let (hash, name) = (shipped.content.to_string(), place.file());
     let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -33,11 +37,12 @@ pub(super) async fn fetch_slice(
     let path = place.directory.join(&name);
     if length(&path)? != Some(range.end - range.start) && !range.is_empty() {
         let progress = Mutex::new(begin(range.end - range.start));
-        let arrived = move |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
+        let arrived = |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
         let cannot_write = |source| CorpusError::Write { path: path.clone(), source };
         tokio::fs::create_dir_all(&place.directory).await.map_err(cannot_write)?;
-        let fetched = content.fetch_into(shipped.content, range.clone(), &place.directory, &name, &arrived).await;
-        fetched.map_err(|error| failed(error.to_string()))?;
+        let fetched = content.fetch_into(shipped, range.clone(), &place.directory, &name, &arrived).await;
+        let served = fetched.map_err(|error| failed(error.to_string()))?;
+        progress.into_inner().unwrap_or_else(PoisonError::into_inner).came_from(&served);
     }
     Ok(DocumentFile { path, begins_at: range.start, length: shipped.length, table })
 }

@@ -17,7 +17,7 @@ use flate2::write::GzEncoder;
 use futures_util::StreamExt;
 use rally_core::track::{Challenge, Corpus, Documents, DocumentsBuilder, Operation, Task, Track};
 use rally_core::{ContentHash, DataSource, HostFacts, RacePlan};
-use rally_driver::{ContentSource, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock};
+use rally_driver::{ContentSource, DocumentsHere, DriverOptions, LocalLoadDriver, Means, Registry, local_clock};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -61,18 +61,27 @@ impl Host {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    pub(crate) async fn prepare(&self, plan: &RacePlan) -> Result<DocumentsHere, String> {
-        let driver = LocalLoadDriver::new(DriverOptions {
+    fn driver(&self) -> LocalLoadDriver {
+        LocalLoadDriver::new(DriverOptions {
             facts: HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() },
             registry: Arc::new(Registry::rally()),
             content: Arc::new(Nothing),
             clock: local_clock(),
             data_dir: self.home.path().to_owned(),
             segment_dir: self.home.path().to_owned(),
-        });
-        let told = Arc::clone(&self.told);
-        let documents = driver.documents(plan, Arc::new(move |text| told.lock().unwrap().push(text))).await;
-        documents.map(|mut all| all.remove(0)).map_err(|error| error.to_string())
+        })
+    }
+
+    /// All documents of a race that can be had by these means.
+    async fn have(&self, plan: &RacePlan, means: Means) -> Result<Vec<DocumentsHere>, String> {
+        let (driver, told) = (self.driver(), Arc::clone(&self.told));
+        let files = driver.document_files(plan).map_err(|error| error.to_string())?;
+        let notice = Arc::new(move |text| told.lock().unwrap().push(text));
+        driver.documents(plan, &files, means, notice).await.map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn prepare(&self, plan: &RacePlan) -> Result<DocumentsHere, String> {
+        self.have(plan, Means::Download).await.map(|mut all| all.remove(0))
     }
 
     /// Names of files that are not hidden.

@@ -86,7 +86,9 @@ impl HostSource {
 fn relayed(error: SourceError, why: &str) -> SourceError {
     match error {
         SourceError::Failed(error) => SourceError::Failed(format!("{why}; through the coordinator: {error}")),
-        other @ (SourceError::NotOffered { .. } | SourceError::Changed { .. } | SourceError::OutOfRange { .. }) => other,
+        other @ (SourceError::NotOffered { .. } | SourceError::Changed { .. } | SourceError::OutOfRange { .. }) => {
+            other
+        }
     }
 }
 
