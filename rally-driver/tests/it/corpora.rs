@@ -270,6 +270,33 @@ async fn files_beside_the_track_are_used_and_not_written_to() {
     assert!(error.contains("has 3 bytes, but the track says"), "{error}");
 }
 
+#[tokio::test]
+async fn a_host_offers_what_it_has_and_does_no_more_for_it_than_it_may() {
+    let text = text();
+    let plan = plan(Documents::builder("d.json.gz", LINES).base_url("http://127.0.0.1:1/corpora"));
+    let host = Host::new();
+    for means in [Means::Find, Means::Unpack] {
+        assert_eq!(host.have(&plan, means).await, Ok(Vec::new()), "nothing is there");
+    }
+    assert!(host.have(&plan, Means::Download).await.unwrap_err().contains("cannot download"));
+    host.put("d.json.gz", &gzip(&text));
+    assert_eq!(host.have(&plan, Means::Find).await, Ok(Vec::new()), "it would have to be unpacked");
+    let unpacked = host.have(&plan, Means::Unpack).await.unwrap();
+    assert_eq!((unpacked.len(), &unpacked[0].path), (1, &host.path("d.json")));
+    assert_eq!(host.have(&plan, Means::Find).await, Ok(unpacked));
+
+    // Nothing that it was not asked for is looked at, and what is not the track's is left out with a reason.
+    let driver = host.driver();
+    let other = [("places".to_owned(), "other.json".to_owned())];
+    assert_eq!(driver.documents(&plan, &other, Means::Download, Arc::new(|_| ())).await.unwrap(), Vec::new());
+    host.put("d.json", b"{}\n");
+    fs::remove_file(host.path("d.json.offset")).unwrap();
+    host.told.lock().unwrap().clear();
+    assert_eq!(host.have(&plan, Means::Find).await, Ok(Vec::new()));
+    let told = host.told.lock().unwrap().join("\n");
+    assert!(told.contains("d.json is not offered to other hosts: ") && told.contains("has 1 lines"), "{told}");
+}
+
 /// What a server does with a request for a file.
 #[derive(Clone, Copy, Debug)]
 enum Act {

@@ -137,11 +137,15 @@ async fn several_sources_share_the_work() {
     let content = bytes(64 * GROUP);
     let receiver = Receiver::of(&content);
     let sources = ["a", "b", "c"].map(|name| Arc::new(Fake::new(name, &content)));
-    receiver.fetch(&sources).await.unwrap();
+    let fetched = receiver.fetch(&sources).await.unwrap();
     receiver.holds(&content);
-    for source in sources {
+    for source in &sources {
         assert!(source.asked() > 10 * GROUP, "a source was hardly used");
     }
+    // Each byte is counted once, also where two have sent the same.
+    let served: Vec<_> = fetched.served.iter().map(|served| served.name.as_str()).collect();
+    assert_eq!(served, ["a", "b", "c"]);
+    assert_eq!(fetched.served.iter().map(|served| served.bytes).sum::<u64>(), 64 * GROUP);
 }
 
 #[tokio::test]
