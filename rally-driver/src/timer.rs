@@ -26,9 +26,7 @@ impl RequestTimer {
     pub fn now() -> u64 {
         #[cfg(test)]
         READS.with(|reads| reads.set(reads.get() + 1));
-        // Absolute deadlines of the kernel's timers are on this clock.
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-        now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+        monotonic()
     }
 
     /// A request starts now, which is given back. Only the first one of an execution counts.
@@ -56,6 +54,12 @@ impl RequestTimer {
         let sent = self.sent.take()?;
         Some(Span { sent, received: self.received.take().max(sent) })
     }
+}
+
+/// The driver's clock, in nanoseconds: absolute deadlines of the kernel's timers are on it, too.
+pub(crate) fn monotonic() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
 /// A time in nanoseconds, as [`RequestTimer::now`] counts them; those beyond five centuries become the longest one.

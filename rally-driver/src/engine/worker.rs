@@ -85,7 +85,7 @@ pub(crate) struct Measurement {
     pub(crate) progress: Vec<ProgressSum>,
     /// Requests under way; those of a worker that has ended were cut off.
     pub(crate) in_flight: u32,
-    /// CPU time of the worker as a share of the time since it was last asked.
+    /// CPU time of the worker as a share of the time since it was last asked, without that of waiting awake.
     pub(crate) busy: f64,
 }
 
@@ -178,7 +178,7 @@ impl WorkerThread {
                     Some(WorkerRequest::Rehearse(tasks)) => self.rehearse(tasks, &roster).await,
                     Some(WorkerRequest::Prepare(share)) => self.prepare(share, &roster).await,
                     Some(WorkerRequest::Drive { start, keeps_raw }) => {
-                        self.usage.take();
+                        self.usage.take(alarm.take_idle());
                         self.drive(start, keeps_raw, alarm).await;
                     }
                     Some(WorkerRequest::CompleteStep) => {
@@ -277,8 +277,8 @@ impl WorkerThread {
     }
 
     fn measure(&mut self) -> Box<Measurement> {
-        let busy = self.usage.take();
         let Some(step) = &self.step else { return Box::default() };
+        let busy = self.usage.take(step.alarm.take_idle());
         Box::new(Measurement {
             recording: step.recorder.borrow_mut().take(),
             progress: step.progress(),
@@ -310,10 +310,11 @@ impl CpuUsage {
         Self { cpu: thread_cpu(), clock: RequestTimer::now() }
     }
 
-    /// The share since it was last taken, from 0 to 1.
-    fn take(&mut self) -> f64 {
+    /// The share since it was last taken, from 0 to 1, without so many nanoseconds in which it was awake but idle.
+    fn take(&mut self, idle: u64) -> f64 {
         let now = Self::start();
-        let share = (now.cpu - self.cpu) as f64 / (now.clock - self.clock).max(1) as f64;
+        let busy = (now.cpu - self.cpu).saturating_sub(idle);
+        let share = busy as f64 / (now.clock - self.clock).max(1) as f64;
         *self = now;
         share.min(1.0)
     }
