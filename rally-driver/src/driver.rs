@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::corpus::{Preparation, Wanted};
+use crate::corpus::{Notice, Preparation, Wanted};
 use crate::engine::{Command, InvalidStep, Race, RaceSetup};
 use crate::events::EventLog;
 use crate::segment::segment_path;
@@ -227,14 +227,35 @@ impl LocalLoadDriver {
     ) -> Result<Vec<DocumentsHere>, RunnerError> {
         let wanted: Vec<_> =
             all_documents(plan)?.into_iter().filter(|wanted| files.contains(&wanted.names())).collect();
-        let preparation = Preparation {
+        Ok(self.preparation(plan, &notice).run_here(&wanted, means).await?.here())
+    }
+
+    /// Which parts of a file of documents this host has from earlier races, by its names and its content: their bytes, and
+    /// where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError`] if the directory of the corpus cannot be read.
+    pub fn document_parts(
+        &self,
+        plan: &RacePlan,
+        names: &(String, String),
+        content: ContentHash,
+    ) -> Result<Vec<(Range<u64>, PathBuf)>, RunnerError> {
+        let all = all_documents(plan)?;
+        let Some(wanted) = all.iter().find(|wanted| wanted.names() == *names) else { return Ok(Vec::new()) };
+        let notice: Notice = Arc::new(|_| ());
+        Ok(self.preparation(plan, &notice).slices(wanted, content)?)
+    }
+
+    fn preparation<'a>(&'a self, plan: &'a RacePlan, notice: &'a Notice) -> Preparation<'a> {
+        Preparation {
             plan,
             data_dir: &self.options.data_dir,
             cores: self.options.facts.cores as usize,
             content: &self.options.content,
-            notice: &notice,
-        };
-        Ok(preparation.run_here(&wanted, means).await?.here())
+            notice,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Current>> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -66,6 +67,18 @@ pub struct ShippedFile {
     /// Who has all of it, those first that are to be asked first.
     #[serde(default)]
     pub hosts: Vec<ShippingHost>,
+    /// Who has only some of it, from an earlier race.
+    #[serde(default)]
+    pub parts: Vec<ShippedPart>,
+}
+
+/// Bytes of a file of documents that a host has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShippedPart {
+    /// The host.
+    pub host: ShippingHost,
+    /// What it has, counted in the whole file.
+    pub bytes: Range<u64>,
 }
 
 /// A race as it is sent to load drivers, as JSON: the track with everything that its files said, and all options.

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use rally_core::track::{Corpus, Documents};
-use rally_core::{DataSource, RacePlan};
+use rally_core::{ContentHash, DataSource, RacePlan};
 use tokio_util::sync::CancellationToken;
 
 use super::download::{self, DownloadError};
 use super::lock::Lock;
 use super::place::{Place, length};
 use super::progress::{Notice, Progress};
-use super::slices::fetch_slice;
+use super::slices::{fetch_slice, slices_here};
 use super::unpacking::{count_lines, unpack_documents};
 use super::{Corpora, CorpusError, DocumentFile, OffsetTable};
 use crate::driver::{ContentSource, Means};
@@ -94,6 +94,20 @@ impl Preparation<'_> {
                 Ok(None)
             }
         }
+    }
+
+    /// Which parts of a content are here from earlier races, in which it was this file: their bytes, and where they are.
+    ///
+    /// # Errors
+    ///
+    /// The directory of the corpus cannot be read.
+    pub(crate) fn slices(
+        &self,
+        wanted: &Wanted<'_>,
+        content: ContentHash,
+    ) -> Result<Vec<(Range<u64>, PathBuf)>, CorpusError> {
+        let place = Place::of(self.data_dir, None, wanted.corpus, wanted.documents)?;
+        slices_here(&place, content)
     }
 
     /// The whole file, if it can be had by these means.

@@ -192,6 +192,7 @@ impl Bulks {
             length: text.len() as u64,
             offsets: lines.map(|(line, end)| (line as u64 + 1, end)).step_by(5).collect(),
             hosts: Vec::new(),
+            parts: Vec::new(),
         }
     }
 }

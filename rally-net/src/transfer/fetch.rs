@@ -88,7 +88,7 @@ struct Alive<'a> {
     proven_by: usize,
 }
 
-/// Fetches a content from several sources at once into a file.
+/// Fetches a content from several sources at once into a file. At least one of them must have all of it.
 ///
 /// A file that has the content already is left alone, without asking any source. Otherwise the bytes are collected in a
 /// hidden file beside the target, each group verified before it is written, and only the complete file takes the name
@@ -141,7 +141,8 @@ pub async fn fetch(
         served[alive.proven_by] = store.kept_length(group);
         progress.send_modify(|progress| progress.done += store.kept_length(group));
     }
-    let share = Share::new(request.content, &store, stored, progress, served);
+    let readable = alive.sources.iter().map(|source| store.tree.readable(source.part())).collect();
+    let share = Share::new(request.content, &store, stored, progress, readable, served);
     share.run(&alive.sources, &mut failures).await?;
     let served = share.served().into_iter().zip(&alive.sources).filter(|(bytes, _)| *bytes > 0);
     let served = served.map(|(bytes, source)| Served { name: source.name().to_owned(), bytes }).collect();
@@ -167,7 +168,8 @@ async fn already_there(
     Ok(Some(Fetched { path: place.target_path(), length, resumed: length, served, failures }))
 }
 
-/// Gets a tree, and proves it by the last wanted group; also returns the sources that have not failed.
+/// Gets a tree, and proves it by the last wanted group; also returns the sources that have not failed, first those that have
+/// all of the content.
 ///
 /// A tree is only ever held against bytes of the source that it came from, so that no honest source is blamed for
 /// another's wrong tree.
@@ -177,8 +179,10 @@ async fn prove<'a>(
     part: &Part,
     failures: &mut Vec<SourceFailure>,
 ) -> Result<(Proof, Alive<'a>), FetchError> {
-    let mut waiting = sources.iter().map(AsRef::as_ref);
-    let mut alive: Vec<&dyn Source> = sources.iter().map(AsRef::as_ref).collect();
+    let (parts, wholes): (Vec<_>, Vec<_>) =
+        sources.iter().map(AsRef::as_ref).partition::<Vec<&dyn Source>, _>(|source| source.part().is_some());
+    let mut waiting = wholes.clone().into_iter();
+    let mut alive = [wholes, parts].concat();
     let mut attempts = FuturesUnordered::new();
     loop {
         if attempts.len() < SOURCES_AT_ONCE {

@@ -43,15 +43,16 @@ struct Storing<F> {
 }
 
 impl<'a> Share<'a> {
-    /// Shares what is not yet `stored` among sources that have `served` so many bytes before.
+    /// Shares what is not yet `stored` among sources that can each read some groups, and have `served` so many bytes before.
     pub(super) fn new(
         content: ContentHash,
         store: &'a Arc<Store>,
         stored: Vec<bool>,
         progress: &'a watch::Sender<FetchProgress>,
+        readable: Vec<Range<usize>>,
         served: Vec<u64>,
     ) -> Self {
-        let plan = Mutex::new(Plan::new(stored, served.len()));
+        let plan = Mutex::new(Plan::new(stored, readable));
         Self { content, store, progress, plan, served: Mutex::new(served), changed: Notify::new() }
     }
 
@@ -74,17 +75,22 @@ impl<'a> Share<'a> {
                 biased;
                 () = self.complete() => return Ok(()),
                 ended = readers.next() => match ended {
-                    Some((source, Failure::Source(fault))) => {
-                        give_up(source, fault, failures);
+                    Some((reader, Failure::Source(fault))) => {
+                        give_up(sources[reader], fault, failures);
+                        if !self.plan().retire(reader) {
+                            return Err(self.no_source(failures));
+                        }
                         readers.extend(waiting.next().map(|(reader, source)| self.read(reader, *source)));
                     }
                     Some((_, Failure::Storage(error))) => return Err(error),
-                    None => {
-                        return Err(FetchError::NoSource { content: self.content, failures: std::mem::take(failures) });
-                    }
+                    None => return Err(self.no_source(failures)),
                 },
             }
         }
+    }
+
+    fn no_source(&self, failures: &mut Vec<SourceFailure>) -> FetchError {
+        FetchError::NoSource { content: self.content, failures: std::mem::take(failures) }
     }
 
     /// Waits until every group is stored.
@@ -95,7 +101,7 @@ impl<'a> Share<'a> {
     }
 
     /// Reads runs of groups from one source until it fails.
-    async fn read<'s>(&self, reader: usize, source: &'s dyn Source) -> (&'s dyn Source, Failure) {
+    async fn read(&self, reader: usize, source: &dyn Source) -> (usize, Failure) {
         let mut patience = Patience::default();
         let mut buffers = Vec::new();
         loop {
@@ -111,7 +117,7 @@ impl<'a> Share<'a> {
                 other => other,
             };
             if let Err(failure) = result {
-                return (source, failure);
+                return (reader, failure);
             }
         }
     }

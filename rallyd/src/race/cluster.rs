@@ -22,7 +22,7 @@ use rally_driver::{
 };
 use rally_net::{
     Fetch, FetchProgress, FileName, Host, HostChange, HostEvent, HostState, HostStatus, HostSummary, MembershipEvent,
-    PeerSource, Roles, Services, Source, fetch,
+    PartialSource, PeerSource, Roles, Served, Services, Source, fetch,
 };
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -177,8 +177,9 @@ impl ContentSource for ClusterContent {
     ) -> Result<Vec<(String, u64)>, Box<dyn Error + Send + Sync>> {
         let host = self.host.get().ok_or(Ending)?;
         let (directory, name) = (directory.to_owned(), name.parse::<FileName>()?);
+        let sources = shipping_sources(&host, file, &range);
         let request = Fetch { content: file.content, directory, name, range: Some(range) };
-        let (sources, sender) = (shipping_sources(&host, file), watch::Sender::<FetchProgress>::default());
+        let sender = watch::Sender::<FetchProgress>::default();
         let mut arrived = sender.subscribe();
         let tell = async {
             while arrived.changed().await.is_ok() {
@@ -191,15 +192,27 @@ impl ContentSource for ClusterContent {
             fetched = &mut fetched => fetched?,
             () = &mut tell => fetched.await?,
         };
-        Ok(fetched.served.into_iter().map(|served| (served.name, served.bytes)).collect())
+        let mut served: Vec<(String, u64)> = Vec::new();
+        // A host may have several parts.
+        for Served { name, bytes } in fetched.served {
+            match served.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += bytes,
+                None => served.push((name, bytes)),
+            }
+        }
+        Ok(served)
     }
 }
 
-/// The hosts that have a file, as sources.
-fn shipping_sources(host: &Host, file: &ShippedFile) -> Vec<Arc<dyn Source>> {
+/// The hosts that have a file, and those that have something of a part of it, as sources.
+fn shipping_sources(host: &Host, file: &ShippedFile, wanted: &Range<u64>) -> Vec<Arc<dyn Source>> {
     let coordinator = host.coordinator().map(|peer| peer.host());
-    let hosts = in_turn(&file.hosts, host.id(), coordinator);
-    hosts.into_iter().map(|it| host.source(it.host, it.address, &it.name)).collect()
+    let source = |it: &ShippingHost| host.source(it.host, it.address, &it.name);
+    let wholes = in_turn(&file.hosts, host.id(), coordinator).into_iter().map(source);
+    let parts = file.parts.iter().filter(|part| part.bytes.start < wanted.end && wanted.start < part.bytes.end);
+    let parts =
+        parts.map(|part| Arc::new(PartialSource::new(source(&part.host), part.bytes.clone())) as Arc<dyn Source>);
+    wholes.chain(parts).collect()
 }
 
 /// Where the coordinator keeps races.

@@ -7,13 +7,15 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::stream::{self, FuturesUnordered};
 use futures_util::{Stream, StreamExt};
 use rally_core::race::RaceTiming;
-use rally_core::{ContentHash, HostId, RaceId, RacePlan, ShippedFile, ShippingHost};
+use rally_core::{ContentHash, HostId, RaceId, RacePlan, ShippedFile, ShippedPart, ShippingHost};
 use rally_driver::{DocumentsHere, LocalLoadDriver, Means};
 use rally_net::{Access, Host, Peer, Request, Services};
 use serde::{Deserialize, Serialize};
@@ -60,6 +62,22 @@ enum CorpusNews {
     Offered(ShippedFile),
 }
 
+/// Asks a host which parts of these files it has from earlier races, and to offer them as with [`OfferCorpora`]. It comes from the
+/// coordinator.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct OfferParts {
+    race: RaceId,
+    plan: ContentHash,
+    /// Files by their names and contents.
+    files: Vec<((String, String), ContentHash)>,
+}
+
+impl Request for OfferParts {
+    const NAME: &'static str = "corpora/offer-parts";
+    /// What it offers, by the position of the file; or why it cannot look.
+    type Answer = Result<Vec<(u32, Range<u64>)>, String>;
+}
+
 /// Asks a host to offer the corpora of a race no longer. It comes from the coordinator.
 #[derive(Debug, Serialize, Deserialize)]
 struct WithdrawCorpora {
@@ -96,6 +114,14 @@ impl CorpusOffers {
         services.stream(Access::CoordinatorOnly, move |_, request: OfferCorpora| {
             let news = Arc::clone(&offers).look(request);
             async move { Ok(news) }
+        });
+        let offers = Arc::clone(self);
+        services.answer(Access::CoordinatorOnly, move |_, request: OfferParts| {
+            let offers = Arc::clone(&offers);
+            async move {
+                let plan = offers.content.look_at_plan(request.plan).await?;
+                offers.offer_parts(&request, &plan).await
+            }
         });
         let offers = Arc::clone(self);
         services.answer(Access::CoordinatorOnly, move |_, WithdrawCorpora { race }| {
@@ -152,7 +178,15 @@ impl CorpusOffers {
             match host.shelf().add(path).await {
                 Ok(content) => {
                     self.remember(race, content, &host);
-                    offered.push(ShippedFile { corpus, document_file, content, length, offsets, hosts: Vec::new() });
+                    offered.push(ShippedFile {
+                        corpus,
+                        document_file,
+                        content,
+                        length,
+                        offsets,
+                        hosts: Vec::new(),
+                        parts: Vec::new(),
+                    });
                 }
                 Err(error) => {
                     let error = causes(&error).join(": ");
@@ -162,6 +196,23 @@ impl CorpusOffers {
                     notice(format!("{document_file} is not offered to other hosts: {error}"));
                 }
             }
+        }
+        Ok(offered)
+    }
+
+    /// Offers the parts of files that are here from earlier races, and says which.
+    async fn offer_parts(&self, request: &OfferParts, plan: &RacePlan) -> Result<Vec<(u32, Range<u64>)>, String> {
+        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
+        self.turn_to(&request.race, &host);
+        let mut offered = Vec::new();
+        for (number, (names, content)) in (0..).zip(&request.files) {
+            let parts = self.driver.document_parts(plan, names, *content);
+            for (bytes, path) in parts.map_err(|error| causes(&error).join(": "))? {
+                let added = host.shelf().add_part(path, *content, bytes.start).await;
+                added.map_err(|error| causes(&error).join(": "))?;
+                offered.push((number, bytes));
+            }
+            self.remember(&request.race, *content, &host);
         }
         Ok(offered)
     }
@@ -256,8 +307,20 @@ impl Shipping {
             let offered = self.own.offer(race, plan, &files, Means::Download, about(&own, notice)).await?;
             offers.extend(offered.into_iter().map(|file| (own.clone(), file)));
         }
-        let (shipped, others) = choose(offers, id);
+        let (mut shipped, others) = choose(offers, id);
         others.into_iter().for_each(|(host, message)| notice(host, message));
+        let files = shipped.iter().map(|it| ((it.corpus.clone(), it.document_file.clone()), it.content)).collect();
+        let request = OfferParts { race: race.clone(), plan: content, files };
+        let here = async { (&own, self.own.offer_parts(&request, plan).await) };
+        let ask = async |driver| (driver, ask_parts(&host, driver, &request).await);
+        let there = drivers.iter().map(ask);
+        let (here, there) = tokio::join!(here, join_all(there));
+        for (host, parts) in there.into_iter().chain([here]) {
+            match parts {
+                Ok(parts) => add_parts(&mut shipped, host, parts),
+                Err(error) => notice(host.name.clone(), format!("it does not offer parts of corpora: {error}")),
+            }
+        }
         Ok(shipped)
     }
 
@@ -272,7 +335,7 @@ impl Shipping {
                 debug!(%error, "corpora are withdrawn with the next race only");
             }
         };
-        futures_util::future::join_all(asked.into_iter().map(withdraw)).await;
+        join_all(asked.into_iter().map(withdraw)).await;
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<HostId>> {
@@ -351,6 +414,25 @@ async fn ask(
     Ok(offered)
 }
 
+/// Which parts of files a host offers.
+async fn ask_parts(host: &Host, driver: &ShippingHost, request: &OfferParts) -> Result<Vec<(u32, Range<u64>)>, String> {
+    let peer = host.peer(driver.host).ok_or("it is not connected")?;
+    peer.call(request, ANSWER_WITHIN).await.map_err(|error| causes(&error).join(": "))?
+}
+
+/// Notes which parts of files a host has, unless it has all.
+fn add_parts(shipped: &mut [ShippedFile], host: &ShippingHost, parts: Vec<(u32, Range<u64>)>) {
+    for (number, bytes) in parts {
+        if let Some(file) = shipped.get_mut(number as usize)
+            && !file.hosts.contains(host)
+            && bytes.start < bytes.end
+            && bytes.end <= file.length
+        {
+            file.parts.push(ShippedPart { host: host.clone(), bytes });
+        }
+    }
+}
+
 /// Chooses one content for each file, with all who have it: that of the coordinator, else the one that most have. The
 /// coordinator, which has other things to do, is the last to be asked for it. Also says who has another content.
 fn choose(offers: Vec<Offer>, coordinator: HostId) -> (Vec<ShippedFile>, Vec<(String, String)>) {
@@ -420,6 +502,7 @@ mod tests {
             length: content.into(),
             offsets: Vec::new(),
             hosts: Vec::new(),
+            parts: Vec::new(),
         };
         (host(number), file)
     }
@@ -453,6 +536,14 @@ mod tests {
         let (files, notices) = chosen(vec![offer(2, "a", 9), offer(3, "a", 7), offer(4, "a", 7)]);
         assert_eq!(files, ["a 7: host-3 host-4"]);
         assert_eq!(notices.len(), 1);
+    }
+
+    #[test]
+    fn parts_count_where_a_host_does_not_have_all_and_lie_within_the_file() {
+        let (mut files, _) = choose(vec![offer(2, "a", 7), offer(3, "b", 8)], COORDINATOR);
+        add_parts(&mut files, &host(3), vec![(0, 1..5), (1, 1..5), (0, 5..8), (0, 3..3), (2, 0..1)]);
+        assert_eq!(files[0].parts, [ShippedPart { host: host(3), bytes: 1..5 }]);
+        assert_eq!(files[1].parts, []);
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -253,6 +255,33 @@ async fn a_driver_with_another_file_of_the_same_name_and_length_sends_what_the_o
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_left_of_earlier_races_is_a_source_too() {
+    // Several parts that can be checked alone, each of 1 MiB.
+    let (cluster, documents) = (Cluster::of(&["a", "b"]).await, documents("number"));
+    cluster.put_documents("coordinator", &documents);
+    cluster.race("first", "d.json").await.has_sent(&documents);
+    let [(name, _)] = &cluster.files("a")[..] else { panic!() };
+    let (begin, length) = (name.rsplit_once('.').unwrap().0.to_owned(), DOCUMENTS * LINE);
+    // Both have had other parts before: one of them everything.
+    let text = format!("{}\n", documents.join("\n"));
+    for driver in ["a", "b"] {
+        std::fs::remove_dir_all(cluster.corpus(driver)).unwrap();
+    }
+    cluster.put("a", &format!("{begin}.0-{length}"), text.as_bytes());
+    cluster.put("b", &format!("{begin}.7-{}", 1 << 20), &text.as_bytes()[7..1 << 20]);
+    // The name is not believed: these bytes are wrong, and come from elsewhere.
+    cluster.put("b", &format!("{begin}.0-{}", length - 1), &vec![b'x'; length as usize - 1]);
+    let ended = cluster.race("second", "d.json").await;
+    ended.has_sent(&documents);
+    let known = |host: &String| ["a", "b", "coordinator", "this host"].contains(&host.as_str());
+    for driver in ["a", "b"] {
+        let sources = ended.sources_of(driver);
+        assert!(!sources.is_empty() && sources.iter().all(known), "{:?}", ended.told);
+    }
+    cluster.nothing_is_offered(&documents);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_corpus_that_nobody_has_is_named_with_the_place_to_put_it() {
     let cluster = Cluster::of(&["a"]).await;
     let plan = shipping("d.json");
@@ -262,6 +291,61 @@ async fn a_corpus_that_nobody_has_is_named_with_the_place_to_put_it() {
     let cause = &verdict.errors[0].cause;
     let place = cluster.corpus("coordinator").join("d.json");
     assert!(cause.contains(&format!("--offline downloads nothing; put it at {}", place.display())), "{cause}");
+}
+
+/// As the coordinator asks it.
+#[derive(Debug, Serialize, Deserialize)]
+struct OfferParts {
+    race: RaceId,
+    plan: ContentHash,
+    files: Vec<((String, String), ContentHash)>,
+}
+
+impl Request for OfferParts {
+    const NAME: &'static str = "corpora/offer-parts";
+    type Answer = Result<Vec<(u32, Range<u64>)>, String>;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_offers_parts_of_the_content_that_it_is_asked_for_and_of_no_other() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let cluster = Cluster::of(&["a"]).await;
+    let (here, a) = (cluster.coordinator.host.host(), cluster.member("a").host.host());
+    let plan = serde_json::to_vec(&shipping("d.json")).unwrap();
+    let plan = cluster.coordinator.host.roles().content.keep(plan).await.unwrap();
+    let (content, other) = (ContentHash::from_bytes([7; 32]), ContentHash::from_bytes([8; 32]));
+    let hash = "07".repeat(8);
+    // The last three are of another content, not as long as their name says, and of another file.
+    for name in [
+        &format!("d.json.{hash}.5-9"),
+        &format!("d.json.{hash}.0-4"),
+        &format!("d.json.{}.0-4", "08".repeat(8)),
+        &format!("d.json.{hash}.0-5"),
+        &format!("e.json.{hash}.0-4"),
+    ] {
+        cluster.put("a", name, b"some");
+    }
+    let peer = here.peer(a.id().unwrap()).unwrap();
+    let names = |file: &str| ("places".to_owned(), file.to_owned());
+    let race: RaceId = "parts".parse().unwrap();
+    let files = vec![(names("e.json"), content), (names("../d.json"), content), (names("d.json"), content)];
+    let request = OfferParts { race: race.clone(), plan, files };
+    assert_eq!(peer.call(&request, LIMIT).await.unwrap().unwrap(), [(2, 0..4), (2, 5..9)]);
+    assert!(a.shelf().open_range(content, 6..9).await.is_ok());
+    assert!(a.shelf().open_range(content, 3..6).await.is_err());
+    assert!(a.shelf().open_range(other, 0..4).await.is_err());
+    assert!(a.shelf().manifest(plan).is_err(), "it has looked at the plan, and keeps it not");
+
+    // With another race, or when they are withdrawn, they are offered no longer.
+    let next = OfferParts { race: "next".parse().unwrap(), files: Vec::new(), ..request };
+    assert_eq!(peer.call(&next, LIMIT).await.unwrap().unwrap(), []);
+    assert!(a.shelf().open_range(content, 6..9).await.is_err());
+    let again = OfferParts { files: vec![(names("d.json"), other)], ..next };
+    assert_eq!(peer.call(&again, LIMIT).await.unwrap().unwrap(), [(0, 0..4)]);
+    peer.call(&Withdraw { race }, LIMIT).await.unwrap();
+    assert!(a.shelf().open_range(other, 0..4).await.is_ok(), "it was another race");
+    peer.call(&Withdraw { race: again.race }, LIMIT).await.unwrap();
+    assert!(a.shelf().open_range(other, 0..4).await.is_err());
 }
 
 /// As the coordinator asks it.
@@ -281,7 +365,7 @@ async fn only_the_coordinator_decides_what_a_host_offers() {
     let (a, b) = (cluster.member("a").host.host(), cluster.member("b").host.host());
     let address: SocketAddr = b.address();
     let peer = a.connect(b.id().unwrap(), address).await.unwrap();
-    let answer = peer.call(&Withdraw { race: "any".parse().unwrap() }, std::time::Duration::from_secs(10)).await;
+    let answer = peer.call(&Withdraw { race: "any".parse().unwrap() }, Duration::from_secs(10)).await;
     let Err(CallError::Rejected { rejection: Rejection::CoordinatorOnly(name), .. }) = answer else {
         panic!("{answer:?}")
     };
