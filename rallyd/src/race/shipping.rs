@@ -11,13 +11,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use futures_util::stream::{self, FuturesUnordered};
-use futures_util::{Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use rally_core::race::RaceTiming;
 use rally_core::{ContentHash, HostId, RaceId, RacePlan, ShippedFile, ShippedPart, ShippingHost};
 use rally_driver::{DocumentsHere, LocalLoadDriver, Means};
-use rally_net::{Access, Host, Peer, Request, Services};
+use rally_net::{Access, Host, Request, Services, Shelf};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
@@ -168,16 +168,16 @@ impl CorpusOffers {
         means: Means,
         notice: Arc<dyn Fn(String) + Send + Sync>,
     ) -> Result<Vec<ShippedFile>, String> {
-        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
-        self.turn_to(race, &host);
+        let shelf = self.shelf().ok_or_else(|| Ending.to_string())?;
+        self.turn_to(race, &shelf);
         let documents = self.driver.documents(plan, files, means, Arc::clone(&notice)).await;
         let mut offered = Vec::new();
         for DocumentsHere { corpus, document_file, path, length, offsets } in
             documents.map_err(|error| causes(&error).join(": "))?
         {
-            match host.shelf().add(path).await {
+            match shelf.add(path).await {
                 Ok(content) => {
-                    self.remember(race, content, &host);
+                    self.remember(race, content, &shelf);
                     offered.push(ShippedFile {
                         corpus,
                         document_file,
@@ -202,44 +202,49 @@ impl CorpusOffers {
 
     /// Offers the parts of files that are here from earlier races, and says which.
     async fn offer_parts(&self, request: &OfferParts, plan: &RacePlan) -> Result<Vec<(u32, Range<u64>)>, String> {
-        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
-        self.turn_to(&request.race, &host);
+        let shelf = self.shelf().ok_or_else(|| Ending.to_string())?;
+        self.turn_to(&request.race, &shelf);
         let mut offered = Vec::new();
         for (number, (names, content)) in (0..).zip(&request.files) {
             let parts = self.driver.document_parts(plan, names, *content);
             for (bytes, path) in parts.map_err(|error| causes(&error).join(": "))? {
-                let added = host.shelf().add_part(path, *content, bytes.start).await;
+                let added = shelf.add_part(path, *content, bytes.start).await;
                 added.map_err(|error| causes(&error).join(": "))?;
                 offered.push((number, bytes));
             }
-            self.remember(&request.race, *content, &host);
+            self.remember(&request.race, *content, &shelf);
         }
         Ok(offered)
     }
 
     /// Offers nothing of other races any more.
-    fn turn_to(&self, race: &RaceId, host: &Host) {
+    fn turn_to(&self, race: &RaceId, shelf: &Shelf) {
         let mut offered = self.lock();
         if let Some((_, contents)) = offered.take_if(|(known, _)| known != race) {
-            withdraw_from(host, contents);
+            withdraw_from(shelf, contents);
         }
         offered.get_or_insert_with(|| (race.clone(), Vec::new()));
     }
 
     /// Remembers what is offered, unless the race has ended in the meantime.
-    fn remember(&self, race: &RaceId, content: ContentHash, host: &Host) {
+    fn remember(&self, race: &RaceId, content: ContentHash, shelf: &Shelf) {
         match &mut *self.lock() {
             Some((known, contents)) if known == race => contents.push(content),
-            Some(_) | None => withdraw_from(host, vec![content]),
+            Some(_) | None => withdraw_from(shelf, vec![content]),
         }
     }
 
     /// Offers nothing of this race any more.
     fn withdraw(&self, race: &RaceId) {
         let Some((_, contents)) = self.lock().take_if(|(known, _)| known == race) else { return };
-        if let Some(host) = self.host.get() {
-            withdraw_from(&host, contents);
+        if let Some(shelf) = self.shelf() {
+            withdraw_from(&shelf, contents);
         }
+    }
+
+    /// The shelf alone, so that a host that ends need not wait until a large file is read.
+    fn shelf(&self) -> Option<Arc<Shelf>> {
+        Some(Arc::clone(self.host.get()?.shelf()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<(RaceId, Vec<ContentHash>)>> {
@@ -247,9 +252,9 @@ impl CorpusOffers {
     }
 }
 
-fn withdraw_from(host: &Host, contents: Vec<ContentHash>) {
+fn withdraw_from(shelf: &Shelf, contents: Vec<ContentHash>) {
     for content in contents {
-        host.shelf().withdraw(content);
+        shelf.withdraw(content);
     }
 }
 
@@ -263,6 +268,9 @@ pub(super) struct Shipping {
 
 /// One host with a file.
 type Offer = (ShippingHost, ShippedFile);
+
+/// What a host offers, or a sentence that says why it cannot.
+type Offered = Result<Vec<ShippedFile>, String>;
 
 impl Shipping {
     pub(super) fn new(own: Arc<CorpusOffers>) -> Self {
@@ -297,10 +305,9 @@ impl Shipping {
             }
             let request = OfferCorpora { race: race.clone(), plan: content, files, means };
             let here = self.own.offer(race, plan, &request.files, means, about(&own, notice));
-            let there = ask_all(&host, &drivers, &request, notice);
-            let (here, there) = tokio::join!(here, there);
-            offers.extend(here?.into_iter().map(|file| (own.clone(), file)));
-            offers.extend(there);
+            let there = drivers.iter().map(|it| (it.clone(), ask(&host, it, &request, notice).boxed()));
+            let asked = there.chain([(own.clone(), here.boxed())]).collect();
+            offers.extend(gather(asked, notice).await);
         }
         let files = missing(&files, &offers);
         if !files.is_empty() {
@@ -357,30 +364,26 @@ fn missing(files: &[(String, String)], offers: &[Offer]) -> FileNames {
     files.iter().filter(|names| !is_offered(names)).cloned().collect()
 }
 
-/// Asks all drivers at once. One that cannot be asked has nothing, which is told.
-async fn ask_all(host: &Host, drivers: &[ShippingHost], request: &OfferCorpora, notice: &HostNotice) -> Vec<Offer> {
-    let ask = async |driver: ShippingHost| {
-        let asked = match host.peer(driver.host) {
-            Some(peer) => ask(&peer, request, &*about(&driver, notice)).await,
-            None => Err("it is not connected".to_owned()),
-        };
-        if let Err(error) = &asked {
-            notice(driver.name.clone(), format!("it does not say which corpora it has: {error}"));
-        }
-        (driver, asked.unwrap_or_default())
-    };
-    let mut answers: FuturesUnordered<_> = drivers.iter().cloned().map(ask).collect();
-    let mut awaited: Vec<_> = drivers.iter().map(|driver| driver.name.clone()).collect();
+/// Waits for what hosts offer. One that cannot say it offers nothing, which is told.
+async fn gather(asked: Vec<(ShippingHost, BoxFuture<'_, Offered>)>, notice: &HostNotice) -> Vec<Offer> {
+    let mut awaited: Vec<_> = asked.iter().map(|(host, _)| host.name.clone()).collect();
+    let answers = asked.into_iter().map(|(host, offered)| offered.map(|offered| (host, offered)));
+    let mut answers: FuturesUnordered<_> = answers.collect();
     let mut offers = Vec::new();
     let mut is_news = std::pin::pin!(sleep(RaceTiming::default().wait_is_news));
     let mut was_told = false;
     loop {
         tokio::select! {
-            answer = answers.next() => {
-                let Some((driver, files)) = answer else { return offers };
-                awaited.retain(|name| *name != driver.name);
-                offers.extend(files.into_iter().map(|file| (driver.clone(), file)));
-            }
+            answer = answers.next() => match answer {
+                Some((host, offered)) => {
+                    awaited.retain(|name| *name != host.name);
+                    match offered {
+                        Ok(files) => offers.extend(files.into_iter().map(|file| (host.clone(), file))),
+                        Err(error) => notice(host.name, format!("it does not say which corpora it has: {error}")),
+                    }
+                }
+                None => return offers,
+            },
             () = &mut is_news, if !was_told => {
                 was_told = true;
                 for name in &awaited {
@@ -392,16 +395,13 @@ async fn ask_all(host: &Host, drivers: &[ShippingHost], request: &OfferCorpora, 
 }
 
 /// What a host offers of the files that it is asked for.
-async fn ask(
-    peer: &Peer,
-    request: &OfferCorpora,
-    notice: &(dyn Fn(String) + Send + Sync),
-) -> Result<Vec<ShippedFile>, String> {
+async fn ask(host: &Host, driver: &ShippingHost, request: &OfferCorpora, notice: &HostNotice) -> Offered {
+    let peer = host.peer(driver.host).ok_or("it is not connected")?;
     let mut news = peer.subscribe(request, ANSWER_WITHIN).await.map_err(|error| causes(&error).join(": "))?;
     let mut offered: Vec<ShippedFile> = Vec::new();
     while let Some(news) = news.next().await {
         match news.map_err(|error| causes(&error).join(": "))? {
-            CorpusNews::Noticed(message) => notice(message),
+            CorpusNews::Noticed(message) => notice(driver.name.clone(), message),
             CorpusNews::Offered(file) => {
                 let names = (file.corpus.clone(), file.document_file.clone());
                 let is_new = offered.iter().all(|it| (&it.corpus, &it.document_file) != (&names.0, &names.1));
