@@ -1,6 +1,6 @@
 //! Races over the hosts of a cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -15,7 +15,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::race::Timer;
 use rally_core::{
-    ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RaceId, RacePlan, ShippedFile, ShippingHost,
+    ContentHash, Coordinator, DataSource, HostFacts, HostId, LoadDriver, RaceId, RacePlan, ShippedFile, ShippedPart,
+    ShippingHost,
 };
 use rally_driver::{
     ClockTimer, ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock,
@@ -208,11 +209,16 @@ impl ContentSource for ClusterContent {
 fn shipping_sources(host: &Host, file: &ShippedFile, wanted: &Range<u64>) -> Vec<Arc<dyn Source>> {
     let coordinator = host.coordinator().map(|peer| peer.host());
     let source = |it: &ShippingHost| host.source(it.host, it.address, &it.name);
-    let wholes = in_turn(&file.hosts, host.id(), coordinator).into_iter().map(source);
-    let parts = file.parts.iter().filter(|part| part.bytes.start < wanted.end && wanted.start < part.bytes.end);
-    let parts =
-        parts.map(|part| Arc::new(PartialSource::new(source(&part.host), part.bytes.clone())) as Arc<dyn Source>);
-    wholes.chain(parts).collect()
+    let mut sources: Vec<_> = in_turn(&file.hosts, host.id(), coordinator).into_iter().map(source).collect();
+    // All parts of a host come over one connection.
+    let mut partial: BTreeMap<HostId, Arc<dyn Source>> = BTreeMap::new();
+    for ShippedPart { host, bytes } in &file.parts {
+        if bytes.start < wanted.end && wanted.start < bytes.end {
+            let source = partial.entry(host.host).or_insert_with(|| source(host));
+            sources.push(Arc::new(PartialSource::new(Arc::clone(source), bytes.clone())));
+        }
+    }
+    sources
 }
 
 /// Where the coordinator keeps races.

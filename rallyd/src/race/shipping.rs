@@ -26,8 +26,12 @@ use tracing::debug;
 use super::cluster::{ClusterContent, Ending, LateHost};
 use crate::causes::causes;
 
-/// How long a host may take to say that it will look, or that it offers nothing any more.
+/// How long a host may take to say that it will look, and to look for parts.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a host may take to say that it offers nothing any more. The next race waits for that, so it is short; what is not
+/// withdrawn now is when that race begins.
+const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
 
 /// What a host has found and not yet told.
 const UNTOLD: usize = 64;
@@ -338,7 +342,7 @@ impl Shipping {
         let Some(host) = self.own.host.get() else { return };
         let withdraw = async |id| {
             let Some(peer) = host.peer(id) else { return };
-            if let Err(error) = peer.call(&WithdrawCorpora { race: race.clone() }, ANSWER_WITHIN).await {
+            if let Err(error) = peer.call(&WithdrawCorpora { race: race.clone() }, WITHDRAW_WITHIN).await {
                 debug!(%error, "corpora are withdrawn with the next race only");
             }
         };
