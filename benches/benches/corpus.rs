@@ -15,7 +15,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use rally_core::track::{Challenge, Corpus, Documents, JsonObject, Operation, OperationBuilder, Task, Track};
 use rally_core::{ContentHash, DataSource, HostFacts, RacePlan};
 use rally_driver::{
-    ContentSource, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner, RunnerError,
+    ContentSource, DriverOptions, LocalLoadDriver, Means, Outcome, Params, Registry, RequestTimer, Runner, RunnerError,
     TaskRun, local_clock,
 };
 use serde_json::json;
@@ -89,13 +89,15 @@ fn offset_table(criterion: &mut Criterion, runtime: &Runtime, home: &Path, lengt
         data_dir: home.to_owned(),
         segment_dir: home.to_owned(),
     });
+    let files = driver.document_files(&plan).expect("the operation makes sense");
     let mut group = criterion.benchmark_group("corpus");
     group.throughput(Throughput::Bytes(length)).sample_size(10);
     group.bench_function("offset table", |bencher| {
         bencher.iter(|| {
             // What is there from before would be believed.
             let _ = fs::remove_file(home.join("places/d.json.offset"));
-            runtime.block_on(driver.documents(&plan, Arc::new(|_: String| ()))).expect("the corpus is there")
+            let documents = driver.documents(&plan, &files, Means::Find, Arc::new(|_: String| ()));
+            assert_eq!(runtime.block_on(documents).expect("they can be looked for").len(), 1, "the corpus is there");
         });
     });
     group.finish();

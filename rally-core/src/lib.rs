@@ -25,7 +25,7 @@ pub use allocation::{Allocation, ClientTask, Completion, TaskIndex};
 pub use content::{ContentHash, ParseContentHashError};
 pub use host::{Activity, HostFacts};
 pub use id::{Epoch, HostId, InvalidRaceId, JoinPoint, ParseHostIdError, RaceId};
-pub use race::{DataSource, OnError, RaceDescription, RacePlan, RacePlanError, ShippedFile};
+pub use race::{DataSource, OnError, RaceDescription, RacePlan, RacePlanError, ShippedFile, ShippedPart, ShippingHost};
 pub use role::coordinator::{
     AwaitedDriver, Coordinator, LivePercentiles, RaceDriver, RaceEvent, RaceEventKind, RaceOutcome, RaceRequest,
     RaceStatus, RunningTask, StepStatus, TaskStatus,

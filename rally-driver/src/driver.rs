@@ -12,13 +12,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::{
     Allocation, ClusterTime, ContentHash, DriverAssignment, DriverEvent, EventStream, HostFacts, JoinPoint, LoadDriver,
-    RaceId, RacePlan, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode,
+    RaceId, RacePlan, Role, RoleError, RoleErrorKind, Sequence, ShippedFile, Step, StopMode,
 };
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
 
-use crate::corpus::Preparation;
+use crate::corpus::{Notice, Preparation, Wanted};
 use crate::engine::{Command, InvalidStep, Race, RaceSetup};
 use crate::events::EventLog;
 use crate::segment::segment_path;
@@ -38,21 +39,27 @@ pub trait ContentSource: Send + Sync + 'static {
     /// Whatever makes it unavailable; the race fails then.
     async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>>;
 
-    /// Puts a range of the bytes of a content into a file of this name in an existing directory, and tells `progress` how
-    /// many have arrived. The file must not be there before it is whole.
+    /// Where this host has all of a content that it offers to others; by default nowhere.
+    async fn path(&self, _content: ContentHash) -> Option<PathBuf> {
+        None
+    }
+
+    /// Puts a range of the bytes of a file that other hosts have into a file of this name in an existing directory, and tells
+    /// `progress` how many have arrived. The file must not be there before it is whole. Says from which hosts how many of the
+    /// bytes are.
     ///
     /// # Errors
     ///
     /// Whatever makes it unavailable; the race fails then. By default there is no other host.
     async fn fetch_into(
         &self,
-        content: ContentHash,
+        file: &ShippedFile,
         _range: Range<u64>,
         _directory: &Path,
         _name: &str,
         _progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
-        Err(format!("there is no other host that could have {content}").into())
+    ) -> Result<Vec<(String, u64)>, Box<dyn Error + Send + Sync>> {
+        Err(format!("there is no other host that could have {}", file.content).into())
     }
 }
 
@@ -66,6 +73,17 @@ pub fn local_clock() -> CoordinatorClock {
     let wall = wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let begin = ClusterTime::from_nanos(0) + wall;
     Arc::new(move || begin + anchor.elapsed())
+}
+
+/// What may be done to get a file of documents ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Means {
+    /// It must be there as it is.
+    Find,
+    /// Its archive may be unpacked.
+    Unpack,
+    /// It may be downloaded, too, if the race allows that.
+    Download,
 }
 
 /// A file of documents that is ready on this host.
@@ -181,12 +199,22 @@ impl LocalLoadDriver {
         &self.options.data_dir
     }
 
-    /// Gets all documents of a race ready on this host as drivers do it, whoever reads them, so that other hosts can fetch
-    /// them from here. `notice` takes sentences for the user.
+    /// The files of documents that a race reads, whoever reads them, by the names of the corpus and of the unpacked file.
     ///
     /// # Errors
     ///
-    /// [`RunnerError`] names what cannot be had, or what makes no sense.
+    /// [`RunnerError`] if an operation makes no sense, or nothing matches it.
+    pub fn document_files(&self, plan: &RacePlan) -> Result<Vec<(String, String)>, RunnerError> {
+        Ok(all_documents(plan)?.iter().map(Wanted::names).collect())
+    }
+
+    /// Gets some of these files ready on this host, so that other hosts can fetch them from here: as many as can be had by
+    /// these means, in the order of their names. `notice` takes sentences for the user.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError`] names what cannot be had, or what makes no sense; without [`Means::Download`], what is not here is left
+    /// out instead.
     ///
     /// # Cancel safety
     ///
@@ -194,23 +222,42 @@ impl LocalLoadDriver {
     pub async fn documents(
         &self,
         plan: &RacePlan,
+        files: &[(String, String)],
+        means: Means,
         notice: Arc<dyn Fn(String) + Send + Sync>,
     ) -> Result<Vec<DocumentsHere>, RunnerError> {
-        let Some(challenge) = plan.challenge() else { return Ok(Vec::new()) };
-        let (tasks, allocation) =
-            (challenge.tasks().cloned().map(Arc::new).collect::<Vec<_>>(), Allocation::new(challenge));
-        let wanted = wanted_documents(&plan.track, &tasks, &allocation, 0..allocation.clients)?;
-        // Here they are not shipped to, but from.
-        let plan = RacePlan { shipped: Vec::new(), ..plan.clone() };
-        let preparation = Preparation {
-            plan: &plan,
+        let wanted: Vec<_> =
+            all_documents(plan)?.into_iter().filter(|wanted| files.contains(&wanted.names())).collect();
+        Ok(self.preparation(plan, &notice, &TaskTracker::new()).run_here(&wanted, means).await?.here())
+    }
+
+    /// Which parts of a file of documents this host has from earlier races, by its names and its content: their bytes, and
+    /// where they are.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError`] if the directory of the corpus cannot be read.
+    pub fn document_parts(
+        &self,
+        plan: &RacePlan,
+        names: &(String, String),
+        content: ContentHash,
+    ) -> Result<Vec<(Range<u64>, PathBuf)>, RunnerError> {
+        let all = all_documents(plan)?;
+        let Some(wanted) = all.iter().find(|wanted| wanted.names() == *names) else { return Ok(Vec::new()) };
+        let notice: Notice = Arc::new(|_| ());
+        Ok(self.preparation(plan, &notice, &TaskTracker::new()).slices(wanted, content)?)
+    }
+
+    fn preparation<'a>(&'a self, plan: &'a RacePlan, notice: &'a Notice, threads: &'a TaskTracker) -> Preparation<'a> {
+        Preparation {
+            plan,
             data_dir: &self.options.data_dir,
             cores: self.options.facts.cores as usize,
             content: &self.options.content,
-            notice: &notice,
-            threads: &TaskTracker::new(),
-        };
-        Ok(preparation.run(&wanted).await?.here())
+            notice,
+            threads,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Option<Current>> {
@@ -227,6 +274,14 @@ impl LocalLoadDriver {
         let current = current.as_ref().filter(|current| current.assignment.race == *race).ok_or(UnknownRace)?;
         Ok((Arc::clone(&current.events), current.commands.clone()))
     }
+}
+
+/// Everything that the clients of a race read.
+fn all_documents(plan: &RacePlan) -> Result<Vec<Wanted<'_>>, RunnerError> {
+    let Some(challenge) = plan.challenge() else { return Ok(Vec::new()) };
+    let allocation = Allocation::new(challenge);
+    let tasks: Vec<_> = challenge.tasks().cloned().map(Arc::new).collect();
+    wanted_documents(&plan.track, &tasks, &allocation, 0..allocation.clients)
 }
 
 #[async_trait]

@@ -33,7 +33,7 @@ mod timer;
 
 pub use clock_timer::ClockTimer;
 pub use corpus::CorpusError;
-pub use driver::{ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, local_clock};
+pub use driver::{ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Means, local_clock};
 pub use error::{ErrorClass, RunnerError};
 pub use memory_content::MemoryContent;
 pub use operation::CompositeContext;

@@ -52,5 +52,6 @@ pub use tls::{
 };
 pub use transfer::{
     Fetch, FetchError, FetchProgress, Fetched, FileName, InvalidFileName, MAX_CONTENT_LENGTH, MAX_MANIFEST_SIZE,
-    Manifest, ManifestError, OfferError, Shelf, ShelfReader, Source, SourceError, SourceFailure, SourceFault, fetch,
+    Manifest, ManifestError, OfferError, PartialSource, Served, Shelf, ShelfReader, Source, SourceError, SourceFailure,
+    SourceFault, fetch,
 };

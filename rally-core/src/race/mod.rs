@@ -14,6 +14,6 @@ mod tests;
 
 pub use log::RaceLog;
 pub use machine::{DriverIndex, OnDriverLoss, Race, RaceAction, RaceInput, RaceTiming};
-pub use plan::{DataSource, OnError, RaceDescription, RacePlan, RacePlanError, ShippedFile};
+pub use plan::{DataSource, OnError, RaceDescription, RacePlan, RacePlanError, ShippedFile, ShippedPart, ShippingHost};
 pub use run::{RaceSetup, Recorder, Timer};
 pub use verdict::{RaceLedger, RaceVerdict, Shortfall};

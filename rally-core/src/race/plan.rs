@@ -1,6 +1,8 @@
 //! What every role of a race needs to know of it.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use indexmap::IndexMap;
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::allocation::MAX_PLACES;
 use crate::metrics::Threshold;
 use crate::track::{Challenge, JsonObject, Track};
-use crate::{Allocation, ContentHash};
+use crate::{Allocation, ContentHash, HostId};
 
 /// What a failed request does to the race.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +35,20 @@ pub enum DataSource {
     Download,
     /// Everything must be there.
     Local,
-    /// Each driver fetches what its clients read from the coordinator, or from another host that has it. Where there is
-    /// no coordinator, it downloads.
+    /// Each driver fetches what its clients read from the hosts of the race that have it: other drivers, and the coordinator,
+    /// which downloads what nobody has. Where there is no coordinator, it downloads.
     Ship,
+}
+
+/// A host that has a whole file of documents.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShippingHost {
+    /// The host.
+    pub host: HostId,
+    /// What users call it.
+    pub name: String,
+    /// Where other hosts reach it.
+    pub address: SocketAddr,
 }
 
 /// A file of documents that load drivers fetch from another host.
@@ -51,6 +64,21 @@ pub struct ShippedFile {
     pub length: u64,
     /// Lines, counted from 0, and the bytes that they begin at, both growing. By them a driver knows what it needs.
     pub offsets: Vec<(u64, u64)>,
+    /// Who has all of it, those first that are to be asked first.
+    #[serde(default)]
+    pub hosts: Vec<ShippingHost>,
+    /// Who has only some of it, from an earlier race.
+    #[serde(default)]
+    pub parts: Vec<ShippedPart>,
+}
+
+/// Bytes of a file of documents that a host has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShippedPart {
+    /// The host.
+    pub host: ShippingHost,
+    /// What it has, counted in the whole file.
+    pub bytes: Range<u64>,
 }
 
 /// A race as it is sent to load drivers, as JSON: the track with everything that its files said, and all options.

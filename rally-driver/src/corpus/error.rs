@@ -84,7 +84,10 @@ pub enum CorpusError {
         problem: String,
     },
     /// The file cannot be fetched from another host.
-    #[error("cannot fetch {document_file} of corpus `{corpus}` from another host: {problem}")]
+    #[error(
+        "cannot fetch {document_file} of corpus `{corpus}` from another host: {problem}; put it on this host or the \
+         coordinator, or let each driver download it with --data=download"
+    )]
     Ship {
         /// The corpus.
         corpus: String,

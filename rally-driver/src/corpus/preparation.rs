@@ -1,5 +1,7 @@
 //! Gets the documents of a race ready on this host: found, unpacked, downloaded, or fetched from another host.
 
+use std::error::Error;
+use std::future::ready;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use rally_core::track::{Corpus, Documents};
-use rally_core::{DataSource, RacePlan};
+use rally_core::{ContentHash, DataSource, RacePlan};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,10 +17,10 @@ use super::download::{self, DownloadError};
 use super::lock::Lock;
 use super::place::{Place, length};
 use super::progress::{Notice, Progress};
-use super::slices::fetch_slice;
+use super::slices::{fetch_slice, slices_here};
 use super::unpacking::{count_lines, unpack_documents};
 use super::{Corpora, CorpusError, DocumentFile, OffsetTable};
-use crate::driver::ContentSource;
+use crate::driver::{ContentSource, Means};
 
 /// Documents that somebody on this host reads.
 #[derive(Clone, Debug)]
@@ -27,6 +29,13 @@ pub(crate) struct Wanted<'a> {
     pub(crate) documents: &'a Documents,
     /// The first document and the one behind the last.
     pub(crate) range: Range<u64>,
+}
+
+impl Wanted<'_> {
+    /// The names of the corpus and of the unpacked file.
+    pub(crate) fn names(&self) -> (String, String) {
+        (self.corpus.name.clone(), self.documents.document_file.clone())
+    }
 }
 
 /// Gets documents ready.
@@ -58,27 +67,83 @@ impl Preparation<'_> {
         Ok(Corpora { files })
     }
 
+    /// Gets those ready as a whole that can be had by these means, so that other hosts can fetch them from here.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`](Self::run); without [`Means::Download`], what cannot be had is left out instead.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`run`](Self::run).
+    pub(crate) async fn run_here(&self, wanted: &[Wanted<'_>], means: Means) -> Result<Corpora, CorpusError> {
+        let files: Vec<_> = wanted.iter().map(|wanted| self.prepare_here(wanted, means).boxed()).collect();
+        let files = stream::iter(files).buffer_unordered(self.cores.max(1));
+        let files = files.try_filter_map(|file| ready(Ok(file))).try_collect().await?;
+        Ok(Corpora { files })
+    }
+
+    async fn prepare_here(
+        &self,
+        wanted: &Wanted<'_>,
+        means: Means,
+    ) -> Result<Option<((String, String), Arc<DocumentFile>)>, CorpusError> {
+        let place = Place::of(self.data_dir, self.plan.track_directory.as_deref(), wanted.corpus, wanted.documents)?;
+        match self.whole(&place, means).await {
+            Ok(file) => Ok(file.map(|file| (wanted.names(), Arc::new(file)))),
+            Err(error) if means == Means::Download => Err(error),
+            Err(error) => {
+                (self.notice)(format!("{} is not offered to other hosts: {}", place.name, chain(&error)));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Which parts of a content are here from earlier races, in which it was this file: their bytes, and where they are.
+    ///
+    /// # Errors
+    ///
+    /// The directory of the corpus cannot be read.
+    pub(crate) fn slices(
+        &self,
+        wanted: &Wanted<'_>,
+        content: ContentHash,
+    ) -> Result<Vec<(Range<u64>, PathBuf)>, CorpusError> {
+        let place = Place::of(self.data_dir, None, wanted.corpus, wanted.documents)?;
+        slices_here(&place, content)
+    }
+
+    /// The whole file, if it can be had by these means.
+    async fn whole(&self, place: &Place, means: Means) -> Result<Option<DocumentFile>, CorpusError> {
+        let is_here = place.unpacked()?.is_some() || (means >= Means::Unpack && place.archive()?.is_some());
+        if !is_here && means < Means::Download {
+            return Ok(None);
+        }
+        let (path, table) = self.have(place).await?;
+        let length = length(&path)?.unwrap_or_default();
+        Ok(Some(DocumentFile { path, begins_at: 0, length, table }))
+    }
+
     async fn prepare(&self, wanted: Wanted<'_>) -> Result<((String, String), Arc<DocumentFile>), CorpusError> {
+        let names = wanted.names();
         let Wanted { corpus, documents, range } = wanted;
         let place = Place::of(self.data_dir, self.plan.track_directory.as_deref(), corpus, documents)?;
-        let shipped = self.plan.shipped.iter();
-        let shipped = shipped
-            .clone()
-            .find(|shipped| shipped.corpus == corpus.name && shipped.document_file == documents.document_file);
+        let mut shipped = self.plan.shipped.iter();
+        let shipped = shipped.find(|it| it.corpus == corpus.name && it.document_file == documents.document_file);
         let file = match shipped {
-            Some(shipped) if length(&place.file())? != Some(shipped.length) => {
+            Some(shipped) => {
                 let lines_per_document = documents.number_of_lines() / documents.number_of_documents.max(1);
                 let lines = range.start * lines_per_document..range.end * lines_per_document;
                 let begin = |bytes| self.begin("fetching", &place.name, &place, Some(bytes));
                 fetch_slice(self.content, &place, shipped, &lines, begin).await?
             }
-            _ => {
+            None => {
                 let (path, table) = self.have(&place).await?;
                 let length = length(&path)?.unwrap_or_default();
                 DocumentFile { path, begins_at: 0, length, table }
             }
         };
-        Ok(((corpus.name.clone(), documents.document_file.clone()), Arc::new(file)))
+        Ok((names, Arc::new(file)))
     }
 
     /// The unpacked file of a document set, and where its lines are.
@@ -178,5 +243,13 @@ impl Preparation<'_> {
             Ok(result) => result,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
+    }
+}
+
+/// An error and its cause in one line.
+fn chain(error: &CorpusError) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {source}"),
+        None => error.to_string(),
     }
 }

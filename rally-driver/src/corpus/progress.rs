@@ -46,6 +46,14 @@ impl Progress {
         });
     }
 
+    /// Tells whom it came from.
+    pub(super) fn came_from(&self, hosts: &[(String, u64)]) {
+        let parts: Vec<_> = hosts.iter().map(|(host, bytes)| format!("{} from {host}", size(*bytes))).collect();
+        if !parts.is_empty() {
+            (self.notice)(format!("{}: {}", self.what, parts.join(", ")));
+        }
+    }
+
     /// Tells that it does not go on as it should.
     pub(super) fn stumbles(&self, why: &str) {
         (self.notice)(format!("{}: {why}", self.what));

@@ -1,16 +1,19 @@
-//! What a driver fetches from other hosts of a file of documents: the bytes that its clients read.
+//! What a driver fetches from other hosts of a file of documents that it does not have: the bytes that its clients read.
 
+use std::fs;
+use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use rally_core::ShippedFile;
+use rally_core::{ContentHash, ShippedFile};
 
 use super::place::{Place, length};
 use super::progress::Progress;
 use super::{CorpusError, DocumentFile, OffsetTable};
 use crate::driver::ContentSource;
 
-/// Fetches the part of a file that has these lines, unless it is here from another race.
+/// Fetches the part of a file that has these lines, unless it is here from another race, or the whole file is.
 pub(super) async fn fetch_slice(
     content: &Arc<dyn ContentSource>,
     place: &Place,
@@ -25,21 +28,55 @@ pub(super) async fn fetch_slice(
     };
     let table = OffsetTable::new(shipped.offsets.iter().copied(), shipped.length)
         .ok_or_else(|| failed("the offsets that came with the race make no sense".to_owned()))?;
+    // A file of the same name and length may be another one; this one was hashed.
+    if let Some(path) = content.path(shipped.content).await {
+        return Ok(DocumentFile { path, begins_at: 0, length: shipped.length, table });
+    }
     let range = bytes_of(&table, lines, shipped.length);
-    let (hash, name) = (shipped.content.to_string(), place.file());
-    let name = name.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    // The name says what is in it, so that a slice that is there is the right one.
-    let name = format!("{name}.{}.{}-{}", &hash[..16], range.start, range.end);
+    let name = format!("{}{}-{}", prefix(place, shipped.content), range.start, range.end);
     let path = place.directory.join(&name);
     if length(&path)? != Some(range.end - range.start) && !range.is_empty() {
         let progress = Mutex::new(begin(range.end - range.start));
-        let arrived = move |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
+        let arrived = |bytes| progress.lock().unwrap_or_else(PoisonError::into_inner).at(bytes);
         let cannot_write = |source| CorpusError::Write { path: path.clone(), source };
         tokio::fs::create_dir_all(&place.directory).await.map_err(cannot_write)?;
-        let fetched = content.fetch_into(shipped.content, range.clone(), &place.directory, &name, &arrived).await;
-        fetched.map_err(|error| failed(error.to_string()))?;
+        let fetched = content.fetch_into(shipped, range.clone(), &place.directory, &name, &arrived).await;
+        let served = fetched.map_err(|error| failed(error.to_string()))?;
+        progress.into_inner().unwrap_or_else(PoisonError::into_inner).came_from(&served);
     }
     Ok(DocumentFile { path, begins_at: range.start, length: shipped.length, table })
+}
+
+/// Which parts of a file are here from earlier races: their bytes, and where they are.
+pub(super) fn slices_here(place: &Place, content: ContentHash) -> Result<Vec<(Range<u64>, PathBuf)>, CorpusError> {
+    let cannot_read = |source| CorpusError::Read { path: place.directory.clone(), source };
+    let files = match fs::read_dir(&place.directory) {
+        Ok(files) => files,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(cannot_read(error)),
+    };
+    let prefix = prefix(place, content);
+    let mut slices = Vec::new();
+    for file in files {
+        let file = file.map_err(cannot_read)?;
+        let name = file.file_name();
+        let bytes = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.split_once('-'));
+        let Some((Ok(start), Ok(end))) = bytes.map(|(start, end)| (start.parse::<u64>(), end.parse::<u64>())) else {
+            continue;
+        };
+        let path = file.path();
+        if start < end && length(&path)? == Some(end - start) {
+            slices.push((start..end, path));
+        }
+    }
+    slices.sort_by_key(|(bytes, _)| (bytes.start, bytes.end));
+    Ok(slices)
+}
+
+/// What the name of a slice begins with. It says what is in it, so that a slice that is there is the right one.
+fn prefix(place: &Place, content: ContentHash) -> String {
+    let (hash, name) = (content.to_string(), place.file());
+    format!("{}.{}.", name.file_name().unwrap_or_default().to_string_lossy(), &hash[..16])
 }
 
 /// The bytes that hold these lines, and some more at either end.

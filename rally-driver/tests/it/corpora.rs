@@ -17,7 +17,7 @@ use flate2::write::GzEncoder;
 use futures_util::StreamExt;
 use rally_core::track::{Challenge, Corpus, Documents, DocumentsBuilder, Operation, Task, Track};
 use rally_core::{ContentHash, DataSource, HostFacts, RacePlan};
-use rally_driver::{ContentSource, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock};
+use rally_driver::{ContentSource, DocumentsHere, DriverOptions, LocalLoadDriver, Means, Registry, local_clock};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -61,18 +61,27 @@ impl Host {
         fs::write(self.path(name), bytes).unwrap();
     }
 
-    pub(crate) async fn prepare(&self, plan: &RacePlan) -> Result<DocumentsHere, String> {
-        let driver = LocalLoadDriver::new(DriverOptions {
+    fn driver(&self) -> LocalLoadDriver {
+        LocalLoadDriver::new(DriverOptions {
             facts: HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() },
             registry: Arc::new(Registry::rally()),
             content: Arc::new(Nothing),
             clock: local_clock(),
             data_dir: self.home.path().to_owned(),
             segment_dir: self.home.path().to_owned(),
-        });
-        let told = Arc::clone(&self.told);
-        let documents = driver.documents(plan, Arc::new(move |text| told.lock().unwrap().push(text))).await;
-        documents.map(|mut all| all.remove(0)).map_err(|error| error.to_string())
+        })
+    }
+
+    /// All documents of a race that can be had by these means.
+    async fn have(&self, plan: &RacePlan, means: Means) -> Result<Vec<DocumentsHere>, String> {
+        let (driver, told) = (self.driver(), Arc::clone(&self.told));
+        let files = driver.document_files(plan).map_err(|error| error.to_string())?;
+        let notice = Arc::new(move |text| told.lock().unwrap().push(text));
+        driver.documents(plan, &files, means, notice).await.map_err(|error| error.to_string())
+    }
+
+    pub(crate) async fn prepare(&self, plan: &RacePlan) -> Result<DocumentsHere, String> {
+        self.have(plan, Means::Download).await.map(|mut all| all.remove(0))
     }
 
     /// Names of files that are not hidden.
@@ -259,6 +268,33 @@ async fn files_beside_the_track_are_used_and_not_written_to() {
     fs::write(track.path().join("d.json"), "{}\n").unwrap();
     let error = host.prepare(&plan).await.unwrap_err();
     assert!(error.contains("has 3 bytes, but the track says"), "{error}");
+}
+
+#[tokio::test]
+async fn a_host_offers_what_it_has_and_does_no_more_for_it_than_it_may() {
+    let text = text();
+    let plan = plan(Documents::builder("d.json.gz", LINES).base_url("http://127.0.0.1:1/corpora"));
+    let host = Host::new();
+    for means in [Means::Find, Means::Unpack] {
+        assert_eq!(host.have(&plan, means).await, Ok(Vec::new()), "nothing is there");
+    }
+    assert!(host.have(&plan, Means::Download).await.unwrap_err().contains("cannot download"));
+    host.put("d.json.gz", &gzip(&text));
+    assert_eq!(host.have(&plan, Means::Find).await, Ok(Vec::new()), "it would have to be unpacked");
+    let unpacked = host.have(&plan, Means::Unpack).await.unwrap();
+    assert_eq!((unpacked.len(), &unpacked[0].path), (1, &host.path("d.json")));
+    assert_eq!(host.have(&plan, Means::Find).await, Ok(unpacked));
+
+    // Nothing that it was not asked for is looked at, and what is not the track's is left out with a reason.
+    let driver = host.driver();
+    let other = [("places".to_owned(), "other.json".to_owned())];
+    assert_eq!(driver.documents(&plan, &other, Means::Download, Arc::new(|_| ())).await.unwrap(), Vec::new());
+    host.put("d.json", b"{}\n");
+    fs::remove_file(host.path("d.json.offset")).unwrap();
+    host.told.lock().unwrap().clear();
+    assert_eq!(host.have(&plan, Means::Find).await, Ok(Vec::new()));
+    let told = host.told.lock().unwrap().join("\n");
+    assert!(told.contains("d.json is not offered to other hosts: ") && told.contains("has 1 lines"), "{told}");
 }
 
 /// What a server does with a request for a file.

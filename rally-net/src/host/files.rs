@@ -1,4 +1,7 @@
 //! Files by content over a connection: the shelf as a service, and a peer as a source.
+//!
+//! The coordinator, to which every host has a connection, also hands on what a member offers, for members that cannot reach
+//! that one themselves. It keeps nothing of it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -7,16 +10,23 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use quinn::{RecvStream, SendStream};
-use rally_core::ContentHash;
+use rally_core::{ContentHash, HostId};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
+use super::Shared;
 use crate::frame;
 use crate::rpc::{Access, Peer, Request, Services};
-use crate::transfer::{MAX_MANIFEST_SIZE, Manifest, Shelf, Source, SourceError};
+use crate::transfer::{MAX_MANIFEST_SIZE, Manifest, Source, SourceError};
 
 /// How long a peer may take to begin.
-const TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for one that is asked on behalf of another host: shorter than that one waits, so that it hears who is to blame.
+const RELAY_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// What is handed on is read in blocks of at most this many bytes.
+const BLOCK: usize = 256 << 10;
 
 /// Asks for the manifest of a content. The bytes are a frame with `Result<(), SourceError>`, then the manifest in
 /// postcard's encoding.
@@ -42,9 +52,35 @@ impl Request for ReadRange {
     type Answer = ();
 }
 
-/// Offers the files on the shelf to every host of the cluster.
-pub(super) fn offer(services: &mut Services, shelf: &Arc<Shelf>) {
-    let manifests = Arc::clone(shelf);
+/// [`ReadManifest`] of another host, which the coordinator asks and whose answer it hands on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RelayManifest {
+    pub(super) host: HostId,
+    pub(super) content: ContentHash,
+}
+
+impl Request for RelayManifest {
+    const NAME: &'static str = "file/relay-manifest";
+    type Answer = ();
+}
+
+/// [`ReadRange`] of another host, which the coordinator asks and whose answer it hands on.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct RelayRange {
+    pub(super) host: HostId,
+    pub(super) content: ContentHash,
+    pub(super) range: Range<u64>,
+}
+
+impl Request for RelayRange {
+    const NAME: &'static str = "file/relay-read";
+    type Answer = ();
+}
+
+/// Offers the files on the shelf to every host of the cluster, and those of other hosts as far as this one is connected to
+/// them.
+pub(super) fn offer(services: &mut Services, shared: &Arc<Shared>) {
+    let manifests = Arc::clone(&shared.shelf);
     services.bytes(Access::AnyHost, move |_, ReadManifest { content }| {
         let manifest = manifests.manifest(content);
         async move {
@@ -58,7 +94,7 @@ pub(super) fn offer(services: &mut Services, shelf: &Arc<Shelf>) {
             })
         }
     });
-    let files = Arc::clone(shelf);
+    let files = Arc::clone(&shared.shelf);
     services.bytes(Access::AnyHost, move |_, ReadRange { content, range }| {
         let files = Arc::clone(&files);
         async move {
@@ -74,6 +110,39 @@ pub(super) fn offer(services: &mut Services, shelf: &Arc<Shelf>) {
             })
         }
     });
+    let relay = Arc::clone(shared);
+    services.bytes(Access::AnyHost, move |_, RelayManifest { host, content }| {
+        let relay = Arc::clone(&relay);
+        async move {
+            let opened = open_at(&relay, host, &ReadManifest { content }).await;
+            Ok(move |stream| hand_on(opened, stream))
+        }
+    });
+    let relay = Arc::clone(shared);
+    services.bytes(Access::AnyHost, move |_, RelayRange { host, content, range }| {
+        let relay = Arc::clone(&relay);
+        async move {
+            let opened = open_at(&relay, host, &ReadRange { content, range }).await;
+            Ok(move |stream| hand_on(opened, stream))
+        }
+    });
+}
+
+/// Asks another host over the connection that stands.
+async fn open_at<R: Request>(shared: &Shared, host: HostId, request: &R) -> Result<RecvStream, SourceError> {
+    let unconnected = || SourceError::Failed(format!("{} has no connection to it", shared.name()));
+    PeerSource::new(shared.peer(host).ok_or_else(unconnected)?).open(request, RELAY_TIMEOUT).await
+}
+
+/// Hands on what another host answers, as it comes.
+async fn hand_on(opened: Result<RecvStream, SourceError>, mut stream: SendStream) -> std::io::Result<()> {
+    begin(&mut stream, &opened).await?;
+    if let Ok(mut bytes) = opened {
+        while let Some(chunk) = bytes.read_chunk(BLOCK, true).await? {
+            stream.write_chunk(chunk.bytes).await?;
+        }
+    }
+    end(stream)
 }
 
 /// Says whether bytes follow.
@@ -99,9 +168,10 @@ impl PeerSource {
         Self { peer }
     }
 
-    async fn open<R: Request>(&self, request: &R) -> Result<RecvStream, SourceError> {
+    /// Asks for bytes; `within` bounds the wait for their beginning.
+    pub(super) async fn open<R: Request>(&self, request: &R, within: Duration) -> Result<RecvStream, SourceError> {
         let failed = |error: &dyn std::fmt::Display| SourceError::Failed(error.to_string());
-        let mut stream = self.peer.read(request, TIMEOUT).await.map_err(|error| failed(&error))?;
+        let mut stream = self.peer.read(request, within).await.map_err(|error| failed(&error))?;
         let body = frame::read(&mut stream)
             .await
             .map_err(|error| failed(&error))?
@@ -118,13 +188,7 @@ impl Source for PeerSource {
     }
 
     async fn manifest(&self, content: ContentHash) -> Result<Manifest, SourceError> {
-        let mut stream = self.open(&ReadManifest { content }).await?;
-        let bytes = stream
-            .read_to_end(MAX_MANIFEST_SIZE)
-            .await
-            .map_err(|error| SourceError::Failed(format!("the manifest did not arrive: {error}")))?;
-        postcard::from_bytes(&bytes)
-            .map_err(|error| SourceError::Failed(format!("the manifest cannot be understood: {error}")))
+        read_manifest(self.open(&ReadManifest { content }, TIMEOUT).await?).await
     }
 
     async fn read(
@@ -132,6 +196,16 @@ impl Source for PeerSource {
         content: ContentHash,
         range: Range<u64>,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, SourceError> {
-        Ok(Box::new(self.open(&ReadRange { content, range }).await?))
+        Ok(Box::new(self.open(&ReadRange { content, range }, TIMEOUT).await?))
     }
+}
+
+/// Reads a manifest whose bytes follow.
+pub(super) async fn read_manifest(mut stream: RecvStream) -> Result<Manifest, SourceError> {
+    let bytes = stream
+        .read_to_end(MAX_MANIFEST_SIZE)
+        .await
+        .map_err(|error| SourceError::Failed(format!("the manifest did not arrive: {error}")))?;
+    postcard::from_bytes(&bytes)
+        .map_err(|error| SourceError::Failed(format!("the manifest cannot be understood: {error}")))
 }

@@ -9,6 +9,7 @@ mod config;
 mod coordinator;
 mod dial;
 mod files;
+mod host_source;
 mod leases;
 mod member;
 mod renewal;
@@ -42,7 +43,8 @@ use crate::membership::{MembershipEvent, Timing, UplinkEvent};
 use crate::remote::{RemoteCoordinator, RemoteLoadDriver, RemoteProvisioner};
 use crate::rpc::Peer;
 use crate::status::{HostRole, HostStatus};
-use crate::transfer::Shelf;
+use crate::transfer::{Shelf, Source};
+use host_source::HostSource;
 
 /// A running host. Dropping it ends it at once, without a goodbye; see [`Host::stop`].
 #[derive(Debug)]
@@ -190,6 +192,15 @@ impl Host {
     /// host.
     pub async fn connect(&self, host: HostId, address: SocketAddr) -> Result<Peer, ConnectError> {
         dial::connect_member(&self.shared, host, address).await
+    }
+
+    /// A host of the cluster as a source of files, this one included: over the connection that stands, over one that is made
+    /// for it, or, where none can be made, through the coordinator. `name` is what to call it in errors.
+    pub fn source(&self, host: HostId, address: SocketAddr, name: &str) -> Arc<dyn Source> {
+        if self.id() == Some(host) {
+            return Arc::clone(self.shelf()) as Arc<dyn Source>;
+        }
+        Arc::new(HostSource::new(Arc::clone(&self.shared), host, address, name.to_owned()))
     }
 
     /// The files that this host offers to the others.

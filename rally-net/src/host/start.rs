@@ -179,7 +179,7 @@ pub(super) fn start(config: HostConfig) -> Result<Host, StartError> {
         async move { Ok(stream::iter(hosts.hosts())) }
     });
     renewal::offer(&mut services, &shared);
-    files::offer(&mut services, &shared.shelf);
+    files::offer(&mut services, &shared);
     remote::offer(&mut services, &shared, &roles);
     let served = services.served().clone();
     let services = Arc::new(services);

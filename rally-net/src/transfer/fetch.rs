@@ -60,8 +60,19 @@ pub struct Fetched {
     pub length: u64,
     /// How many of its bytes were found on disk.
     pub resumed: u64,
+    /// Whom the others came from, in the order of the sources; those that delivered nothing are left out.
+    pub served: Vec<Served>,
     /// The sources that were given up on the way.
     pub failures: Vec<SourceFailure>,
+}
+
+/// What one source delivered of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// The name of the source.
+    pub name: String,
+    /// How many bytes of the file are from it.
+    pub bytes: u64,
 }
 
 /// A tree that one group has proven.
@@ -71,7 +82,13 @@ struct Proof {
     group: Option<(usize, Vec<u8>)>,
 }
 
-/// Fetches a content from several sources at once into a file.
+/// The sources that may still deliver, and which of them has proven the tree.
+struct Alive<'a> {
+    sources: Vec<&'a dyn Source>,
+    proven_by: usize,
+}
+
+/// Fetches a content from several sources at once into a file. At least one of them must have all of it.
 ///
 /// A file that has the content already is left alone, without asking any source. Otherwise the bytes are collected in a
 /// hidden file beside the target, each group verified before it is written, and only the complete file takes the name
@@ -111,23 +128,29 @@ pub async fn fetch(
     }
 
     let mut failures = Vec::new();
-    let (Proof { store, group }, sources) = prove(request, sources, &part, &mut failures).await?;
+    let (Proof { store, group }, alive) = prove(request, sources, &part, &mut failures).await?;
     let length = store.wanted.end - store.wanted.start;
     let (mut stored, resumed) = store.resume().await?;
     progress.send_replace(FetchProgress { total: length, done: resumed, resumed });
+    let mut served = vec![0; alive.sources.len()];
     if let Some((group, bytes)) = group {
         let write = Arc::clone(&store);
         let written = blocking(move || write.write(group, &bytes)).await;
         written.map_err(|source| store.part.error("write", source))?;
         stored[group] = true;
+        served[alive.proven_by] = store.kept_length(group);
         progress.send_modify(|progress| progress.done += store.kept_length(group));
     }
-    Share::new(request.content, &store, stored, progress, sources.len()).run(&sources, &mut failures).await?;
+    let readable = alive.sources.iter().map(|source| store.tree.readable(source.part())).collect();
+    let share = Share::new(request.content, &store, stored, progress, readable, served);
+    share.run(&alive.sources, &mut failures).await?;
+    let served = share.served().into_iter().zip(&alive.sources).filter(|(bytes, _)| *bytes > 0);
+    let served = served.map(|(bytes, source)| Served { name: source.name().to_owned(), bytes }).collect();
     part.finish(length).await?;
 
     let path = place.target_path();
     debug!(path = %path.display(), content = %request.content, length, resumed, "fetched");
-    Ok(Fetched { path, length, resumed, failures })
+    Ok(Fetched { path, length, resumed, served, failures })
 }
 
 /// Success, if the target has the content; it can be told only if all of it is wanted.
@@ -141,10 +164,12 @@ async fn already_there(
     }
     let Some(length) = place.target_length(request.content).await? else { return Ok(None) };
     progress.send_replace(FetchProgress { total: length, done: length, resumed: length });
-    Ok(Some(Fetched { path: place.target_path(), length, resumed: length, failures: Vec::new() }))
+    let (served, failures) = (Vec::new(), Vec::new());
+    Ok(Some(Fetched { path: place.target_path(), length, resumed: length, served, failures }))
 }
 
-/// Gets a tree, and proves it by the last wanted group; also returns the sources that have not failed.
+/// Gets a tree, and proves it by the last wanted group; also returns the sources that have not failed, first those that have
+/// all of the content.
 ///
 /// A tree is only ever held against bytes of the source that it came from, so that no honest source is blamed for
 /// another's wrong tree.
@@ -153,9 +178,11 @@ async fn prove<'a>(
     sources: &'a [Arc<dyn Source>],
     part: &Part,
     failures: &mut Vec<SourceFailure>,
-) -> Result<(Proof, Vec<&'a dyn Source>), FetchError> {
-    let mut waiting = sources.iter().map(AsRef::as_ref);
-    let mut alive: Vec<&dyn Source> = sources.iter().map(AsRef::as_ref).collect();
+) -> Result<(Proof, Alive<'a>), FetchError> {
+    let (parts, wholes): (Vec<_>, Vec<_>) =
+        sources.iter().map(AsRef::as_ref).partition::<Vec<&dyn Source>, _>(|source| source.part().is_some());
+    let mut waiting = wholes.clone().into_iter();
+    let mut alive = [wholes, parts].concat();
     let mut attempts = FuturesUnordered::new();
     loop {
         if attempts.len() < SOURCES_AT_ONCE {
@@ -163,7 +190,11 @@ async fn prove<'a>(
         }
         tokio::select! {
             attempt = attempts.next() => match attempt {
-                Some((_, Ok(proof))) => return Ok((proof, alive)),
+                Some((source, Ok(proof))) => {
+                    let proven_by = alive.iter().position(|other| std::ptr::addr_eq(*other, source));
+                    let proven_by = proven_by.expect("a source that has not failed is alive");
+                    return Ok((proof, Alive { sources: alive, proven_by }));
+                }
                 Some((source, Err(Failure::Source(fault)))) => {
                     give_up(source, fault, failures);
                     alive.retain(|other| !std::ptr::addr_eq(*other, source));

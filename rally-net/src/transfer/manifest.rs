@@ -199,6 +199,15 @@ impl Tree {
         (bytes.start / size) as usize..bytes.end.div_ceil(size) as usize
     }
 
+    /// The groups that lie within a part of the content; all without one.
+    pub(super) fn readable(&self, part: Option<Range<u64>>) -> Range<usize> {
+        let Some(part) = part else { return 0..self.group_count() };
+        let size = self.group_length();
+        let start = part.start.div_ceil(size);
+        let end = if part.end >= self.length() { self.group_count() as u64 } else { part.end / size };
+        start as usize..end.max(start) as usize
+    }
+
     /// Whether these are the bytes of the group.
     pub(super) fn matches(&self, group: usize, bytes: &[u8]) -> bool {
         let range = self.bytes_of(group..group + 1);

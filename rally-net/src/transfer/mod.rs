@@ -25,8 +25,8 @@ mod testing;
 mod tests;
 
 pub use error::{FetchError, SourceFailure, SourceFault};
-pub use fetch::{Fetch, FetchProgress, Fetched, fetch};
+pub use fetch::{Fetch, FetchProgress, Fetched, Served, fetch};
 pub use file_name::{FileName, InvalidFileName};
 pub use manifest::{MAX_CONTENT_LENGTH, MAX_MANIFEST_SIZE, Manifest, ManifestError};
 pub use shelf::{OfferError, Shelf, ShelfReader};
-pub use source::{Source, SourceError};
+pub use source::{PartialSource, Source, SourceError};

@@ -29,6 +29,8 @@ pub(super) struct Share<'a> {
     store: &'a Arc<Store>,
     progress: &'a watch::Sender<FetchProgress>,
     plan: Mutex<Plan>,
+    /// How many bytes each source has delivered.
+    served: Mutex<Vec<u64>>,
     /// The plan has work again, or is complete. All who wait for it run on one task, so that between looking at the plan
     /// and waiting nothing changes.
     changed: Notify,
@@ -41,15 +43,22 @@ struct Storing<F> {
 }
 
 impl<'a> Share<'a> {
-    /// Shares what is not yet `stored` among a number of sources.
+    /// Shares what is not yet `stored` among sources that can each read some groups, and have `served` so many bytes before.
     pub(super) fn new(
         content: ContentHash,
         store: &'a Arc<Store>,
         stored: Vec<bool>,
         progress: &'a watch::Sender<FetchProgress>,
-        sources: usize,
+        readable: Vec<Range<usize>>,
+        served: Vec<u64>,
     ) -> Self {
-        Self { content, store, progress, plan: Mutex::new(Plan::new(stored, sources)), changed: Notify::new() }
+        let plan = Mutex::new(Plan::new(stored, readable));
+        Self { content, store, progress, plan, served: Mutex::new(served), changed: Notify::new() }
+    }
+
+    /// How many bytes each source has delivered.
+    pub(super) fn served(self) -> Vec<u64> {
+        self.served.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads until every group is stored; sources that fail are noted.
@@ -66,17 +75,22 @@ impl<'a> Share<'a> {
                 biased;
                 () = self.complete() => return Ok(()),
                 ended = readers.next() => match ended {
-                    Some((source, Failure::Source(fault))) => {
-                        give_up(source, fault, failures);
+                    Some((reader, Failure::Source(fault))) => {
+                        give_up(sources[reader], fault, failures);
+                        if !self.plan().retire(reader) {
+                            return Err(self.no_source(failures));
+                        }
                         readers.extend(waiting.next().map(|(reader, source)| self.read(reader, *source)));
                     }
                     Some((_, Failure::Storage(error))) => return Err(error),
-                    None => {
-                        return Err(FetchError::NoSource { content: self.content, failures: std::mem::take(failures) });
-                    }
+                    None => return Err(self.no_source(failures)),
                 },
             }
         }
+    }
+
+    fn no_source(&self, failures: &mut Vec<SourceFailure>) -> FetchError {
+        FetchError::NoSource { content: self.content, failures: std::mem::take(failures) }
     }
 
     /// Waits until every group is stored.
@@ -87,7 +101,7 @@ impl<'a> Share<'a> {
     }
 
     /// Reads runs of groups from one source until it fails.
-    async fn read<'s>(&self, reader: usize, source: &'s dyn Source) -> (&'s dyn Source, Failure) {
+    async fn read(&self, reader: usize, source: &dyn Source) -> (usize, Failure) {
         let mut patience = Patience::default();
         let mut buffers = Vec::new();
         loop {
@@ -103,7 +117,7 @@ impl<'a> Share<'a> {
                 other => other,
             };
             if let Err(failure) = result {
-                return (source, failure);
+                return (reader, failure);
             }
         }
     }
@@ -128,7 +142,7 @@ impl<'a> Share<'a> {
                 break Err(fault.into());
             }
             if let Some(earlier) = storing.take() {
-                buffers.push(self.settle(earlier).await?);
+                buffers.push(self.settle(reader, earlier).await?);
                 patience.restore();
             }
             storing = Some(self.start_storing(group, buffer));
@@ -138,7 +152,7 @@ impl<'a> Share<'a> {
             }
         };
         if let Some(last) = storing {
-            buffers.push(self.settle(last).await?);
+            buffers.push(self.settle(reader, last).await?);
             patience.restore();
         }
         read
@@ -164,6 +178,7 @@ impl<'a> Share<'a> {
     /// Waits until a group is verified and written, and gives its buffer back.
     async fn settle(
         &self,
+        reader: usize,
         Storing { group, written }: Storing<impl Future<Output = io::Result<Option<Vec<u8>>>>>,
     ) -> Result<Vec<u8>, Failure> {
         let written = written.await.map_err(|source| self.store.part.error("write", source))?;
@@ -179,6 +194,7 @@ impl<'a> Share<'a> {
         drop(plan);
         if first {
             let length = self.store.kept_length(group);
+            self.served.lock().unwrap_or_else(PoisonError::into_inner)[reader] += length;
             self.progress.send_modify(|progress| progress.done += length);
         }
         if complete {

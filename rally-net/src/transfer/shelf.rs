@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -33,6 +33,10 @@ const BLOCK: usize = 512 << 10;
 #[derive(Debug, Default)]
 pub struct Shelf {
     files: RwLock<HashMap<ContentHash, Arc<Offer>>>,
+    /// Files that hold a part of a content each.
+    parts: RwLock<HashMap<ContentHash, Vec<Arc<Offer>>>>,
+    /// What was withdrawn but may be offered again, by path, so that a large file is hashed once only.
+    withdrawn: Mutex<HashMap<PathBuf, Arc<Offer>>>,
 }
 
 #[derive(Debug)]
@@ -40,7 +44,16 @@ struct Offer {
     content: ContentHash,
     path: PathBuf,
     stamp: Stamp,
-    manifest: Manifest,
+    /// The byte of the content that the file begins with.
+    begins_at: u64,
+    /// None if the file holds only a part of the content.
+    manifest: Option<Manifest>,
+}
+
+impl Offer {
+    fn has(&self, range: &Range<u64>) -> bool {
+        range.start <= range.end && range.start >= self.begins_at && range.end - self.begins_at <= self.stamp.length
+    }
 }
 
 /// By this we notice that a file is no longer what was hashed.
@@ -88,7 +101,8 @@ pub enum OfferError {
 }
 
 impl Shelf {
-    /// Hashes a file and offers it from now on; it stays where it is, and must not be changed.
+    /// Hashes a file and offers it from now on; it stays where it is, and must not be changed. One that is offered, or was
+    /// [withdrawn](Self::withdraw), and has not changed since is not read again.
     ///
     /// # Errors
     ///
@@ -112,20 +126,71 @@ impl Shelf {
         if stamp.length > MAX_CONTENT_LENGTH {
             return Err(OfferError::TooLong { path, length: stamp.length });
         }
+        if let Some(offer) = self.hashed(&path).filter(|offer| offer.stamp == stamp) {
+            let content = offer.content;
+            self.insert(offer);
+            return Ok(content);
+        }
         let outline = Manifest::of_file(&file, stamp.length).await;
         let metadata = blocking(move || file.metadata()).await.map_err(read_error)?;
         if Stamp::of(&metadata) != stamp {
             return Err(OfferError::Changed { path });
         }
         let (content, manifest) = outline.map_err(read_error)?;
-        let offer = Arc::new(Offer { content, path, stamp, manifest });
-        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(content, offer);
+        self.insert(Arc::new(Offer { content, path, stamp, begins_at: 0, manifest: Some(manifest) }));
         Ok(content)
     }
 
-    /// Withdraws a content; readers that are open go on to their end. Returns whether it was offered.
+    /// Offers a file that is said to hold the bytes of a content from `begins_at` on. It is not hashed: whoever fetches from
+    /// here checks every byte anyway. It stays where it is, and must not be changed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read.
+    pub async fn add_part(
+        &self,
+        path: impl Into<PathBuf>,
+        content: ContentHash,
+        begins_at: u64,
+    ) -> Result<(), OfferError> {
+        let path = path.into();
+        let opened = blocking({
+            let path = path.clone();
+            move || open(&path)
+        });
+        let (_, metadata) = opened.await.map_err(|source| OfferError::Read { path: path.clone(), source })?;
+        if !metadata.is_file() {
+            return Err(OfferError::NotAFile { path });
+        }
+        let offer = Arc::new(Offer { content, path, stamp: Stamp::of(&metadata), begins_at, manifest: None });
+        let mut parts = self.parts.write().unwrap_or_else(PoisonError::into_inner);
+        let parts = parts.entry(content).or_default();
+        parts.retain(|part| part.path != offer.path);
+        parts.push(offer);
+        Ok(())
+    }
+
+    /// Offers a content no longer, because its file is about to be deleted; readers that are open go on to their end.
+    /// Returns whether it was offered.
     pub fn remove(&self, content: ContentHash) -> bool {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&content).is_some()
+        self.take(content).is_some()
+    }
+
+    /// Offers a content and parts of it no longer, whose files stay and may be offered again; readers that are open go on to
+    /// their end. Returns whether all of it was offered.
+    pub fn withdraw(&self, content: ContentHash) -> bool {
+        self.parts.write().unwrap_or_else(PoisonError::into_inner).remove(&content);
+        let Some(offer) = self.take(content) else { return false };
+        self.withdrawn().insert(offer.path.clone(), offer);
+        true
+    }
+
+    /// Where the file of a content is; none if it is not offered, or has changed since it was.
+    pub async fn path(&self, content: ContentHash) -> Option<PathBuf> {
+        let offer = self.offer(content).ok()?;
+        let path = offer.path.clone();
+        let (_, metadata) = blocking(move || open(&path)).await.ok()?;
+        (Stamp::of(&metadata) == offer.stamp).then(|| offer.path.clone())
     }
 
     /// The manifest of a content.
@@ -134,7 +199,7 @@ impl Shelf {
     ///
     /// The content is not offered.
     pub fn manifest(&self, content: ContentHash) -> Result<Manifest, SourceError> {
-        Ok(self.offer(content)?.manifest.clone())
+        self.offer(content)?.manifest.clone().ok_or(SourceError::NotOffered { content })
     }
 
     /// Opens a range of bytes of a content.
@@ -143,11 +208,12 @@ impl Shelf {
     ///
     /// The content is not offered, the range is not within it, or its file has changed or cannot be opened.
     pub async fn open_range(&self, content: ContentHash, range: Range<u64>) -> Result<ShelfReader, SourceError> {
-        let offer = self.offer(content)?;
-        let length = offer.stamp.length;
-        if range.start > range.end || range.end > length {
-            return Err(SourceError::OutOfRange { content, range, length });
-        }
+        let offer = match self.offer(content) {
+            Ok(offer) if offer.has(&range) => offer,
+            Ok(offer) => return Err(SourceError::OutOfRange { content, range, length: offer.stamp.length }),
+            Err(not_offered) => self.part(content, &range).ok_or(not_offered)?,
+        };
+        let begins_at = offer.begins_at;
         let opened = blocking({
             let path = offer.path.clone();
             move || open(&path)
@@ -159,7 +225,7 @@ impl Shelf {
             }
             Ok((file, _)) => Ok(ShelfReader {
                 file: Arc::new(OfferedFile { file, offer }),
-                unread: range,
+                unread: range.start - begins_at..range.end - begins_at,
                 ahead: None,
                 current: Bytes::new(),
             }),
@@ -169,6 +235,31 @@ impl Shelf {
                 Err(SourceError::Failed(format!("failed to open the file of content {content}: {error}")))
             }
         }
+    }
+
+    /// A part that has these bytes.
+    fn part(&self, content: ContentHash, range: &Range<u64>) -> Option<Arc<Offer>> {
+        let parts = self.parts.read().unwrap_or_else(PoisonError::into_inner);
+        parts.get(&content)?.iter().find(|part| part.has(range)).cloned()
+    }
+
+    fn insert(&self, offer: Arc<Offer>) {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(offer.content, offer);
+    }
+
+    fn take(&self, content: ContentHash) -> Option<Arc<Offer>> {
+        self.files.write().unwrap_or_else(PoisonError::into_inner).remove(&content)
+    }
+
+    /// What was offered of a path before.
+    fn hashed(&self, path: &Path) -> Option<Arc<Offer>> {
+        let withdrawn = self.withdrawn().remove(path);
+        let files = self.files.read().unwrap_or_else(PoisonError::into_inner);
+        withdrawn.or_else(|| files.values().find(|offer| offer.path == path).cloned())
+    }
+
+    fn withdrawn(&self) -> MutexGuard<'_, HashMap<PathBuf, Arc<Offer>>> {
+        self.withdrawn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn offer(&self, content: ContentHash) -> Result<Arc<Offer>, SourceError> {
@@ -214,12 +305,13 @@ fn open(path: &Path) -> io::Result<(File, Metadata)> {
     Ok((file, metadata))
 }
 
-/// Reads a range of an offered file, one block ahead.
+/// Reads a range of an offered content, one block ahead.
 ///
 /// It fails with [`io::ErrorKind::InvalidData`] as soon as the file is seen to have changed.
 #[derive(Debug)]
 pub struct ShelfReader {
     file: Arc<OfferedFile>,
+    /// In the file.
     unread: Range<u64>,
     ahead: Option<JoinHandle<io::Result<Bytes>>>,
     current: Bytes,
@@ -354,6 +446,50 @@ mod tests {
         assert!(shelf.remove(hash));
         assert!(!shelf.remove(hash));
         assert_eq!(shelf.manifest(hash).unwrap_err(), SourceError::NotOffered { content: hash });
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_withdrawn_is_offered_again_without_being_read_unless_it_changed() {
+        let (_directory, path, shelf, hash) = shelf_with(b"some").await;
+        assert_eq!(shelf.path(hash).await, Some(path.clone()));
+        assert!(shelf.withdraw(hash));
+        assert!(!shelf.withdraw(hash));
+        assert_eq!(shelf.manifest(hash).unwrap_err(), SourceError::NotOffered { content: hash });
+        assert_eq!(shelf.path(hash).await, None);
+        // Behind its back, other bytes of the same length take their place: only reading could tell.
+        let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+        std::fs::write(&path, b"more").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(shelf.add(&path).await.unwrap(), hash);
+        assert!(shelf.withdraw(hash));
+        std::fs::write(&path, b"others").unwrap();
+        let other = shelf.add(&path).await.unwrap();
+        assert_ne!(other, hash);
+        std::fs::write(&path, b"changed").unwrap();
+        assert_eq!(shelf.path(other).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_part_is_read_by_its_place_in_the_content() {
+        let content = bytes(1_000);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("part");
+        std::fs::write(&path, &content[300..700]).unwrap();
+        let (shelf, hash) = (Shelf::default(), crate::transfer::testing::hash(&content));
+        shelf.add_part(&path, hash, 300).await.unwrap();
+        for range in [300..700, 300..301, 450..600, 700..700] {
+            let mut read = Vec::new();
+            shelf.open_range(hash, range.clone()).await.unwrap().read_to_end(&mut read).await.unwrap();
+            assert_eq!(read, content[range.start as usize..range.end as usize]);
+        }
+        let not_offered = SourceError::NotOffered { content: hash };
+        for range in [299..300, 300..701, 0..1_000, Range { start: 600, end: 500 }] {
+            assert_eq!(shelf.open_range(hash, range).await.unwrap_err(), not_offered);
+        }
+        assert_eq!(shelf.manifest(hash).unwrap_err(), not_offered);
+        assert_eq!(shelf.path(hash).await, None);
+        assert!(!shelf.withdraw(hash));
+        assert_eq!(shelf.open_range(hash, 300..301).await.unwrap_err(), not_offered);
     }
 
     #[tokio::test]

@@ -1,6 +1,8 @@
 //! Where content comes from.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use rally_core::ContentHash;
@@ -14,6 +16,12 @@ use super::manifest::Manifest;
 pub trait Source: Send + Sync {
     /// What to call it in errors: the host's name or address.
     fn name(&self) -> &str;
+
+    /// The only bytes of a content that it has; none if it has all of them. A source with a part is never asked for the
+    /// manifest, and only for whole groups of bytes that lie in its part.
+    fn part(&self) -> Option<Range<u64>> {
+        None
+    }
 
     /// Its manifest of a content.
     ///
@@ -35,6 +43,48 @@ pub trait Source: Send + Sync {
         content: ContentHash,
         range: Range<u64>,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, SourceError>;
+}
+
+/// A source that has only a part of a content, such as a host that fetched it.
+pub struct PartialSource {
+    source: Arc<dyn Source>,
+    part: Range<u64>,
+}
+
+impl PartialSource {
+    /// Takes these bytes from a source, which need not have the others.
+    pub fn new(source: Arc<dyn Source>, part: Range<u64>) -> Self {
+        Self { source, part }
+    }
+}
+
+impl fmt::Debug for PartialSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartialSource").field("source", &self.name()).field("part", &self.part).finish()
+    }
+}
+
+#[async_trait]
+impl Source for PartialSource {
+    fn name(&self) -> &str {
+        self.source.name()
+    }
+
+    fn part(&self) -> Option<Range<u64>> {
+        Some(self.part.clone())
+    }
+
+    async fn manifest(&self, content: ContentHash) -> Result<Manifest, SourceError> {
+        self.source.manifest(content).await
+    }
+
+    async fn read(
+        &self,
+        content: ContentHash,
+        range: Range<u64>,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>, SourceError> {
+        self.source.read(content, range).await
+    }
 }
 
 /// A source cannot deliver a content. It may travel between hosts, so it carries no path.

@@ -137,11 +137,54 @@ async fn several_sources_share_the_work() {
     let content = bytes(64 * GROUP);
     let receiver = Receiver::of(&content);
     let sources = ["a", "b", "c"].map(|name| Arc::new(Fake::new(name, &content)));
-    receiver.fetch(&sources).await.unwrap();
+    let fetched = receiver.fetch(&sources).await.unwrap();
     receiver.holds(&content);
-    for source in sources {
+    for source in &sources {
         assert!(source.asked() > 10 * GROUP, "a source was hardly used");
     }
+    // Each byte is counted once, also where two have sent the same.
+    let served: Vec<_> = fetched.served.iter().map(|served| served.name.as_str()).collect();
+    assert_eq!(served, ["a", "b", "c"]);
+    assert_eq!(fetched.served.iter().map(|served| served.bytes).sum::<u64>(), 64 * GROUP);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_with_a_part_is_asked_for_the_whole_groups_of_it_alone() {
+    let content = bytes(16 * GROUP);
+    for range in [None, Some(3 * GROUP + 9..13 * GROUP)] {
+        let receiver = match range.clone() {
+            Some(range) => Receiver::of(&content).range(range),
+            None => Receiver::of(&content),
+        };
+        let whole = Arc::new(Fake::new("whole", &content).slow(Duration::from_millis(1)));
+        let part = Arc::new(Fake::new("part", &content));
+        let partial = PartialSource::new(Arc::clone(&part) as _, 4 * GROUP + 1..9 * GROUP + 5);
+        let sources: [Arc<dyn Source>; 2] = [Arc::new(partial), whole];
+        let fetched = fetch(&receiver.request, &sources, &receiver.progress).await.unwrap();
+        receiver.holds(&content[range.map_or(0..content.len(), |range| range.start as usize..range.end as usize)]);
+        let reads = part.reads.lock().unwrap().clone();
+        assert!(reads.iter().all(|read| 5 * GROUP <= read.start && read.end <= 9 * GROUP), "{reads:?}");
+        let [_, Served { name, bytes }] = &fetched.served[..] else { panic!("{fetched:?}") };
+        assert_eq!((name.as_str(), *bytes), ("part", 4 * GROUP), "all of what it could deliver: {fetched:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_only_parts_are_left_that_do_not_suffice_the_fetch_ends() {
+    let content = bytes(6 * GROUP);
+    let receiver = Receiver::of(&content);
+    // It proves the tree, and breaks for good.
+    let faults = std::iter::once((u64::MAX, Then::End)).chain(std::iter::repeat_n((0, Then::Break), 10));
+    let whole = Arc::new(Fake::new("whole", &content).faulty(faults));
+    let part = Arc::new(Fake::new("part", &content));
+    let sources: [Arc<dyn Source>; 2] = [whole, Arc::new(PartialSource::new(part, 0..3 * GROUP))];
+    let error = fetch(&receiver.request, &sources, &receiver.progress).await.unwrap_err().to_string();
+    assert!(error.contains("whole: reading broke off"), "{error}");
+    assert!(receiver.progress.borrow().done >= 4 * GROUP, "what the other had is kept");
+
+    let alone: [Arc<dyn Source>; 1] = [Arc::clone(&sources[1])];
+    let error = fetch(&receiver.request, &alone, &receiver.progress).await.unwrap_err().to_string();
+    assert!(error.ends_with(": there was none to ask"), "{error}");
 }
 
 #[tokio::test]

@@ -156,7 +156,7 @@ pub enum DataArgument {
     Download,
     /// Everything must be there.
     Local,
-    /// Each fetches what its clients read from the coordinator.
+    /// Each fetches what its clients read from the drivers that have it, or from the coordinator.
     Ship,
 }
 

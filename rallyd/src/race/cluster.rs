@@ -1,6 +1,6 @@
 //! Races over the hosts of a cluster.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::fs::{self, Permissions};
@@ -14,13 +14,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rally_core::race::Timer;
-use rally_core::{ContentHash, Coordinator, DataSource, HostFacts, LoadDriver, RaceId, RacePlan, ShippedFile};
+use rally_core::{
+    ContentHash, Coordinator, DataSource, HostFacts, HostId, LoadDriver, RaceId, RacePlan, ShippedFile, ShippedPart,
+    ShippingHost,
+};
 use rally_driver::{
-    ClockTimer, ContentSource, CoordinatorClock, DocumentsHere, DriverOptions, LocalLoadDriver, Registry, local_clock,
+    ClockTimer, ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Registry, local_clock,
 };
 use rally_net::{
     Fetch, FetchProgress, FileName, Host, HostChange, HostEvent, HostState, HostStatus, HostSummary, MembershipEvent,
-    PeerSource, Roles, Source, fetch,
+    PartialSource, PeerSource, Roles, Served, Services, Source, fetch,
 };
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
@@ -33,8 +36,8 @@ use tracing::warn;
 use super::coordinator::{RaceCoordinator, Surroundings};
 use super::local::is_this_host;
 use super::sharing::SharingDriver;
+use super::shipping::{CorpusOffers, HostNotice, Shipping, in_turn};
 use crate::archive::{Archive, HostClock};
-use crate::causes::causes;
 use crate::settings::ReportingSettings;
 
 /// The mode of files that others must not read.
@@ -73,7 +76,7 @@ pub(crate) struct ClusterContent {
 
 #[derive(Debug, thiserror::Error)]
 #[error("this host is about to end")]
-struct Ending;
+pub(super) struct Ending;
 
 impl ClusterContent {
     fn name(content: ContentHash) -> String {
@@ -122,6 +125,17 @@ impl ClusterContent {
         Ok(bytes)
     }
 
+    /// Reads a plan that this host keeps only if it had it before.
+    pub(super) async fn look_at_plan(&self, content: ContentHash) -> Result<RacePlan, String> {
+        let had_it = self.host.get().is_some_and(|host| host.shelf().manifest(content).is_ok());
+        let bytes = self.get(content).await;
+        if !had_it {
+            self.forget(content).await;
+        }
+        let bytes = bytes.map_err(|error| format!("the plan of the race cannot be had: {error}"))?;
+        RacePlan::from_json(&bytes).map_err(|error| error.to_string())
+    }
+
     /// Gets a content from whichever host has it, into a file.
     async fn find(
         &self,
@@ -150,18 +164,23 @@ impl ContentSource for ClusterContent {
         self.get(content).await.map(Bytes::from)
     }
 
+    async fn path(&self, content: ContentHash) -> Option<PathBuf> {
+        self.host.get()?.shelf().path(content).await
+    }
+
     async fn fetch_into(
         &self,
-        content: ContentHash,
+        file: &ShippedFile,
         range: Range<u64>,
         directory: &Path,
         name: &str,
         progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+    ) -> Result<Vec<(String, u64)>, Box<dyn Error + Send + Sync>> {
         let host = self.host.get().ok_or(Ending)?;
         let (directory, name) = (directory.to_owned(), name.parse::<FileName>()?);
-        let request = Fetch { content, directory, name, range: Some(range) };
-        let (sources, sender) = (sources(&host).await, watch::Sender::<FetchProgress>::default());
+        let sources = shipping_sources(&host, file, &range);
+        let request = Fetch { content: file.content, directory, name, range: Some(range) };
+        let sender = watch::Sender::<FetchProgress>::default();
         let mut arrived = sender.subscribe();
         let tell = async {
             while arrived.changed().await.is_ok() {
@@ -170,12 +189,36 @@ impl ContentSource for ClusterContent {
         };
         let fetched = fetch(&request, &sources, &sender);
         tokio::pin!(fetched, tell);
-        tokio::select! {
+        let fetched = tokio::select! {
             fetched = &mut fetched => fetched?,
             () = &mut tell => fetched.await?,
         };
-        Ok(())
+        let mut served: Vec<(String, u64)> = Vec::new();
+        // A host may have several parts.
+        for Served { name, bytes } in fetched.served {
+            match served.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += bytes,
+                None => served.push((name, bytes)),
+            }
+        }
+        Ok(served)
     }
+}
+
+/// The hosts that have a file, and those that have something of a part of it, as sources.
+fn shipping_sources(host: &Host, file: &ShippedFile, wanted: &Range<u64>) -> Vec<Arc<dyn Source>> {
+    let coordinator = host.coordinator().map(|peer| peer.host());
+    let source = |it: &ShippingHost| host.source(it.host, it.address, &it.name);
+    let mut sources: Vec<_> = in_turn(&file.hosts, host.id(), coordinator).into_iter().map(source).collect();
+    // All parts of a host come over one connection.
+    let mut partial: BTreeMap<HostId, Arc<dyn Source>> = BTreeMap::new();
+    for ShippedPart { host, bytes } in &file.parts {
+        if bytes.start < wanted.end && wanted.start < bytes.end {
+            let source = partial.entry(host.host).or_insert_with(|| source(host));
+            sources.push(Arc::new(PartialSource::new(Arc::clone(source), bytes.clone())));
+        }
+    }
+    sources
 }
 
 /// Where the coordinator keeps races.
@@ -192,6 +235,8 @@ pub(crate) struct RaceRoles {
     driver: SharingDriver,
     /// Plans that this host has or gets.
     pub(crate) content: Arc<ClusterContent>,
+    /// Corpora that this host has.
+    corpora: Arc<CorpusOffers>,
     /// The owner of races, if this is the coordinator.
     pub(crate) coordinator: Option<Arc<RaceCoordinator>>,
     /// Waits for the end of races whose plans are to be deleted.
@@ -237,12 +282,14 @@ impl RaceRoles {
         // The coordinator offers plans until their race is over.
         let plans = keeping.is_none().then(|| Arc::clone(&content));
         let driver = SharingDriver::new(driver, host.clone(), plans);
+        let corpora = Arc::new(CorpusOffers::new(driver.local(), Arc::clone(&content), host.clone()));
         let coordinator = keeping.map(|keeping| {
             let (host, content, driver) = (host.clone(), Arc::clone(&content), driver.clone());
-            let surroundings = ClusterSurroundings { facts: own, host, content, driver, keeping };
+            let shipping = Shipping::new(Arc::clone(&corpora));
+            let surroundings = ClusterSurroundings { facts: own, host, content, driver, shipping, keeping };
             Arc::new(RaceCoordinator::new(Arc::new(surroundings)))
         });
-        Self { host, driver, content, coordinator, forgetting: Mutex::default() }
+        Self { host, driver, content, corpora, coordinator, forgetting: Mutex::default() }
     }
 
     /// For the configuration of the host.
@@ -252,6 +299,11 @@ impl RaceRoles {
             provisioner: None,
             coordinator: self.coordinator.clone().map(|coordinator| coordinator as Arc<dyn Coordinator>),
         }
+    }
+
+    /// Answers what the coordinator asks hosts of a race beside their roles.
+    pub(crate) fn serve(&self, services: &mut Services) {
+        self.corpora.serve(services);
     }
 
     /// Deletes a plan of this host as soon as the coordinator says that its race is over.
@@ -286,6 +338,7 @@ struct ClusterSurroundings {
     host: LateHost,
     content: Arc<ClusterContent>,
     driver: SharingDriver,
+    shipping: Shipping,
     keeping: RaceKeeping,
 }
 
@@ -313,24 +366,28 @@ impl Surroundings for ClusterSurroundings {
 
     async fn ship(
         &self,
-        mut plan: RacePlan,
-        content: ContentHash,
-        notice: Arc<dyn Fn(String) + Send + Sync>,
+        race: &RaceId,
+        (mut plan, content): (RacePlan, ContentHash),
+        drivers: &[String],
+        notice: HostNotice,
     ) -> Result<(RacePlan, ContentHash), String> {
         if plan.data != DataSource::Ship {
             return Ok((plan, content));
         }
-        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
-        let documents =
-            self.driver.local().documents(&plan, notice).await.map_err(|error| causes(&error).join(": "))?;
-        plan.shipped.clear();
-        for DocumentsHere { corpus, document_file, path, length, offsets } in documents {
-            let content = host.shelf().add(path).await.map_err(|error| causes(&error).join(": "))?;
-            plan.shipped.push(ShippedFile { corpus, document_file, content, length, offsets });
-        }
+        let status = self.host.get().ok_or_else(|| Ending.to_string())?.status().await;
+        let drivers = drivers.iter().map(|name| {
+            let summary = find_host(&status, name)?;
+            Ok(ShippingHost { host: summary.id, name: name.clone(), address: summary.address })
+        });
+        let drivers = drivers.collect::<Result<_, String>>()?;
+        plan.shipped = self.shipping.find(race, (&plan, content), drivers, &notice).await?;
         let json = serde_json::to_vec(&plan).map_err(|error| format!("the plan cannot be written: {error}"))?;
         let content = self.content.keep(json).await.map_err(|error| format!("the plan cannot be kept: {error}"))?;
         Ok((plan, content))
+    }
+
+    async fn withdraw(&self, race: &RaceId) {
+        self.shipping.withdraw(race).await;
     }
 
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {

@@ -55,20 +55,25 @@ pub trait Surroundings: Send + Sync + 'static {
     /// A sentence if nobody has it or it cannot be understood.
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String>;
 
-    /// Gets the corpora of a race ready here if its drivers are to fetch them from this host, and gives the plan that says
-    /// so, with its hash. `notice` takes sentences for the user. By default there is nobody to fetch anything.
+    /// Finds out where its drivers can fetch the corpora of a race from, if they are to, gets ready here what none of them has,
+    /// and gives the plan that says so, with its hash. `notice` takes sentences for the user, each with the host that it is
+    /// about. By default there is nobody to fetch anything.
     ///
     /// # Errors
     ///
     /// A sentence that names what cannot be had.
     async fn ship(
         &self,
-        plan: RacePlan,
-        content: ContentHash,
-        _notice: Arc<dyn Fn(String) + Send + Sync>,
+        _race: &RaceId,
+        plan: (RacePlan, ContentHash),
+        _drivers: &[String],
+        _notice: Arc<dyn Fn(String, String) + Send + Sync>,
     ) -> Result<(RacePlan, ContentHash), String> {
-        Ok((plan, content))
+        Ok(plan)
     }
+
+    /// Ends what [`ship`](Self::ship) began: nobody offers corpora of the race any more.
+    async fn withdraw(&self, _race: &RaceId) {}
 
     /// The load drivers on these hosts, each with the name that the user gave it.
     ///
@@ -357,7 +362,7 @@ async fn run(
         if let Some(before) = before {
             before.cancelled().await;
         }
-        begin(&host, &surroundings, &request, &log, report).await
+        begin(&surroundings, &request, &log, report).await
     };
     let begun = tokio::select! {
         begun = begin => begun,
@@ -371,6 +376,7 @@ async fn run(
             info!(%error, "the race cannot begin");
             log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
             log.push(timer.now(), RaceEventKind::Ended(Box::new(RaceVerdict::not_begun(error))));
+            surroundings.withdraw(&request.race).await;
             surroundings.forget(request.bundle).await;
             return;
         }
@@ -390,6 +396,7 @@ async fn run(
         never = never(surroundings.watch_silence(&request.load_driver_hosts, &notice)) => match never {},
     };
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
+    surroundings.withdraw(&request.race).await;
     for plan in [request.bundle, shipped] {
         surroundings.forget(plan).await;
     }
@@ -412,22 +419,22 @@ struct Begun {
 }
 
 async fn begin(
-    host: &str,
     surroundings: &Arc<dyn Surroundings>,
     request: &RaceRequest,
     log: &Arc<RaceLog>,
     report: ReportSlot,
 ) -> Result<Begun, String> {
     let drivers = surroundings.load_drivers(&request.load_driver_hosts).await?;
-    let (timer, log, driver) = (surroundings.timer(), Arc::clone(log), host.to_owned());
-    let notice = move |message| log.push(timer.now(), RaceEventKind::Noticed { driver: driver.clone(), message });
+    let (timer, log) = (surroundings.timer(), Arc::clone(log));
+    let notice = move |driver, message| log.push(timer.now(), RaceEventKind::Noticed { driver, message });
     let plan = surroundings.plan(request.bundle).await?;
     let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
     if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
         let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"));
         store::begin(store, document).await.map_err(|error| error.to_string())?;
     }
-    let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
+    let (plan, content) =
+        surroundings.ship(&request.race, (plan, request.bundle), &request.load_driver_hosts, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
     let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report).await;
     let setup = RaceSetup {

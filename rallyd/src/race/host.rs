@@ -64,6 +64,7 @@ impl RaceHost {
     ) -> Result<Self, StartError> {
         let roles = RaceRoles::new(config.facts.clone(), registry, &config.directory, data_dir, keeping);
         config.roles = roles.roles();
+        roles.serve(&mut config.services);
         let host = Arc::new(Host::start(config).await?);
         roles.attach(&host);
         Ok(Self { host, roles })

@@ -9,6 +9,7 @@ mod local;
 mod pipeline;
 mod plan;
 mod sharing;
+mod shipping;
 mod text;
 mod thresholds;
 mod view;

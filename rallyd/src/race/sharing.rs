@@ -60,8 +60,8 @@ impl SharingDriver {
     }
 
     /// The driver itself.
-    pub(super) fn local(&self) -> &LocalLoadDriver {
-        &self.driver
+    pub(super) fn local(&self) -> Arc<LocalLoadDriver> {
+        Arc::clone(&self.driver)
     }
 
     /// Offers a file of raw samples.

@@ -1,19 +1,18 @@
 //! Races in this process, from the request to the verdict.
 
+mod shipping;
+
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures_util::StreamExt;
 use rally_core::race::RaceVerdict;
-use rally_core::track::{
-    Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, TaskBuilder, Track,
-};
+use rally_core::track::{Challenge, ChallengeBuilder, Operation, ParallelBuilder, Task, TaskBuilder, Track};
 use rally_core::{
-    ContentHash, Coordinator, DataSource, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan,
-    RaceRequest, RoleErrorKind, Sequence, StopMode,
+    ContentHash, Coordinator, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
+    RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, HostConfig, Place, Timing, TokenSource};
@@ -412,80 +411,4 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     let notices = owner.report(&race).await.unwrap().findings.notices;
     assert!(notices.iter().any(|notice| notice.starts_with("b: it has been silent for")), "{notices:?}");
     drop(a);
-}
-
-/// Remembers the lines of bulks instead of sending them.
-struct Remember {
-    timer: std::rc::Rc<RequestTimer>,
-    body: Option<Bytes>,
-    lines: Arc<Mutex<Vec<String>>>,
-}
-
-#[async_trait(?Send)]
-impl Runner for Remember {
-    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        self.body.clone_from(&params.body);
-        Ok(())
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        self.timer.sent();
-        self.timer.received();
-        let body = self.body.take().unwrap();
-        let lines = std::str::from_utf8(&body).unwrap().lines().skip(1).step_by(2);
-        self.lines.lock().unwrap().extend(lines.map(str::to_owned));
-        Ok(Outcome::default())
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn shipped_corpora_come_from_the_coordinator_and_each_driver_gets_only_its_part() {
-    const DOCUMENTS: u64 = 120_000;
-    let text: Vec<String> = (0..DOCUMENTS).map(|number| format!("{{\"number\": {number:06}}}")).collect();
-    let lines = Arc::<Mutex<Vec<String>>>::default();
-    let registry = || {
-        let (mut registry, lines) = (Registry::rally(), Arc::clone(&lines));
-        registry.register_runner("bulk", move |setup| {
-            Ok(Remember { timer: std::rc::Rc::clone(&setup.timer), body: None, lines: Arc::clone(&lines) })
-        });
-        registry
-    };
-    let coordinator = Member::coordinator().await;
-    let a = Member::of_with(registry(), &coordinator, "a").await;
-    let b = Member::of_with(registry(), &coordinator, "b").await;
-    let corpus = |member: &Member| member.directory.path().join("data/places");
-    std::fs::create_dir_all(corpus(&coordinator)).unwrap();
-    std::fs::write(corpus(&coordinator).join("d.json"), format!("{}\n", text.join("\n"))).unwrap();
-
-    let mut plan = plan(|challenge| challenge.task(task("nothing", 1)));
-    let bulk = Task::builder(Operation::builder("bulk").property("bulk-size", 1_000)).clients(4);
-    let documents = Documents::builder("d.json", DOCUMENTS).target_index("i");
-    plan.track = Track::builder("t")
-        .corpus(Corpus::builder("places").documents(documents))
-        .challenge(Challenge::builder("c").task(bulk))
-        .build()
-        .unwrap();
-    plan.data = DataSource::Ship;
-    let bundle = a.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
-    let race: RaceId = "shipped".parse().unwrap();
-    let request = RaceRequest {
-        race: race.clone(),
-        bundle,
-        load_driver_hosts: vec!["a".to_owned(), "b".to_owned()],
-        provisioner_hosts: Vec::new(),
-        on_driver_loss: Default::default(),
-    };
-    let owner = Arc::clone(coordinator.host.coordinator().unwrap());
-    owner.start_race(request).await.unwrap();
-    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
-    assert_eq!((verdict.outcome, &verdict.errors[..]), (RaceOutcome::Completed, &[][..]), "{verdict:?}");
-
-    let mut sent = std::mem::take(&mut *lines.lock().unwrap());
-    sent.sort();
-    assert!(sent == text, "{} of {DOCUMENTS} documents were sent", sent.len());
-    for (member, lines) in [(&a, 100_000), (&b, 70_000)] {
-        let files: Vec<_> = std::fs::read_dir(corpus(member)).unwrap().map(|file| file.unwrap()).collect();
-        let [file] = &files[..] else { panic!("{files:?}") };
-        assert_eq!(file.metadata().unwrap().len(), lines * (text[0].len() as u64 + 1));
-    }
 }
