@@ -3,6 +3,7 @@
 mod again;
 mod clocks;
 mod intervals;
+mod owner;
 mod recorder;
 mod series;
 mod store;

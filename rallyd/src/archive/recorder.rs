@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::clocks::{HostClock, clock_trouble};
+use super::owner::RaceLock;
 use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
@@ -45,6 +46,8 @@ pub(crate) struct ArchiveRecorder {
     hosts: Vec<HostRecord>,
     trouble: Trouble,
     writer: Option<Writer>,
+    /// Nobody deletes the race until all of it is there.
+    lock: Option<RaceLock>,
     segments: Vec<(DriverIndex, ContentHash)>,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
@@ -73,12 +76,16 @@ pub(crate) type ReportSlot = Arc<Mutex<Option<RaceReport>>>;
 impl ArchiveRecorder {
     /// Begins to keep a race, in an archive if there is one. A disk that cannot be written is noticed, and does not stop
     /// the race.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::InUse`] if somebody else writes a race of this id.
     pub(crate) async fn start(
         surroundings: Arc<dyn Surroundings>,
         request: &RaceRequest,
         plan: Arc<RacePlan>,
         report: ReportSlot,
-    ) -> Self {
+    ) -> Result<Self, ArchiveError> {
         let (archive, race) = (surroundings.archive(), &request.race);
         let began = surroundings.timer().now();
         let clocks = surroundings.clocks(&request.load_driver_hosts).await;
@@ -86,16 +93,21 @@ impl ArchiveRecorder {
         let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"));
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
+            archive.made_directory(race)?;
+            let lock = archive.lock(race)?;
             archive.store(&document)?;
             archive.store_track(race, &plan.track)?;
-            Writer::start(archive, race, trouble.clone())
+            Ok((Writer::start(archive, race, trouble.clone())?, lock))
         };
-        let begun = archive.as_ref().map(begin).transpose();
-        let writer = begun.unwrap_or_else(|error| {
-            trouble.notice(sentence(&error));
-            None
-        });
-        Self {
+        let (writer, lock) = match archive.as_ref().map(begin).transpose() {
+            Ok(begun) => begun.unzip(),
+            Err(error @ ArchiveError::InUse { .. }) => return Err(error),
+            Err(error) => {
+                trouble.notice(sentence(&error));
+                (None, None)
+            }
+        };
+        Ok(Self {
             own_clock: surroundings.clock(),
             surroundings,
             began,
@@ -112,10 +124,11 @@ impl ArchiveRecorder {
             asides: Asides::default(),
             trouble,
             writer,
+            lock,
             segments: Vec::new(),
             report,
             verdict: None,
-        }
+        })
     }
 
     /// The race as it stands in its document.
@@ -167,8 +180,9 @@ impl ArchiveRecorder {
         self.conclude();
     }
 
-    /// Tells whoever asks for the report that nothing more can become known.
-    pub(crate) fn settle(&self) {
+    /// Lets go of the archive, and tells whoever asks for the report that nothing more can become known.
+    pub(crate) fn settle(&mut self) {
+        self.lock = None;
         if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             report.is_settled = true;
         }

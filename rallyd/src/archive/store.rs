@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::IntervalLog;
+use crate::instance::show_pid;
 
 const RACE: &str = "race.json";
 const INTERVALS: &str = "intervals";
@@ -49,6 +50,14 @@ pub enum ArchiveError {
         /// Why it failed.
         #[source]
         source: io::Error,
+    },
+    /// A race still runs, or is still collected.
+    #[error("race `{race}` still runs, or something of it is still to come ({}); end it first", show_pid(*pid))]
+    InUse {
+        /// The race.
+        race: RaceId,
+        /// The process that writes it.
+        pid: Option<u32>,
     },
     /// A document is damaged, or of a version that is not known.
     #[error("{} is not the document of a race", path.display())]
@@ -224,13 +233,16 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// If there is no such race, or if it cannot be deleted.
+    /// If there is no such race, if it still runs, or if it cannot be deleted.
     pub fn delete(&self, race: &RaceId) -> Result<(), ArchiveError> {
         let path = self.directory(race);
         match fs::symlink_metadata(&path) {
             // A link could lead out of the archive; only the link itself is ours.
             Ok(metadata) if metadata.is_symlink() => fs::remove_file(&path).map_err(failed("delete", &path)),
-            Ok(_) => fs::remove_dir_all(&path).map_err(failed("delete", &path)),
+            Ok(_) => {
+                let _lock = self.lock(race)?;
+                fs::remove_dir_all(&path).map_err(failed("delete", &path))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.unknown(race)),
             Err(source) => Err(failed("read", &path)(source)),
         }
@@ -266,7 +278,7 @@ impl Archive {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
     let path = path.to_owned();
     move |source| ArchiveError::File { action, path, source }
 }
@@ -336,6 +348,26 @@ mod tests {
         fs::write(directory.path().join("bad").join(RACE), "{").unwrap();
         let (races, damaged) = archive.list().unwrap();
         assert_eq!((races.len(), damaged.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_race_that_somebody_writes_is_not_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let race = document("running", "20261101T000000Z");
+        archive.store(&race).unwrap();
+        let lock = archive.lock(&race.race_id).unwrap();
+        assert!(archive.is_in_use(&race.race_id));
+        let refused = archive.delete(&race.race_id).unwrap_err().to_string();
+        assert!(refused.contains(&format!(
+            "`running` still runs, or something of it is still to come (pid {})",
+            std::process::id()
+        )));
+        assert_eq!(archive.load(&race.race_id).unwrap(), race);
+        drop(lock);
+        assert!(!archive.is_in_use(&race.race_id));
+        archive.delete(&race.race_id).unwrap();
+        assert!(!archive.directory(&race.race_id).exists());
     }
 
     #[test]

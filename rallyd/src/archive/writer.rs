@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::{Archive, ArchiveError, IntervalLog};
 use crate::causes::causes;
+use crate::lock_file::is_at;
 
 /// Entries that may wait for the disk.
 const WAITING: usize = 4096;
@@ -153,6 +154,16 @@ impl Files {
                 self.failed(path, &error);
             }
         }
+        for (file, path) in [
+            (self.intervals.file(), &*self.intervals_path),
+            (&self.telemetry.file, &*self.telemetry.path),
+            (&self.events.file, &*self.events.path),
+        ] {
+            if !is_at(file, path) {
+                let path = path.display();
+                self.trouble.notice(format!("{path} was deleted while the race ran; what was in it is gone"));
+            }
+        }
     }
 
     fn failed(&self, path: &Path, error: &io::Error) {
@@ -186,6 +197,23 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn files_that_are_deleted_while_they_are_written_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let race: RaceId = "deleted".parse().unwrap();
+        archive.made_directory(&race).unwrap();
+        let trouble = Trouble::default();
+        let writer = Writer::start(&archive, &race, trouble.clone()).unwrap();
+        writer.sync().await;
+        assert_eq!(trouble.all(), [""; 0]);
+        std::fs::remove_file(archive.events_path(&race)).unwrap();
+        writer.write(Entry::Event(b"{}\n".to_vec()));
+        writer.sync().await;
+        let [sentence] = &trouble.all()[..] else { panic!("{:?}", trouble.all()) };
+        assert!(sentence.contains("events.jsonl was deleted while the race ran"), "{sentence}");
+    }
 
     #[tokio::test]
     async fn a_full_disk_is_noticed_once_and_stops_nothing() {

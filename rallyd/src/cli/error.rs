@@ -46,7 +46,7 @@ pub(crate) enum CommandError {
     NoRace,
     #[error("no daemon runs on this machine that could know race `{race}`, and it is not in {}", directory.display())]
     NoSuchRace { race: RaceId, directory: PathBuf },
-    #[error("race {0} runs; end it first")]
+    #[error("race {0} still runs, or something of it is still to come; end it, or wait for it")]
     RaceRuns(RaceId),
     #[error("race {0} has no results: it still runs, or it never got so far")]
     NoResults(RaceId),

@@ -189,11 +189,13 @@ pub(super) async fn list(
         races.sort_by(|one, other| other.race_timestamp.cmp(&one.race_timestamp));
     }
     races.truncate(arguments.limit);
+    let ids = races.iter().filter(|race| race.outcome.is_none()).map(|race| &race.race_id);
+    let running: Vec<RaceId> = ids.filter(|race| archive.is_in_use(race)).cloned().collect();
     match arguments.format {
-        Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
+        Format::Json => console.data(&format!("{:#}", races_json(&races, &running)))?,
         Format::Text if is_empty && races.is_empty() => console.info(&empty_archive(directory, &archive).await?),
         Format::Text if races.is_empty() => console.info("no race of the archive is like that"),
-        Format::Text => console.data(&races_table(&races))?,
+        Format::Text => console.data(&races_table(&races, &running))?,
     }
     Ok(())
 }
@@ -234,9 +236,15 @@ pub(super) async fn delete(
         if !archive.directory(race).exists() && stored(store.as_ref(), race).await?.is_none() {
             archive.load(race)?;
         }
+        if archive.is_in_use(race) {
+            return Err(CommandError::RaceRuns(race.clone()));
+        }
         for daemon in Filter::default().running(directory)? {
-            let current = ControlCoordinator::new(daemon.instance).current_race().await;
-            if current.is_ok_and(|current| current.is_some_and(|current| current.race == *race)) {
+            let coordinator = ControlCoordinator::new(daemon.instance);
+            let current = coordinator.current_race().await;
+            if current.is_ok_and(|current| current.is_some_and(|current| current.race == *race))
+                || coordinator.report(race).await.is_ok_and(|report| !report.is_settled)
+            {
                 return Err(CommandError::RaceRuns(race.clone()));
             }
         }

@@ -18,8 +18,8 @@ use crate::console::Console;
 use crate::exit::Exit;
 use crate::race::verdict_text;
 use crate::report::{
-    FINAL_SCORE, NOBODY_WROTE_DOWN, RaceTimes, ReportArguments, ReportFormat, findings_text, incompleteness, junit,
-    summary, thresholds_text, warnings,
+    FINAL_SCORE, NOBODY_WROTE_DOWN, RaceTimes, ReportArguments, ReportFormat, STILL_RUNS, findings_text,
+    incompleteness, junit, summary, thresholds_text, warnings,
 };
 use crate::settings::ReportingSettings;
 
@@ -104,7 +104,9 @@ pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'
     };
     let incomplete = match &verdict {
         Some(verdict) => incompleteness(verdict),
-        None => (!is_whole).then(|| NOBODY_WROTE_DOWN.to_owned()),
+        None if is_whole => None,
+        None if archive.is_in_use(race) => Some(STILL_RUNS.to_owned()),
+        None => Some(NOBODY_WROTE_DOWN.to_owned()),
     };
     let path = archive.events_path(race);
     let times = RaceTimes::read(&path).map_err(|source| ArchiveError::File { action: "read", path, source })?;

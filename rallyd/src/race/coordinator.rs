@@ -425,6 +425,7 @@ async fn begin(
     let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
     let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report).await;
+    let recorder = recorder.map_err(|error| error.to_string())?;
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,

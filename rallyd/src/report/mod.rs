@@ -24,7 +24,7 @@ pub use races::{RaceFilter, races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
 pub use table::{Cell, NumberAlignment, csv, markdown};
 pub use times::RaceTimes;
-pub(crate) use verdict::NOBODY_WROTE_DOWN;
+pub(crate) use verdict::{NOBODY_WROTE_DOWN, STILL_RUNS};
 pub use verdict::{findings_text, incompleteness, thresholds_text};
 
 use rally_core::track::JsonObject;
