@@ -4,6 +4,7 @@ mod again;
 mod clocks;
 mod intervals;
 mod owner;
+mod pending;
 mod recorder;
 mod series;
 mod store;

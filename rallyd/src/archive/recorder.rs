@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rally_core::metrics::{
-    ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
+    ArchivedVerdict, Findings, Interval, Pending, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
 };
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
 use rally_core::track::{JsonObject, Task};
@@ -49,6 +49,9 @@ pub(crate) struct ArchiveRecorder {
     /// Nobody deletes the race until all of it is there.
     lock: Option<RaceLock>,
     segments: Vec<(DriverIndex, ContentHash)>,
+    /// The metrics store that gets the race when it has ended.
+    store: Option<String>,
+    is_settled: bool,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
 }
@@ -74,7 +77,7 @@ impl Asides {
 pub(crate) type ReportSlot = Arc<Mutex<Option<RaceReport>>>;
 
 impl ArchiveRecorder {
-    /// Begins to keep a race, in an archive if there is one. A disk that cannot be written is noticed, and does not stop
+    /// Begins to keep a race, in an archive if there is one; `store` is the metrics store that gets it later. A disk that cannot be written is noticed, and does not stop
     /// the race.
     ///
     /// # Errors
@@ -85,6 +88,7 @@ impl ArchiveRecorder {
         request: &RaceRequest,
         plan: Arc<RacePlan>,
         report: ReportSlot,
+        store: Option<String>,
     ) -> Result<Self, ArchiveError> {
         let (archive, race) = (surroundings.archive(), &request.race);
         let began = surroundings.timer().now();
@@ -126,6 +130,8 @@ impl ArchiveRecorder {
             writer,
             lock,
             segments: Vec::new(),
+            store,
+            is_settled: false,
             report,
             verdict: None,
         })
@@ -168,10 +174,19 @@ impl ArchiveRecorder {
         self.asides.clone()
     }
 
-    /// The files of raw samples that drivers have, each with the driver's name; they are given once.
-    pub(crate) fn take_segments(&mut self) -> Vec<(String, ContentHash)> {
-        let segments = std::mem::take(&mut self.segments);
-        segments.into_iter().map(|(driver, content)| (self.driver(driver).to_owned(), content)).collect()
+    /// The files of raw samples that drivers have, each with the driver's name.
+    pub(crate) fn segments(&self) -> Vec<(String, ContentHash)> {
+        self.segments.iter().map(|&(driver, content)| (self.driver(driver).to_owned(), content)).collect()
+    }
+
+    /// What is still to be collected.
+    fn pending(&self) -> Option<Pending> {
+        let mut samples = BTreeMap::<_, Vec<_>>::new();
+        for (driver, content) in self.segments() {
+            samples.entry(driver).or_default().push(content.to_string());
+        }
+        let is_nothing = self.is_settled || samples.is_empty() && self.store.is_none();
+        (!is_nothing).then(|| Pending { samples, store: self.store.clone() })
     }
 
     /// Notices what became known after the end of the race.
@@ -182,6 +197,11 @@ impl ArchiveRecorder {
 
     /// Lets go of the archive, and tells whoever asks for the report that nothing more can become known.
     pub(crate) fn settle(&mut self) {
+        let was_pending = self.pending().is_some();
+        self.is_settled = true;
+        if was_pending {
+            self.conclude();
+        }
         self.lock = None;
         if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             report.is_settled = true;
@@ -261,8 +281,9 @@ impl ArchiveRecorder {
             archive: self.trouble.all(),
             thresholds: self.thresholds(),
         };
+        let archived = ArchivedVerdict { verdict, findings: findings(), pending: self.pending() };
         let store = |archive: &Archive| {
-            archive.store_verdict(&self.document.race_id, &ArchivedVerdict { verdict, findings: findings() })?;
+            archive.store_verdict(&self.document.race_id, &archived)?;
             archive.store(&self.document)
         };
         if let Some(Err(error)) = self.archive.as_ref().map(store) {
@@ -385,6 +406,10 @@ impl Recorder for ArchiveRecorder {
             _ => {}
         }
         self.write(event_line(at, json!(kind)));
+        if matches!(kind, RaceEventKind::StepEnded { .. }) {
+            // Without waiting: a machine that loses its power costs the step that runs, and no more.
+            self.write(Entry::Sync(None));
+        }
     }
 
     async fn ended(&mut self, at: ClusterTime, verdict: &RaceVerdict) {

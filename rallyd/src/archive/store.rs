@@ -1,7 +1,8 @@
 //! The directories of the archive and their documents.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rally_core::RaceId;
@@ -21,6 +22,9 @@ const HOSTS: &str = "hosts.json";
 const TELEMETRY: &str = "telemetry.jsonl";
 const EVENTS: &str = "events.jsonl";
 const SAMPLES: &str = "samples";
+
+/// The mode of directories that others must not look into.
+const OWNER_ONLY: u32 = 0o700;
 
 /// All races that were archived on this machine.
 #[derive(Clone, Debug)]
@@ -106,12 +110,8 @@ impl Archive {
         self.write_json(race, VERDICT, verdict)
     }
 
-    /// How a race ended; none if it has not, or if whoever ran it died.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read or understood.
-    pub fn verdict(&self, race: &RaceId) -> Result<Option<ArchivedVerdict>, ArchiveError> {
+    /// How a race ended, as it was stored.
+    pub(super) fn stored_verdict(&self, race: &RaceId) -> Result<Option<ArchivedVerdict>, ArchiveError> {
         self.read_json(race, VERDICT)
     }
 
@@ -269,7 +269,16 @@ impl Archive {
 
     pub(super) fn made_directory(&self, race: &RaceId) -> Result<PathBuf, ArchiveError> {
         let directory = self.directory(race);
-        fs::create_dir_all(&directory).map_err(failed("make", &directory))?;
+        if !directory.exists() {
+            fs::create_dir_all(&self.directory).map_err(failed("make", &self.directory))?;
+            // The track may have passwords in its parameters.
+            DirBuilder::new()
+                .recursive(true)
+                .mode(OWNER_ONLY)
+                .create(&directory)
+                .map_err(failed("make", &directory))?;
+            sync_directory(&self.directory).map_err(failed("write", &self.directory))?;
+        }
         Ok(directory)
     }
 
@@ -283,17 +292,26 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |source| ArchiveError::File { action, path, source }
 }
 
-/// Writes a file beside its place first, so that a crash leaves the old one or the new one.
+/// Writes a file beside its place first, so that a crash leaves the old one or the new one, also if it is one of the whole
+/// machine.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Waits until the names of files that are new in a directory are on the disk.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use rally_core::metrics::Results;
     use rally_core::track::JsonObject;
 
@@ -337,6 +355,16 @@ mod tests {
         assert!(matches!(archive.load(&old.race_id), Err(ArchiveError::Unknown { .. })));
         assert!(matches!(archive.delete(&old.race_id), Err(ArchiveError::Unknown { .. })));
         assert_eq!(archive.load(&new.race_id).unwrap(), new);
+    }
+
+    #[test]
+    fn only_its_owner_can_read_a_race() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path().join("races"));
+        let race = document("secret", "20261101T000000Z");
+        archive.store(&race).unwrap();
+        let mode = fs::metadata(archive.directory(&race.race_id)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[test]

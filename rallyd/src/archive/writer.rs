@@ -12,6 +12,7 @@ use rally_core::RaceId;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::store::{failed, sync_directory};
 use super::{Archive, ArchiveError, IntervalLog};
 use crate::causes::causes;
 use crate::lock_file::is_at;
@@ -33,8 +34,8 @@ pub(super) enum Entry {
     Telemetry(Vec<u8>),
     /// A line of the log.
     Event(Vec<u8>),
-    /// All before it shall be on the disk.
-    Sync(oneshot::Sender<()>),
+    /// All before it shall be on the disk; whoever waits for that is told.
+    Sync(Option<oneshot::Sender<()>>),
 }
 
 impl Entry {
@@ -82,6 +83,8 @@ impl Writer {
             events: Lines::open(archive.events_path(race))?,
             trouble: trouble.clone(),
         };
+        let directory = archive.directory(race);
+        sync_directory(&directory).map_err(failed("write", &directory))?;
         let (entries, receiver) = sync_channel(WAITING);
         let waiting = Arc::<AtomicUsize>::default();
         let (left, path) = (Arc::clone(&waiting), archive.directory(race));
@@ -107,7 +110,7 @@ impl Writer {
     /// Waits until all is on the disk, but not for ever.
     pub(super) async fn sync(&self) {
         let (reply, done) = oneshot::channel();
-        self.write(Entry::Sync(reply));
+        self.write(Entry::Sync(Some(reply)));
         if tokio::time::timeout(PATIENCE, done).await.is_err() {
             self.trouble.notice(format!("the disk of the archive was not ready within {PATIENCE:?}"));
         }
@@ -134,7 +137,7 @@ impl Files {
                 Entry::Sync(reply) => {
                     self.sync();
                     // Whoever asked may have lost patience.
-                    let _ = reply.send(());
+                    let _ = reply.map(|reply| reply.send(()));
                     continue;
                 }
             };

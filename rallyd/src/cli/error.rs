@@ -14,7 +14,7 @@ use crate::control::ControlError;
 use crate::daemon::DaemonError;
 use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
-use crate::race::PlanError;
+use crate::race::{PlanError, TurnError};
 use crate::settings::{Origin, SettingsError};
 use crate::store::InvalidStoreSettings;
 use crate::track::{ParseValueError, TrackCommandError};
@@ -46,6 +46,8 @@ pub(crate) enum CommandError {
     NoRace,
     #[error("no daemon runs on this machine that could know race `{race}`, and it is not in {}", directory.display())]
     NoSuchRace { race: RaceId, directory: PathBuf },
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     #[error("race {0} still runs, or something of it is still to come; end it, or wait for it")]
     RaceRuns(RaceId),
     #[error("race {0} has no results: it still runs, or it never got so far")]
@@ -144,6 +146,7 @@ impl CommandError {
             | Self::Role(_)
             | Self::Demo(_)
             | Self::NoRace
+            | Self::Turn(_)
             | Self::RaceRuns(_)
             | Self::NoResults(_)
             | Self::Archive(_)

@@ -19,7 +19,7 @@ pub use compare::{
     CompareFormat, ComparedLine, ComparedRace, Noise, SIGNIFICANCE, compare, comparison, comparison_heading,
 };
 pub use html::{RacePage, comparison_html};
-pub use junit::junit;
+pub use junit::{junit, junit_of_nothing};
 pub use races::{RaceFilter, races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
 pub use table::{Cell, NumberAlignment, csv, markdown};

@@ -4,10 +4,16 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::Uri;
 use rallyd::archive::Archive;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
 /// A home of its own, with a track that has a short and an endless task.
 struct Home(tempfile::TempDir);
@@ -159,4 +165,88 @@ fn a_race_whose_files_are_deleted_says_that_they_are_gone() {
     racing.interrupt(Signal::INT);
     let (exit, stderr) = racing.end();
     assert!(exit == 130 && stderr.contains("intervals was deleted while the race ran"), "{exit} {stderr}");
+}
+
+#[test]
+fn a_second_race_on_the_same_machine_is_told_which_one_runs() {
+    let home = Home::new();
+    let first = home.endless("first");
+    let junit = home.path().join("junit.xml");
+    let arguments = ["race", &home.track(), "--race-id=second", &format!("--junit-file={}", junit.display())];
+    let (exit, _, stderr) = home.run(&arguments);
+    let expected = format!("Race first already runs on this machine (pid {}, since 2", first.child.id());
+    assert!(exit == 64 && stderr.contains(&expected), "{exit} {stderr}");
+    let xml = fs::read_to_string(&junit).unwrap();
+    assert!(xml.contains("name=\"second\"") && xml.contains("errors=\"1\"") && xml.contains("race first"), "{xml}");
+    first.interrupt(Signal::INT);
+    assert_eq!(first.end().0, 130);
+    let (exit, _, stderr) = home.run(&[&arguments[..], &["--include-tasks=short"]].concat());
+    assert_eq!(exit, 0, "{stderr}");
+}
+
+#[test]
+fn a_race_that_cannot_begin_is_an_error_in_its_junit_file() {
+    let home = Home::new();
+    let junit = home.path().join("junit.xml");
+    let file = format!("--junit-file={}", junit.display());
+    let (exit, _, stderr) = home.run(&["race", &home.track(), "--load-driver-hosts=10.255.255.1", &file]);
+    assert_eq!(exit, 64, "{stderr}");
+    let xml = fs::read_to_string(junit).unwrap();
+    assert!(xml.contains("tests=\"1\" failures=\"0\" errors=\"1\"") && xml.contains("no daemon runs on this"), "{xml}");
+}
+
+/// A metrics store that takes everything but records, for which it lets wait for ever, and its rally.ini.
+async fn hanging_store(home: &Home, hangs: fn(&str) -> bool) -> (Arc<Notify>, JoinSet<()>) {
+    let was_asked = Arc::<Notify>::default();
+    let asked = Arc::clone(&was_asked);
+    let answer = async move |uri: Uri| {
+        if hangs(uri.path()) {
+            asked.notify_one();
+            std::future::pending::<()>().await;
+        }
+        "{}"
+    };
+    let app = Router::new().fallback(answer).layer(DefaultBodyLimit::disable());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let ini =
+        format!("[reporting]\ndatastore.type = elasticsearch\ndatastore.host = 127.0.0.1\ndatastore.port = {port}\n");
+    fs::write(home.path().join(".rally/rally.ini"), ini).unwrap();
+    (was_asked, serving)
+}
+
+#[test]
+fn a_race_that_is_interrupted_before_it_begins_was_cancelled() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let home = Home::new();
+    let (was_asked, _serving) = runtime.block_on(hanging_store(&home, |_| true));
+    let junit = home.path().join("junit.xml");
+    let racing = home.start_race("early", &[&format!("--junit-file={}", junit.display())]);
+    runtime.block_on(was_asked.notified());
+    racing.interrupt(Signal::INT);
+    let (exit, stderr) = racing.end();
+    assert!(exit == 130 && stderr.contains("The race was cancelled"), "{exit} {stderr}");
+    assert!(fs::read_to_string(junit).unwrap().contains("The race was cancelled"));
+}
+
+#[test]
+fn a_race_whose_metrics_store_hangs_can_be_interrupted_and_says_what_is_missing() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let home = Home::new();
+        let (was_asked, _serving) = runtime.block_on(hanging_store(&home, |path| path.ends_with("/_bulk")));
+        let mut racing = home.start_race("stuck", &["--include-tasks=short"]);
+        runtime.block_on(was_asked.notified());
+        racing.until("waiting until all of the race is kept; Ctrl-C ends that");
+        racing.interrupt(signal);
+        let (exit, stderr) = racing.end();
+        assert!(
+            exit == 130 && stderr.contains("does not have all of it: whoever ran the race ended"),
+            "{exit} {stderr}"
+        );
+        let (exit, _, stderr) = home.run(&["attach", "stuck"]);
+        assert!(exit == 0 && stderr.contains("does not have all of it: whoever ran the race ended"), "{exit} {stderr}");
+    }
 }

@@ -659,7 +659,7 @@ pub(crate) mod tests {
             "clock": {"begin": null, "end": {"offset": -1_500_000, "error": 90_000, "wall_shift": 0}}}]);
         RacePage {
             document: report.race,
-            verdict: Some(ArchivedVerdict { verdict, findings: report.findings }),
+            verdict: Some(ArchivedVerdict { verdict, findings: report.findings, pending: None }),
             tasks: vec!["search".to_owned(), "<b>index".to_owned()],
             timeline,
             hosts: serde_json::from_value(hosts).unwrap(),
