@@ -219,7 +219,11 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     assert_eq!(verdict.outcome, RaceOutcome::Completed);
     let report = coordinator.report(&race).await.unwrap();
     assert_eq!(report.race.results.unwrap().op_metrics[0].error_rate, 0.0);
-    assert!(report.findings.archive.iter().any(|text| text.contains("cannot make") && text.contains("File exists")), "{:?}", report.findings);
+    assert!(
+        report.findings.archive.iter().any(|text| text.contains("cannot make") && text.contains("File exists")),
+        "{:?}",
+        report.findings
+    );
     coordinator.settled().await;
 }
 
