@@ -3,10 +3,12 @@
 mod again;
 mod clocks;
 mod intervals;
+mod lines;
+mod metrics_store;
 mod owner;
 mod pending;
 mod recorder;
-mod series;
+mod records;
 mod store;
 mod writer;
 
@@ -15,5 +17,4 @@ pub use clocks::HostClock;
 pub(crate) use clocks::clock_trouble;
 pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
 pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
-pub use series::{TaskSeries, task_series};
 pub use store::{Archive, ArchiveError};

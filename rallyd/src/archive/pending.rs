@@ -39,10 +39,10 @@ impl Archive {
         }
         if let Some(store) = &pending.store {
             texts.push(if is_in_use {
-                format!("the metrics store at {store} does not have all of it yet")
+                format!("{store} does not have all of it yet")
             } else {
                 format!(
-                    "the metrics store at {store} does not have all of it: whoever ran the race ended before that; all is \
+                    "{store} does not have all of it: whoever ran the race ended before that; all is \
                      in the archive, and `rallyd report {race}` and `rallyd compare` take it from there"
                 )
             });
@@ -71,7 +71,8 @@ mod tests {
         let verdict = RaceVerdict { outcome: RaceOutcome::Completed, errors, shortfalls, ledger };
         let samples = [("a", ["1", "2"]), ("b", ["3", "4"]), ("c", ["5", "6"])];
         let samples = samples.map(|(driver, contents)| (driver.to_owned(), contents.map(str::to_owned).to_vec()));
-        let pending = Pending { samples: BTreeMap::from(samples), store: Some("http://es:9200".to_owned()) };
+        let pending =
+            Pending { samples: BTreeMap::from(samples), store: Some("the metrics store at http://es:9200".to_owned()) };
         let archived = ArchivedVerdict { verdict, findings: Findings::default(), pending: Some(pending) };
         archive.store_verdict(&race, &archived).unwrap();
         fs::create_dir(archive.samples_directory(&race)).unwrap();

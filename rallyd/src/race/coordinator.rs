@@ -85,6 +85,11 @@ pub trait Surroundings: Send + Sync + 'static {
         vec![Some(self.clock()); drivers.len()]
     }
 
+    /// Whether this host is one of these drivers. By default all are on this host.
+    async fn is_among(&self, _drivers: &[String]) -> bool {
+        true
+    }
+
     /// The clock of this host, which is coordinator time.
     fn clock(&self) -> HostClock {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -486,7 +491,7 @@ async fn begin(
     }
     let (plan, content) = surroundings.ship(plan, request.bundle, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
-    let place = store.as_ref().map(|store| store.hosts.join(", "));
+    let place = store.as_ref().map(StoreSettings::place);
     let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report, place).await;
     let recorder = recorder.map_err(|error| error.to_string())?;
     let setup = RaceSetup {
@@ -522,10 +527,9 @@ async fn collect(
         }
     }
     if let Some(store) = store {
-        let (document, cluster) = (recorder.document().clone(), recorder.cluster().clone());
-        let (race, tasks) = (document.race_id.clone(), recorder.task_records());
-        let stored = store::finish(store, archive, document, cluster, tasks, store::patience(samples)).await;
-        if let Err(error) = stored {
+        let document = recorder.document().clone();
+        let race = document.race_id.clone();
+        if let Err(error) = store::finish(store, archive, document, store::patience(samples)).await {
             recorder.notice_late(format!(
                 "{error}; all is in the archive, and `rallyd report {race}` and `rallyd compare` take it from there"
             ));

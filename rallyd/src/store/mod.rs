@@ -1,12 +1,11 @@
 //! Where results go beside the archive: an Elasticsearch cluster for teams whose results outgrow one machine.
 //!
 //! The document of a race is stored before it begins, so that a store that cannot be used is known before the race and not
-//! after it. Everything else follows from the archive when the race has ended and before the next one begins: nothing
+//! after it. Everything else is copied from the archive when the race has ended and before the next one begins: nothing
 //! disturbs the load, and what a store does not take stays in the archive.
 
 mod elasticsearch;
 mod queries;
-mod records;
 mod settings;
 mod templates;
 #[cfg(test)]
@@ -18,25 +17,21 @@ pub use settings::{InvalidStoreSettings, StoreSettings};
 use std::cell::Cell;
 use std::time::Duration;
 
-use rally_core::metrics::{MetricsStore, RaceDocument, RecordContext, StoreError, result_documents};
-use rally_core::track::JsonObject;
+use futures_util::StreamExt;
+use rally_core::metrics::{MetricsStore, RaceDocument, StoreError};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
-pub(crate) use records::TaskRecords;
 
 /// How long a store may take for a race that has no sample.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// Records that are handed over at once.
-const CHUNK: usize = 5_000;
-
 /// Makes sure that a store can be used, and stores the document of a race that is about to begin.
 pub(crate) async fn begin(settings: StoreSettings, race: RaceDocument) -> Result<(), StoreError> {
-    on_own_thread(settings, async move |store| {
+    on_own_thread(settings, race, async |store, race| {
         store.set_up().await?;
-        store.store_race(&race).await
+        store.store_race(race).await
     })
     .await
 }
@@ -47,7 +42,7 @@ pub(crate) fn patience(samples: u64) -> Duration {
     PATIENCE.saturating_add(Duration::from_millis(samples))
 }
 
-/// Stores everything of a race that has ended, `within` a time; `cluster` is what is known of the cluster under test.
+/// Copies a race that has ended from the archive, `within` a time.
 ///
 /// # Cancel safety
 ///
@@ -56,14 +51,22 @@ pub(crate) async fn finish(
     settings: StoreSettings,
     archive: Archive,
     race: RaceDocument,
-    cluster: JsonObject,
-    tasks: Vec<TaskRecords>,
     within: Duration,
 ) -> Result<(), StoreError> {
-    on_own_thread(settings, async move |store| {
-        let place = store.settings().hosts.join(", ");
-        let stored = Cell::new(0);
-        let everything = store_everything(store, &archive, &race, &cluster, &tasks, &stored);
+    let archive = archive.downsampled(settings.downsample_factor);
+    on_own_thread(settings, race, async move |store, race| {
+        let (place, stored) = (store.place(), Cell::new(0));
+        let everything = async {
+            store.store_race(race).await?;
+            let mut records = archive.records(race);
+            while let Some(page) = records.next().await {
+                let page = page?;
+                let count = page.len();
+                store.store_records(race, page).await?;
+                stored.set(stored.get() + count);
+            }
+            Ok(())
+        };
         timeout(within, everything).await.unwrap_or_else(|_| {
             let taken = match stored.get() {
                 0 => "not a single record".to_owned(),
@@ -76,57 +79,23 @@ pub(crate) async fn finish(
     .await
 }
 
-/// Counts the records that are `stored`.
-async fn store_everything(
-    store: &mut ElasticsearchStore,
-    archive: &Archive,
-    race: &RaceDocument,
-    cluster: &JsonObject,
-    tasks: &[TaskRecords],
-    stored: &Cell<usize>,
-) -> Result<(), StoreError> {
-    store.store_race(race).await?;
-    store.store_results(race, result_documents(race)).await?;
-    let context = RecordContext::new(race, cluster);
-    let factor = store.settings().downsample_factor;
-    let place = store.settings().hosts.join(", ");
-    let mut records = records::records(archive, &race.race_id, &context, tasks, factor);
-    loop {
-        let mut chunk = Vec::new();
-        for record in records.by_ref().take(CHUNK) {
-            let cause = |cause| StoreError { place: place.clone(), action: "read the archive".to_owned(), cause };
-            chunk.push(record.map_err(cause)?);
-        }
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let count = chunk.len();
-        store.store_records(race, chunk).await?;
-        stored.set(stored.get() + count);
-    }
-}
-
 /// Clients stay on one thread, and reading samples blocks it. The thread ends early when this is dropped.
-pub(crate) async fn on_own_thread<T, W>(settings: StoreSettings, work: W) -> Result<T, StoreError>
+async fn on_own_thread<W>(settings: StoreSettings, race: RaceDocument, work: W) -> Result<(), StoreError>
 where
-    T: Send + 'static,
-    W: AsyncFnOnce(&mut ElasticsearchStore) -> Result<T, StoreError> + Send + 'static,
+    W: AsyncFnOnce(&mut ElasticsearchStore, &RaceDocument) -> Result<(), StoreError> + Send + 'static,
 {
-    let place = settings.hosts.join(", ");
-    let failed = {
-        let place = place.clone();
-        move |cause: String| StoreError { place: place.clone(), action: "be used".to_owned(), cause }
-    };
+    let place = settings.place();
+    let failed = move |cause: String| StoreError { place: place.clone(), action: "be used".to_owned(), cause };
     let cannot = failed.clone();
     let stop = CancellationToken::new();
     let _stop_when_dropped = stop.clone().drop_guard();
     let thread = tokio::task::spawn_blocking(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| cannot(format!("there is no runtime for it: {error}")))?;
-        let mut store = ElasticsearchStore::new(settings).map_err(|error| cannot(error.to_string()))?;
+        let mut store = ElasticsearchStore::new(settings, &race.environment).map_err(|it| cannot(it.to_string()))?;
         runtime.block_on(async {
             tokio::select! {
-                done = work(&mut store) => done,
+                done = work(&mut store, &race) => done,
                 () = stop.cancelled() => Err(cannot("it is no longer wanted".to_owned())),
             }
         })
