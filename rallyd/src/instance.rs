@@ -5,19 +5,14 @@
 //! lock decides whether it runs: the kernel releases it when the process ends in whatever way, so nothing can be stale.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, Write};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
-/// A probe by another command holds the lock for a moment, so a daemon tries this often before it gives up.
-const LOCK_ATTEMPTS: u32 = 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+use crate::lock_file::LockFile;
 
 /// A log that is larger than this many bytes when a daemon starts is moved aside.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
@@ -46,8 +41,7 @@ pub struct Running {
 /// The instance belongs to this process until the lock is dropped.
 #[derive(Debug)]
 pub struct InstanceLock {
-    path: PathBuf,
-    _file: File,
+    _lock: LockFile,
 }
 
 /// A file or directory of an instance cannot be used.
@@ -162,21 +156,10 @@ impl Instance {
     /// If another process holds it or the file cannot be used.
     pub fn lock(&self) -> Result<InstanceLock, LockError> {
         let path = self.lock_path();
-        let failed = |source| InstanceError { action: "lock", path: path.clone(), source };
-        for _ in 0..LOCK_ATTEMPTS {
-            let mut options = OpenOptions::new();
-            let mut file =
-                options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                // The one before us may have deleted the file after we opened it.
-                Ok(()) if is_at(&file, &path) => {
-                    file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
-                    return Ok(InstanceLock { path, _file: file });
-                }
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => thread::sleep(LOCK_PAUSE),
-                Err(error) => return Err(failed(error.into()).into()),
-            }
+        match LockFile::take(&path, &std::process::id().to_string()) {
+            Ok(Some(lock)) => return Ok(InstanceLock { _lock: lock }),
+            Ok(None) => {}
+            Err(source) => return Err(InstanceError { action: "lock", path, source }.into()),
         }
         let pid = self.running()?.and_then(|running| running.pid);
         Err(LockError::AlreadyRunning { address: self.address, pid })
@@ -189,21 +172,9 @@ impl Instance {
     /// If the lock exists but cannot be examined.
     pub fn running(&self) -> Result<Option<Running>, InstanceError> {
         let path = self.lock_path();
-        let failed = |source| InstanceError { action: "examine", path: path.clone(), source };
-        let mut file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(failed(error)),
-        };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut text = String::new();
-                file.rewind().and_then(|()| file.read_to_string(&mut text)).map_err(failed)?;
-                Ok(Some(Running { pid: text.trim().parse().ok() }))
-            }
-            Err(error) => Err(failed(error.into())),
-        }
+        let owner = LockFile::owner(&path);
+        let owner = owner.map_err(|source| InstanceError { action: "examine", path, source })?;
+        Ok(owner.map(|pid| Running { pid: pid.parse().ok() }))
     }
 
     /// Removes what a daemon that was killed left behind. The caller has made sure that it does not run.
@@ -263,18 +234,6 @@ impl Instance {
     }
 }
 
-impl Drop for InstanceLock {
-    fn drop(&mut self) {
-        // Deleted while still held, so that nobody's lock but ours goes. It is no harm if it stays.
-        let _ = fs::remove_file(&self.path);
-    }
-}
-
-fn is_at(file: &File, path: &Path) -> bool {
-    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
-    (open.dev(), open.ino()) == (named.dev(), named.ino())
-}
-
 fn parse_directory_name(name: &str) -> Option<SocketAddr> {
     let (ip, port) = name.rsplit_once('-')?;
     Some(SocketAddr::new(ip.parse::<IpAddr>().ok()?, port.parse().ok()?))
@@ -282,6 +241,8 @@ fn parse_directory_name(name: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     fn instance(rally_directory: &Path, address: &str) -> Instance {

@@ -21,6 +21,7 @@ mod duration;
 mod exit;
 mod facts;
 mod instance;
+mod lock_file;
 mod logging;
 pub mod race;
 pub mod report;

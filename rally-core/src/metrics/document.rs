@@ -1,5 +1,7 @@
 //! What is written down of a race, and what whoever watched it is told at its end.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -202,6 +204,20 @@ pub struct ArchivedVerdict {
     pub verdict: RaceVerdict,
     /// What went wrong.
     pub findings: Findings,
+    /// What was still to be collected when this was written; none once all of it is where it is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending: Option<Pending>,
+}
+
+/// What of a race that has ended is still to be collected.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pending {
+    /// The contents of files of raw samples, as hexadecimal digits, by the driver that made them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub samples: BTreeMap<String, Vec<String>>,
+    /// What sentences call the metrics store that is to get the race, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
 }
 
 #[cfg(test)]

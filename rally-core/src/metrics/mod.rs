@@ -17,7 +17,7 @@ mod times;
 
 pub use cluster::{ClusterResults, FieldUsage, JobTimes, Spread, TelemetryTotals, TransformMean};
 pub use distribution::Distribution;
-pub use document::{ArchivedVerdict, DriverFindings, Findings, RaceDocument, RaceReport, TaskErrors};
+pub use document::{ArchivedVerdict, DriverFindings, Findings, Pending, RaceDocument, RaceReport, TaskErrors};
 pub use interval::{DriverHealth, ErrorCount, Interval, Ledger, TaskInterval, TaskProgress, ThroughputBin};
 pub use race::{IntervalStanding, RaceMetrics, task_meta};
 pub use rank_test::{RANK_TEST_MIN, rank_test};

@@ -102,7 +102,10 @@ impl RaceLog {
         let mut said = BTreeMap::new();
         for event in &state.events {
             match &event.kind {
-                RaceEventKind::Started { drivers, .. } => status.drivers.clone_from(drivers),
+                RaceEventKind::Started { drivers, .. } => {
+                    status.drivers.clone_from(drivers);
+                    awaited = &[];
+                }
                 RaceEventKind::StepStarted { step, of, tasks } => {
                     let (step, of, tasks) = (*step, *of, tasks.clone());
                     status.step = Some(StepStatus { step, of, tasks, progress: Vec::new() });
@@ -283,6 +286,9 @@ mod tests {
         assert_eq!(awaited(&log), []);
         log.push(at(6), waiting(&["a"]));
         assert_eq!(awaited(&log), [pair("a", "")]);
+        log.push(at(6), RaceEventKind::Started { challenge: "c".to_owned(), drivers: Vec::new() });
+        assert_eq!(awaited(&log), [], "what was before the race is over once it begins");
+        log.push(at(6), waiting(&["a"]));
         log.push(at(7), RaceEventKind::StepEnded { until: JoinPoint(1) });
         assert_eq!(awaited(&log), []);
     }

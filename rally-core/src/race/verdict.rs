@@ -27,6 +27,13 @@ impl RaceVerdict {
         let (shortfalls, ledger) = (Vec::new(), RaceLedger::default());
         Self { outcome: RaceOutcome::Failed, errors: vec![error], shortfalls, ledger }
     }
+
+    /// Of a race that was cancelled before it began.
+    #[must_use]
+    pub fn cancelled() -> Self {
+        let (errors, shortfalls, ledger) = (Vec::new(), Vec::new(), RaceLedger::default());
+        Self { outcome: RaceOutcome::Cancelled, errors, shortfalls, ledger }
+    }
 }
 
 /// What became of the samples of all drivers, as far as they could say.

@@ -155,10 +155,11 @@ pub enum RaceEventKind {
     RoleFailed(RoleError),
     /// The race has ended; the last event.
     Ended(Box<RaceVerdict>),
-    /// The race has been waiting for some of its drivers, or all of them, to prepare, to reach a join point, or to end: told after
+    /// The race has been waiting for the race before, of which something is still to be kept, or for some of its drivers, or
+    /// all of them, to prepare, to reach a join point, or to end: told after
     /// [`RaceTiming::wait_is_news`](crate::race::RaceTiming::wait_is_news), and again when fewer are missing.
     Waiting {
-        /// Their names.
+        /// Their names, or what the race before is called.
         drivers: Vec<String>,
         /// Since when.
         since: ClusterTime,

@@ -67,6 +67,11 @@ impl IntervalLog {
         })
     }
 
+    /// The file as it was opened, whatever has its name by now.
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
     /// Waits until all is on the disk.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()

@@ -5,6 +5,8 @@ mod clocks;
 mod intervals;
 mod lines;
 mod metrics_store;
+mod owner;
+mod pending;
 mod recorder;
 mod records;
 mod store;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rally_core::metrics::{
-    ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
+    ArchivedVerdict, Findings, Interval, Pending, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
 };
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
 use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RacePlan, RaceRequest};
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::clocks::{HostClock, clock_trouble};
+use super::owner::RaceLock;
 use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
@@ -42,7 +43,12 @@ pub(crate) struct ArchiveRecorder {
     hosts: Vec<HostRecord>,
     trouble: Trouble,
     writer: Option<Writer>,
+    /// Nobody deletes the race until all of it is there.
+    lock: Option<RaceLock>,
     segments: Vec<(DriverIndex, ContentHash)>,
+    /// The metrics store that gets the race when it has ended.
+    store: Option<String>,
+    is_settled: bool,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
 }
@@ -68,14 +74,19 @@ impl Asides {
 pub(crate) type ReportSlot = Arc<Mutex<Option<RaceReport>>>;
 
 impl ArchiveRecorder {
-    /// Begins to keep a race, in an archive if there is one. A disk that cannot be written is noticed, and does not stop
+    /// Begins to keep a race, in an archive if there is one; `store` is the metrics store that gets it later. A disk that cannot be written is noticed, and does not stop
     /// the race.
+    ///
+    /// # Errors
+    ///
+    /// [`ArchiveError::InUse`] if somebody else writes a race of this id.
     pub(crate) async fn start(
         surroundings: Arc<dyn Surroundings>,
         request: &RaceRequest,
         plan: Arc<RacePlan>,
         report: ReportSlot,
-    ) -> Self {
+        store: Option<String>,
+    ) -> Result<Self, ArchiveError> {
         let (archive, race) = (surroundings.archive(), &request.race);
         let began = surroundings.timer().now();
         let clocks = surroundings.clocks(&request.load_driver_hosts).await;
@@ -83,16 +94,21 @@ impl ArchiveRecorder {
         let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"));
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
+            archive.made_directory(race)?;
+            let lock = archive.lock(race)?;
             archive.store(&document)?;
             archive.store_track(race, &plan.track)?;
-            Writer::start(archive, race, trouble.clone())
+            Ok((Writer::start(archive, race, trouble.clone())?, lock))
         };
-        let begun = archive.as_ref().map(begin).transpose();
-        let writer = begun.unwrap_or_else(|error| {
-            trouble.notice(sentence(&error));
-            None
-        });
-        Self {
+        let (writer, lock) = match archive.as_ref().map(begin).transpose() {
+            Ok(begun) => begun.unzip(),
+            Err(error @ ArchiveError::InUse { .. }) => return Err(error),
+            Err(error) => {
+                trouble.notice(sentence(&error));
+                (None, None)
+            }
+        };
+        Ok(Self {
             own_clock: surroundings.clock(),
             coordinator_drives: surroundings.is_among(&request.load_driver_hosts).await,
             surroundings,
@@ -108,10 +124,13 @@ impl ArchiveRecorder {
             asides: Asides::default(),
             trouble,
             writer,
+            lock,
             segments: Vec::new(),
+            store,
+            is_settled: false,
             report,
             verdict: None,
-        }
+        })
     }
 
     /// The race as it stands in its document.
@@ -129,10 +148,19 @@ impl ArchiveRecorder {
         self.asides.clone()
     }
 
-    /// The files of raw samples that drivers have, each with the driver's name; they are given once.
-    pub(crate) fn take_segments(&mut self) -> Vec<(String, ContentHash)> {
-        let segments = std::mem::take(&mut self.segments);
-        segments.into_iter().map(|(driver, content)| (self.driver(driver).to_owned(), content)).collect()
+    /// The files of raw samples that drivers have, each with the driver's name.
+    pub(crate) fn segments(&self) -> Vec<(String, ContentHash)> {
+        self.segments.iter().map(|&(driver, content)| (self.driver(driver).to_owned(), content)).collect()
+    }
+
+    /// What is still to be collected.
+    fn pending(&self) -> Option<Pending> {
+        let mut samples = BTreeMap::<_, Vec<_>>::new();
+        for (driver, content) in self.segments() {
+            samples.entry(driver).or_default().push(content.to_string());
+        }
+        let is_nothing = self.is_settled || samples.is_empty() && self.store.is_none();
+        (!is_nothing).then(|| Pending { samples, store: self.store.clone() })
     }
 
     /// Notices what became known after the end of the race.
@@ -141,8 +169,14 @@ impl ArchiveRecorder {
         self.conclude();
     }
 
-    /// Tells whoever asks for the report that nothing more can become known.
-    pub(crate) fn settle(&self) {
+    /// Lets go of the archive, and tells whoever asks for the report that nothing more can become known.
+    pub(crate) fn settle(&mut self) {
+        let was_pending = self.pending().is_some();
+        self.is_settled = true;
+        if was_pending {
+            self.conclude();
+        }
+        self.lock = None;
         if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             report.is_settled = true;
         }
@@ -203,8 +237,9 @@ impl ArchiveRecorder {
             archive: self.trouble.all(),
             thresholds: self.thresholds(),
         };
+        let archived = ArchivedVerdict { verdict, findings: findings(), pending: self.pending() };
         let store = |archive: &Archive| {
-            archive.store_verdict(&self.document.race_id, &ArchivedVerdict { verdict, findings: findings() })?;
+            archive.store_verdict(&self.document.race_id, &archived)?;
             archive.store(&self.document)
         };
         if let Some(Err(error)) = self.archive.as_ref().map(store) {
@@ -322,6 +357,10 @@ impl Recorder for ArchiveRecorder {
             self.notice(format!("{driver}: {message}"));
         }
         self.write(event_line(at, json!(kind)));
+        if matches!(kind, RaceEventKind::StepEnded { .. }) {
+            // Without waiting: a machine that loses its power costs the step that runs, and no more.
+            self.write(Entry::Sync(None));
+        }
     }
 
     async fn ended(&mut self, at: ClusterTime, verdict: &RaceVerdict) {

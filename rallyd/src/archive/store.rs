@@ -1,7 +1,8 @@
 //! The directories of the archive and their documents.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use parquet::errors::ParquetError;
@@ -14,6 +15,7 @@ use serde_json::Value;
 
 use super::IntervalLog;
 use super::lines::read_lines;
+use crate::instance::show_pid;
 
 const RACE: &str = "race.json";
 const INTERVALS: &str = "intervals";
@@ -23,6 +25,9 @@ const HOSTS: &str = "hosts.json";
 const TELEMETRY: &str = "telemetry.jsonl";
 const EVENTS: &str = "events.jsonl";
 const SAMPLES: &str = "samples";
+
+/// The mode of directories that others must not look into.
+const OWNER_ONLY: u32 = 0o700;
 
 /// All races that were archived on this machine.
 #[derive(Clone, Debug)]
@@ -53,6 +58,14 @@ pub enum ArchiveError {
         /// Why it failed.
         #[source]
         source: io::Error,
+    },
+    /// A race still runs, or is still collected.
+    #[error("race `{race}` still runs, or something of it is still to come ({}); end it first", show_pid(*pid))]
+    InUse {
+        /// The race.
+        race: RaceId,
+        /// The process that writes it.
+        pid: Option<u32>,
     },
     /// A document is damaged, or of a version that is not known.
     #[error("{} is not the document of a race", path.display())]
@@ -124,12 +137,8 @@ impl Archive {
         self.write_json(race, VERDICT, verdict)
     }
 
-    /// How a race ended; none if it has not, or if whoever ran it died.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be read or understood.
-    pub fn verdict(&self, race: &RaceId) -> Result<Option<ArchivedVerdict>, ArchiveError> {
+    /// How a race ended, as it was stored.
+    pub(super) fn stored_verdict(&self, race: &RaceId) -> Result<Option<ArchivedVerdict>, ArchiveError> {
         self.read_json(race, VERDICT)
     }
 
@@ -274,13 +283,16 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// If there is no such race, or if it cannot be deleted.
+    /// If there is no such race, if it still runs, or if it cannot be deleted.
     pub fn delete(&self, race: &RaceId) -> Result<(), ArchiveError> {
         let path = self.directory(race);
         match fs::symlink_metadata(&path) {
             // A link could lead out of the archive; only the link itself is ours.
             Ok(metadata) if metadata.is_symlink() => fs::remove_file(&path).map_err(failed("delete", &path)),
-            Ok(_) => fs::remove_dir_all(&path).map_err(failed("delete", &path)),
+            Ok(_) => {
+                let _lock = self.lock(race)?;
+                fs::remove_dir_all(&path).map_err(failed("delete", &path))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.unknown(race)),
             Err(source) => Err(failed("read", &path)(source)),
         }
@@ -307,7 +319,16 @@ impl Archive {
 
     pub(super) fn made_directory(&self, race: &RaceId) -> Result<PathBuf, ArchiveError> {
         let directory = self.directory(race);
-        fs::create_dir_all(&directory).map_err(failed("make", &directory))?;
+        if !directory.exists() {
+            fs::create_dir_all(&self.directory).map_err(failed("make", &self.directory))?;
+            // The track may have passwords in its parameters.
+            DirBuilder::new()
+                .recursive(true)
+                .mode(OWNER_ONLY)
+                .create(&directory)
+                .map_err(failed("make", &directory))?;
+            sync_directory(&self.directory).map_err(failed("write", &self.directory))?;
+        }
         Ok(directory)
     }
 
@@ -321,17 +342,26 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
     move |source| ArchiveError::File { action, path, source }
 }
 
-/// Writes a file beside its place first, so that a crash leaves the old one or the new one.
+/// Writes a file beside its place first, so that a crash leaves the old one or the new one, also if it is one of the whole
+/// machine.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)
+    fs::rename(&temporary, path)?;
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+/// Waits until the names of files that are new in a directory are on the disk.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use rally_core::metrics::Results;
     use rally_core::track::JsonObject;
 
@@ -380,6 +410,16 @@ mod tests {
     }
 
     #[test]
+    fn only_its_owner_can_read_a_race() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path().join("races"));
+        let race = document("secret", "20261101T000000Z");
+        archive.store(&race).unwrap();
+        let mode = fs::metadata(archive.directory(&race.race_id)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
     fn a_damaged_race_does_not_hide_the_others() {
         let directory = tempfile::tempdir().unwrap();
         let archive = Archive::new(directory.path());
@@ -388,6 +428,26 @@ mod tests {
         fs::write(directory.path().join("bad").join(RACE), "{").unwrap();
         let (races, damaged) = archive.list().unwrap();
         assert_eq!((races.len(), damaged.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_race_that_somebody_writes_is_not_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let race = document("running", "20261101T000000Z");
+        archive.store(&race).unwrap();
+        let lock = archive.lock(&race.race_id).unwrap();
+        assert!(archive.is_in_use(&race.race_id));
+        let refused = archive.delete(&race.race_id).unwrap_err().to_string();
+        assert!(refused.contains(&format!(
+            "`running` still runs, or something of it is still to come (pid {})",
+            std::process::id()
+        )));
+        assert_eq!(archive.load(&race.race_id).unwrap(), race);
+        drop(lock);
+        assert!(!archive.is_in_use(&race.race_id));
+        archive.delete(&race.race_id).unwrap();
+        assert!(!archive.directory(&race.race_id).exists());
     }
 
     #[test]

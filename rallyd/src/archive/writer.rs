@@ -12,8 +12,10 @@ use tokio::sync::oneshot;
 use tracing::warn;
 
 use super::lines::Lines;
+use super::store::{failed, sync_directory};
 use super::{Archive, ArchiveError, IntervalLog};
 use crate::causes::causes;
+use crate::lock_file::is_at;
 
 /// Entries that may wait for the disk.
 const WAITING: usize = 4096;
@@ -32,8 +34,8 @@ pub(super) enum Entry {
     Telemetry(Vec<u8>),
     /// A line of the log.
     Event(Vec<u8>),
-    /// All before it shall be on the disk.
-    Sync(oneshot::Sender<()>),
+    /// All before it shall be on the disk; whoever waits for that is told.
+    Sync(Option<oneshot::Sender<()>>),
 }
 
 impl Entry {
@@ -81,6 +83,8 @@ impl Writer {
             events: Lines::open(archive.events_path(race))?,
             trouble: trouble.clone(),
         };
+        let directory = archive.directory(race);
+        sync_directory(&directory).map_err(failed("write", &directory))?;
         let (entries, receiver) = sync_channel(WAITING);
         let waiting = Arc::<AtomicUsize>::default();
         let (left, path) = (Arc::clone(&waiting), archive.directory(race));
@@ -106,7 +110,7 @@ impl Writer {
     /// Waits until all is on the disk, but not for ever.
     pub(super) async fn sync(&self) {
         let (reply, done) = oneshot::channel();
-        self.write(Entry::Sync(reply));
+        self.write(Entry::Sync(Some(reply)));
         if tokio::time::timeout(PATIENCE, done).await.is_err() {
             self.trouble.notice(format!("the disk of the archive was not ready within {PATIENCE:?}"));
         }
@@ -133,7 +137,7 @@ impl Files {
                 Entry::Sync(reply) => {
                     self.sync();
                     // Whoever asked may have lost patience.
-                    let _ = reply.send(());
+                    let _ = reply.map(|reply| reply.send(()));
                     continue;
                 }
             };
@@ -153,6 +157,16 @@ impl Files {
                 self.failed(path, &error);
             }
         }
+        for (file, path) in [
+            (self.intervals.file(), &*self.intervals_path),
+            (&self.telemetry.file, &*self.telemetry.path),
+            (&self.events.file, &*self.events.path),
+        ] {
+            if !is_at(file, path) {
+                let path = path.display();
+                self.trouble.notice(format!("{path} was deleted while the race ran; what was in it is gone"));
+            }
+        }
     }
 
     fn failed(&self, path: &Path, error: &io::Error) {
@@ -163,6 +177,23 @@ impl Files {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn files_that_are_deleted_while_they_are_written_are_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let race: RaceId = "deleted".parse().unwrap();
+        archive.made_directory(&race).unwrap();
+        let trouble = Trouble::default();
+        let writer = Writer::start(&archive, &race, trouble.clone()).unwrap();
+        writer.sync().await;
+        assert_eq!(trouble.all(), [""; 0]);
+        std::fs::remove_file(archive.events_path(&race)).unwrap();
+        writer.write(Entry::Event(b"{}\n".to_vec()));
+        writer.sync().await;
+        let [sentence] = &trouble.all()[..] else { panic!("{:?}", trouble.all()) };
+        assert!(sentence.contains("events.jsonl was deleted while the race ran"), "{sentence}");
+    }
 
     #[tokio::test]
     async fn a_full_disk_is_noticed_once_and_stops_nothing() {

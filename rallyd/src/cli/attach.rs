@@ -12,7 +12,7 @@ use super::selection::{Filter, only};
 use super::start::settings;
 use crate::console::Console;
 use crate::exit::Exit;
-use crate::race::{ControlCoordinator, View, watch};
+use crate::race::{ControlCoordinator, Interrupts, View, watch_with};
 use crate::settings::Flags;
 
 pub(super) async fn attach(
@@ -43,15 +43,15 @@ pub(super) async fn attach(
         Some(race) => race.clone(),
         None => coordinator.current_race().await?.ok_or(CommandError::NoRace)?.race,
     };
-    let mut view = View::new(console);
-    let verdict = match watch(&coordinator, &race, &mut view).await {
+    let (mut view, mut interrupts) = (View::new(console), Interrupts::new(false));
+    let verdict = match watch_with(&coordinator, &race, &mut view, &mut interrupts).await {
         // A race that was run here without a daemon, or before this machine followed its coordinator.
         Err(error) if is_unknown(&error) && archive.contains(&race) => return show_archived(&archive, &race, showing),
         watched => watched?,
     };
     let known = known_trouble(&coordinator, &race).await;
     let exit = conclude(&coordinator, &race, verdict, Showing { seen: view.notices(), ..showing }).await;
-    settle(&coordinator, &race, &known, console).await;
+    settle(&coordinator, &race, &known, &mut interrupts, console).await;
     exit
 }
 

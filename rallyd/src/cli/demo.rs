@@ -5,12 +5,12 @@ use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
+use std::pin::pin;
 
 use clap::Parser;
 use rally_core::RaceId;
 use rally_core::metrics::{MetricsStore, RaceDocument, RaceFilter};
 use tempfile::TempDir;
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::arguments::{Arguments, Command, DemoArguments, RaceCommand};
 use super::error::CommandError;
@@ -27,6 +27,7 @@ use crate::daemon::DaemonConfig;
 use crate::demo::{StandIn, write_corpus, write_track};
 use crate::exit::Exit;
 use crate::instance::{Instance, StartSettings};
+use crate::race::Interrupts;
 use crate::report::RacePage;
 use crate::settings::Flags;
 
@@ -41,6 +42,8 @@ const JOIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Shows a race in small, and removes everything but its archive.
 pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: Console) -> Result<Exit, CommandError> {
+    // Before there is anything that would have to be removed.
+    let interrupts = Interrupts::new(true);
     let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
     // Beside the archive, so that the race can be moved there.
     fs::create_dir_all(archive.path()).map_err(CommandError::Demo)?;
@@ -48,11 +51,7 @@ pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: C
     let home = tempfile::Builder::new().prefix("demo-").tempdir_in(beside).map_err(CommandError::Demo)?;
     let target = StandIn::start().await.map_err(CommandError::Demo)?;
     let instances = instances(home.path()).map_err(CommandError::Demo)?;
-    let raced = tokio::select! {
-        raced = run(&home, &instances, &target, arguments, console) => raced,
-        // Ctrl-C has its meaning while a race is watched.
-        () = terminated() => Err(CommandError::Interrupted("")),
-    };
+    let raced = run(&home, &instances, &target, arguments, interrupts, console).await;
     let stopped = stop(&instances).await;
     let kept = keep_archive(home.path(), archive.path()).map_err(CommandError::Demo)?;
     let exit = raced?;
@@ -133,6 +132,7 @@ async fn run(
     instances: &[Instance; HOSTS],
     target: &StandIn,
     arguments: &DemoArguments,
+    mut interrupts: Interrupts,
     console: Console,
 ) -> Result<Exit, CommandError> {
     let track = home.path().join(TRACK);
@@ -140,7 +140,15 @@ async fn run(
     let corpus = home.path().join("benchmarks/data/places/documents.json");
     write_corpus(&corpus, arguments.documents).map_err(CommandError::Demo)?;
 
-    start(home.path(), instances).await?;
+    let mut started = pin!(start(home.path(), instances));
+    tokio::select! {
+        started = &mut started => started?,
+        () = interrupts.next() => {
+            // What is about to start can only be stopped once it has.
+            started.await?;
+            return Err(CommandError::Interrupted(""));
+        }
+    }
     let addresses: Vec<_> = instances.iter().map(|instance| instance.address().to_string()).collect();
     console.info(&format!("a cluster of {HOSTS} daemons is up: {}", addresses.join(", ")));
     console.info(&format!(
@@ -150,7 +158,7 @@ async fn run(
     ));
     // The member stands for the user's machine: neither the coordinator nor alone.
     let command = race_command(&track, target, &addresses, instances[1].address().port(), arguments);
-    Box::pin(race(home.path(), &command, true, console)).await
+    Box::pin(race(home.path(), &command, true, Some(interrupts), console)).await
 }
 
 /// The race as a user would ask for it.
@@ -187,7 +195,9 @@ async fn start(home: &Path, [coordinator, members @ ..]: &[Instance; HOSTS]) -> 
     let address = coordinator.address();
     background::launch(&config(home, coordinator, address)).await?;
     let configs: Vec<_> = members.iter().map(|member| config(home, member, address)).collect();
-    futures_util::future::try_join_all(configs.iter().map(background::launch)).await?;
+    // All of them, whatever becomes of one: what still starts cannot be stopped.
+    let launched = futures_util::future::join_all(configs.iter().map(background::launch)).await;
+    launched.into_iter().try_for_each(|launched| launched.map(drop))?;
     Ok(())
 }
 
@@ -226,18 +236,4 @@ fn keep_archive(home: &Path, archive: &Path) -> io::Result<Option<RaceId>> {
     let name = race.file_name().to_string_lossy().into_owned();
     fs::rename(race.path(), archive.join(&name))?;
     Ok(name.parse().ok())
-}
-
-/// Waits until the terminal is gone, or somebody wants this process to end.
-async fn terminated() {
-    let wait = async |kind| match signal(kind) {
-        Ok(mut signal) => {
-            signal.recv().await;
-        }
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = wait(SignalKind::hangup()) => {}
-        () = wait(SignalKind::terminate()) => {}
-    }
 }

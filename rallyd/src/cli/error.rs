@@ -15,7 +15,7 @@ use crate::control::ControlError;
 use crate::daemon::DaemonError;
 use crate::exit::Exit;
 use crate::instance::{InstanceError, LockError, show_pid};
-use crate::race::PlanError;
+use crate::race::{PlanError, TurnError};
 use crate::settings::{Origin, SettingsError};
 use crate::store::InvalidStoreSettings;
 use crate::track::{ParseValueError, TrackCommandError};
@@ -49,7 +49,9 @@ pub(crate) enum CommandError {
     NoSuchRace { race: RaceId, directory: PathBuf },
     #[error("no race `{race}` is in {places}")]
     UnknownRace { race: RaceId, places: String },
-    #[error("race {0} runs; end it first")]
+    #[error(transparent)]
+    Turn(#[from] TurnError),
+    #[error("race {0} still runs, or something of it is still to come; end it, or wait for it")]
     RaceRuns(RaceId),
     #[error("race {0} has no results: it still runs, or it never got so far")]
     NoResults(RaceId),
@@ -149,6 +151,7 @@ impl CommandError {
             | Self::Role(_)
             | Self::Demo(_)
             | Self::NoRace
+            | Self::Turn(_)
             | Self::RaceRuns(_)
             | Self::NoResults(_)
             | Self::Archive(_)

@@ -116,7 +116,7 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::Restart(restart) => start::restart(&directory, restart.cluster, console).await?,
         Command::Status(status) => return status::status(&directory, &status, console).await,
         Command::Token(token) => token::token(&directory, token, console).await?,
-        Command::Race(command) => return Box::pin(race::race(&directory, &command, offline, console)).await,
+        Command::Race(command) => return Box::pin(race::race(&directory, &command, offline, None, console)).await,
         Command::Demo(arguments) => return Box::pin(demo::demo(&directory, &arguments, console)).await,
         Command::Attach(arguments) => return attach::attach(&directory, &arguments, console).await,
         Command::List(ListCommand::Tracks(tracks)) => {

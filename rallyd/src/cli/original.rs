@@ -68,7 +68,7 @@ const FLAGS: &[Flag] = &[
         RACE,
         "--kill-running-processes",
         false,
-        Fate::LeftOut("a load driver takes part in one race at a time, and a second race is told who holds it"),
+        Fate::LeftOut("a second race at the same time is refused, and told which one runs and how to end it"),
     ),
     flag(
         RACE,

@@ -9,25 +9,31 @@ use serde_json::json;
 use super::arguments::RaceCommand;
 use super::error::CommandError;
 use super::races::archive;
-use super::report::{Showing, conclude, known_trouble, settle, show_late_trouble};
-use super::selection::{Filter, only};
+use super::report::{Showing, conclude, known_trouble, settle, settle_own, write_file};
+use super::selection::{Filter, RunningInstance, only};
 use super::start::settings;
 use super::track::track_settings;
+use crate::archive::Archive;
+use crate::causes::causes;
 use crate::console::Console;
 use crate::control::{Request, Response, call};
 use crate::exit::Exit;
 use crate::facts::host_facts;
 use crate::instance::Instance;
 use crate::race::{
-    ControlCoordinator, LocalSurroundings, NO_BUNDLE, PlanFormat, RaceCoordinator, View, find_host, is_this_host,
-    plan_json, plan_race, plan_text, registry, watch,
+    ControlCoordinator, Interrupts, LocalSurroundings, NO_BUNDLE, PlanFormat, RaceCoordinator, Turn, View, find_host,
+    is_this_host, plan_json, plan_race, plan_text, registry, watch_with,
 };
-use crate::settings::Flags;
+use crate::report::junit_of_nothing;
+use crate::settings::{Flags, Settings};
 
+/// Races. Signals are only waited for once the race is planned, unless `interrupts` are those of whoever waited for them
+/// before.
 pub(super) async fn race(
     directory: &Path,
     RaceCommand { race: arguments, selection }: &RaceCommand,
     offline: bool,
+    interrupts: Option<Interrupts>,
     console: Console,
 ) -> Result<Exit, CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
@@ -51,22 +57,20 @@ pub(super) async fn race(
         ..RaceRequest::new(planned.race.clone(), NO_BUNDLE, planned.load_driver_hosts)
     };
     let archive = archive(directory, &settings);
-    let (coordinator, own): (Arc<dyn Coordinator>, _) = match only(Filter::new(selection).await?.running(directory)?)? {
-        Some(daemon) => {
-            let coordinator = ControlCoordinator::new(daemon.instance);
-            coordinator.start(request, plan).await?;
-            (Arc::new(coordinator), None)
-        }
-        None if arguments.detach => return Err(CommandError::DetachWithoutDaemon),
-        None => {
-            let samples = archive.samples_directory(&planned.race);
-            let surroundings = LocalSurroundings::new(host_facts(), registry(), settings.data_dir(directory), samples);
-            let surroundings = Arc::new(surroundings.archive_in(archive.clone(), settings.reporting.clone()));
-            let coordinator = Arc::new(RaceCoordinator::new(surroundings));
-            coordinator.start(request, plan).await?;
-            (Arc::clone(&coordinator) as Arc<dyn Coordinator>, Some(coordinator))
-        }
+    let daemon = only(Filter::new(selection).await?.running(directory)?)?;
+    if arguments.detach && daemon.is_none() {
+        return Err(CommandError::DetachWithoutDaemon);
+    }
+    let mut interrupts = interrupts.unwrap_or_else(|| Interrupts::new(daemon.is_none()));
+    let started = match daemon {
+        Some(daemon) => start(daemon, request, plan).await,
+        None => start_own(directory, &settings, &archive, request, plan).await,
     };
+    let (coordinator, own) = started.inspect_err(|error| {
+        let Some(file) = &arguments.report.junit_file else { return };
+        let written = write_file(file, &junit_of_nothing(&planned.race, &causes(error).join(": "), None));
+        written.unwrap_or_else(|error| console.warning(&causes(&error).join(": ")));
+    })?;
     console.info(&format!("race id is {}", planned.race));
     let is_json = arguments.format == PlanFormat::Json;
     if arguments.detach {
@@ -77,23 +81,55 @@ pub(super) async fn race(
     }
     let view = View::new(console);
     let mut view = if own.is_some() { view.of_own_race() } else { view };
-    let verdict = watch(&*coordinator, &planned.race, &mut view).await?;
+    let verdict = watch_with(&*coordinator, &planned.race, &mut view, &mut interrupts).await?;
     let race = &planned.race;
     let (report, reporting, seen) = (&arguments.report, &settings.reporting, view.notices());
     let showing = Showing { arguments: report, reporting, seen, is_json, console };
     let known = known_trouble(&*coordinator, race).await;
     let exit = conclude(&*coordinator, race, verdict, showing).await;
-    match own {
-        Some(own) => {
-            own.settled().await;
-            show_late_trouble(&*coordinator, race, &known, console).await;
-            if archive.directory(race).exists() {
-                console.info(&format!("the race is archived in {}", archive.directory(race).display()));
-            }
-        }
-        None => settle(&*coordinator, race, &known, console).await,
+    let Some(OwnRace { coordinator: own, .. }) = &own else {
+        settle(&*coordinator, race, &known, &mut interrupts, console).await;
+        return exit;
+    };
+    let is_settled = settle_own(own, &archive, race, &known, &mut interrupts, console).await;
+    if archive.directory(race).exists() {
+        console.info(&format!("the race is archived in {}", archive.directory(race).display()));
     }
-    exit
+    if is_settled { exit } else { exit.and(Ok(Exit::Interrupted)) }
+}
+
+/// A race of this process.
+struct OwnRace {
+    coordinator: Arc<RaceCoordinator>,
+    _turn: Turn,
+}
+
+/// Starts a race that the daemon's coordinator owns.
+async fn start(
+    daemon: RunningInstance,
+    request: RaceRequest,
+    plan: String,
+) -> Result<(Arc<dyn Coordinator>, Option<OwnRace>), CommandError> {
+    let coordinator = ControlCoordinator::new(daemon.instance);
+    coordinator.start(request, plan).await?;
+    Ok((Arc::new(coordinator), None))
+}
+
+/// Starts a race in this process, as the only one on this machine.
+async fn start_own(
+    directory: &Path,
+    settings: &Settings,
+    archive: &Archive,
+    request: RaceRequest,
+    plan: String,
+) -> Result<(Arc<dyn Coordinator>, Option<OwnRace>), CommandError> {
+    let turn = Turn::take(&settings.root(directory), &request.race)?;
+    let samples = archive.samples_directory(&request.race);
+    let surroundings = LocalSurroundings::new(host_facts(), registry(), settings.data_dir(directory), samples);
+    let surroundings = Arc::new(surroundings.archive_in(archive.clone(), settings.reporting.clone()));
+    let coordinator = Arc::new(RaceCoordinator::new(surroundings));
+    coordinator.start(request, plan).await?;
+    Ok((Arc::clone(&coordinator) as Arc<dyn Coordinator>, Some(OwnRace { coordinator, _turn: turn })))
 }
 
 /// How many cores the load drivers have: those of this machine without a daemon, else as the coordinator knows them. None

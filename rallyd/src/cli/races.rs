@@ -221,9 +221,11 @@ pub(super) async fn list(
     failures.iter().for_each(|error| console.warning(&format!("{error}; its races are not in the list")));
     found.damaged.iter().for_each(|text| console.warning(text));
     let races = found.races;
+    let ids = races.iter().filter(|race| race.outcome.is_none()).map(|race| &race.race_id);
+    let running: Vec<RaceId> = ids.filter(|race| archive.is_in_use(race)).cloned().collect();
     match arguments.format {
-        Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
-        Format::Text if !races.is_empty() => console.data(&races_table(&races))?,
+        Format::Json => console.data(&format!("{:#}", races_json(&races, &running)))?,
+        Format::Text if !races.is_empty() => console.data(&races_table(&races, &running))?,
         Format::Text if has_any(&stores).await? => console.info("no race is like that"),
         Format::Text => console.info(&empty_archive(directory, &archive).await?),
     }
@@ -265,9 +267,15 @@ pub(super) async fn delete(
         if !is_known {
             return Err(CommandError::UnknownRace { race: race.clone(), places: places(&stores, " or in ") });
         }
+        if archive.is_in_use(race) {
+            return Err(CommandError::RaceRuns(race.clone()));
+        }
         for daemon in Filter::default().running(directory)? {
-            let current = ControlCoordinator::new(daemon.instance).current_race().await;
-            if current.is_ok_and(|current| current.is_some_and(|current| current.race == *race)) {
+            let coordinator = ControlCoordinator::new(daemon.instance);
+            let current = coordinator.current_race().await;
+            if current.is_ok_and(|current| current.is_some_and(|current| current.race == *race))
+                || coordinator.report(race).await.is_ok_and(|report| !report.is_settled)
+            {
                 return Err(CommandError::RaceRuns(race.clone()));
             }
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::RaceVerdict;
-use rally_core::{Coordinator, RaceId, RaceOutcome, Sequence};
+use rally_core::{Coordinator, RaceId, RaceOutcome, Sequence, StopMode};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
@@ -16,15 +16,18 @@ use super::error::CommandError;
 use crate::archive::Archive;
 use crate::console::Console;
 use crate::exit::Exit;
-use crate::race::verdict_text;
+use crate::race::{Interrupts, RaceCoordinator, verdict_text};
 use crate::report::{
-    FINAL_SCORE, NOBODY_WROTE_DOWN, RaceTimes, ReportArguments, ReportFormat, findings_text, incompleteness, junit,
-    summary, thresholds_text, warnings,
+    FINAL_SCORE, NOBODY_WROTE_DOWN, RaceTimes, ReportArguments, ReportFormat, STILL_RUNS, findings_text,
+    incompleteness, junit, junit_of_nothing, summary, thresholds_text, warnings,
 };
 use crate::settings::ReportingSettings;
 
 /// How long a viewer waits for what belongs to the archive of a race of the cluster.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+
+/// From when on it is told that a race of this process is not all kept yet.
+const SETTLING_IS_NEWS: Duration = Duration::from_secs(2);
 
 /// How soon it asks again at first; the time doubles up to [`SETTLED_EVERY`]. Mostly there is little left to do.
 const SETTLED_SOON: Duration = Duration::from_millis(5);
@@ -72,6 +75,10 @@ pub(super) async fn conclude(
             show_ended(Ended { report, verdict: Some(verdict), incomplete, times }, showing)
         }
         Err(error) => {
+            if let Some(path) = &showing.arguments.junit_file {
+                let reason = incompleteness(&verdict).unwrap_or_else(|| error.to_string());
+                write_file(path, &junit_of_nothing(race, &reason, Some(&verdict)))?;
+            }
             if showing.is_json {
                 console.data(&format!("{:#}", json!({"race": null, "verdict": verdict, "findings": null})))?;
             } else if verdict.errors.is_empty() {
@@ -102,7 +109,9 @@ pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'
     };
     let incomplete = match &verdict {
         Some(verdict) => incompleteness(verdict),
-        None => (!is_of_original(&document)).then(|| NOBODY_WROTE_DOWN.to_owned()),
+        None if is_of_original(&document) => None,
+        None if archive.is_in_use(race) => Some(STILL_RUNS.to_owned()),
+        None => Some(NOBODY_WROTE_DOWN.to_owned()),
     };
     let times = RaceTimes::load(archive, race)?;
     let report = RaceReport { race: document, findings, is_settled: true };
@@ -160,7 +169,13 @@ pub(super) async fn show_late_trouble(
 
 /// Waits until everything of a race of the cluster is in the archive, but not for ever, and says what went wrong since the
 /// race ended.
-pub(super) async fn settle(coordinator: &dyn Coordinator, race: &RaceId, known: &[String], console: Console) {
+pub(super) async fn settle(
+    coordinator: &dyn Coordinator,
+    race: &RaceId,
+    known: &[String],
+    interrupts: &mut Interrupts,
+    console: Console,
+) {
     let settled = async {
         let mut wait = SETTLED_SOON;
         while coordinator.report(race).await.is_ok_and(|report| !report.is_settled) {
@@ -170,7 +185,7 @@ pub(super) async fn settle(coordinator: &dyn Coordinator, race: &RaceId, known: 
     };
     let is_settled = tokio::select! {
         settled = timeout(SETTLED_WITHIN, settled) => settled.is_ok(),
-        _ = tokio::signal::ctrl_c() => false,
+        () = interrupts.next() => false,
     };
     show_late_trouble(coordinator, race, known, console).await;
     if !is_settled {
@@ -178,6 +193,40 @@ pub(super) async fn settle(coordinator: &dyn Coordinator, race: &RaceId, known: 
             "the coordinator still collects raw samples; `rallyd attach {race}` shows later whether some are missing"
         ));
     }
+}
+
+/// Waits until everything of a race of this process is in its archive and in the metrics store, unless it is interrupted.
+/// What is missing then is told. Returns whether all of it is kept.
+pub(super) async fn settle_own(
+    own: &RaceCoordinator,
+    archive: &Archive,
+    race: &RaceId,
+    known: &[String],
+    interrupts: &mut Interrupts,
+    console: Console,
+) -> bool {
+    let archived = || archive.verdict(race).ok().flatten().map(|it| it.findings.archive).unwrap_or_default();
+    let unknown = |texts: Vec<String>| texts.into_iter().filter(|text| !known.contains(text)).collect::<Vec<_>>();
+    let settled = async {
+        let settled = own.settled();
+        tokio::pin!(settled);
+        if timeout(SETTLING_IS_NEWS, &mut settled).await.is_err() {
+            unknown(archived()).iter().for_each(|text| console.info(text));
+            console.info("waiting until all of the race is kept; Ctrl-C ends that");
+            settled.await;
+        }
+    };
+    let is_settled = tokio::select! {
+        () = settled => true,
+        () = interrupts.next() => false,
+    };
+    if is_settled {
+        show_late_trouble(own, race, known, console).await;
+    } else {
+        own.stop(StopMode::Now, Duration::ZERO).await;
+        unknown(archived()).iter().for_each(|text| console.warning(text));
+    }
+    is_settled
 }
 
 fn show_report(report: &RaceReport, incomplete: Option<&str>, showing: Showing<'_>) -> Result<(), CommandError> {

@@ -18,7 +18,7 @@ use rally_core::{
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, info, info_span, warn};
 
 use super::local::LocalSurroundings;
 use super::text::busy_text;
@@ -28,6 +28,9 @@ use crate::store::{self, StoreSettings};
 
 /// Races that have ended and can still be asked for.
 const REMEMBERED: usize = 8;
+
+/// How long a race waits until all of the races before is kept.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// The bundle of a request whose plan comes beside it.
 pub(crate) const NO_BUNDLE: ContentHash = ContentHash::from_bytes([0; 32]);
@@ -132,6 +135,8 @@ pub trait Surroundings: Send + Sync + 'static {
 pub struct RaceCoordinator {
     surroundings: Arc<dyn Surroundings>,
     races: Mutex<Races>,
+    /// How long a race waits for those before.
+    pub(super) patience: Duration,
 }
 
 #[derive(Default)]
@@ -151,6 +156,13 @@ struct KnownRace {
     settled: CancellationToken,
 }
 
+impl Races {
+    fn unsettled(&self) -> Vec<(RaceId, CancellationToken)> {
+        let unsettled = self.known.iter().filter(|known| !known.settled.is_cancelled());
+        unsettled.map(|known| (known.request.race.clone(), known.settled.clone())).collect()
+    }
+}
+
 impl fmt::Debug for RaceCoordinator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RaceCoordinator").field("races", &self.lock().known).finish_non_exhaustive()
@@ -161,7 +173,7 @@ impl RaceCoordinator {
     /// A coordinator without a race.
     #[must_use]
     pub fn new(surroundings: Arc<dyn Surroundings>) -> Self {
-        Self { surroundings, races: Mutex::default() }
+        Self { surroundings, races: Mutex::default(), patience: PATIENCE }
     }
 
     /// A coordinator for races in this process, with one load driver: the host `localhost`. Races are archived in
@@ -206,7 +218,8 @@ impl RaceCoordinator {
         RoleError { host: self.surroundings.facts().name, role: Role::Coordinator, phase, kind, cause }
     }
 
-    /// Ends the race that runs, if there is one, and waits for it; one that does not end `within` the time is dropped.
+    /// Ends the race that runs, if there is one, and waits until all of it is kept; one for which that takes longer than
+    /// `within` is dropped, and its archive says what is missing.
     pub async fn stop(&self, mode: StopMode, within: Duration) {
         let mut running = {
             let mut races = self.lock();
@@ -214,14 +227,26 @@ impl RaceCoordinator {
             std::mem::take(&mut races.running)
         };
         if timeout(within, async { while running.join_next().await.is_some() {} }).await.is_err() {
+            let races = self.unsettled().into_iter().map(|(race, _)| race.to_string()).collect::<Vec<_>>().join(", ");
+            warn!(%races, "ending before all that belongs to a race is kept; its archive says what is missing");
             running.shutdown().await;
         }
     }
 
-    /// Waits until all races have ended and everything that belongs to them is kept.
+    /// Waits until all races that were started so far have ended and everything that belongs to them is kept.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits: races go on when it is dropped, and it can be called again, also several times at once.
     pub async fn settled(&self) {
-        let mut running = std::mem::take(&mut self.lock().running);
-        while running.join_next().await.is_some() {}
+        for (_, settled) in self.unsettled() {
+            settled.cancelled().await;
+        }
+    }
+
+    /// Races that run, or of which something is still to be kept.
+    fn unsettled(&self) -> Vec<(RaceId, CancellationToken)> {
+        self.lock().unsettled()
     }
 
     fn lock(&self) -> MutexGuard<'_, Races> {
@@ -256,7 +281,8 @@ impl RaceCoordinator {
     fn archived(&self, race: &RaceId) -> Option<RaceReport> {
         let archive = self.surroundings.archive()?;
         let verdict = archive.verdict(race).ok()??;
-        Some(RaceReport { race: archive.load(race).ok()?, findings: verdict.findings, is_settled: true })
+        let is_settled = !archive.is_in_use(race);
+        Some(RaceReport { race: archive.load(race).ok()?, findings: verdict.findings, is_settled })
     }
 }
 
@@ -267,8 +293,7 @@ impl Coordinator for RaceCoordinator {
         while races.running.try_join_next().is_some() {}
         let now = self.surroundings.timer().now();
         let error = |kind, cause| self.error(format!("start race {}", request.race), kind, cause);
-        let mut before = None;
-        if let Some(KnownRace { request: last, since, log, settled, .. }) = races.known.back() {
+        if let Some(KnownRace { request: last, since, log, .. }) = races.known.back() {
             let status = log.status(&last.race, *since, now);
             if status.is_some() && *last == request {
                 // Asked again, because the answer was lost.
@@ -277,13 +302,15 @@ impl Coordinator for RaceCoordinator {
             if let Some(status) = status.filter(|_| last.race != request.race) {
                 return Err(error(RoleErrorKind::Busy, busy_text(&status)));
             }
-            before = Some(settled.clone());
         }
         if let Some(cause) = self.taken(&races, &request.race) {
             return Err(error(RoleErrorKind::Invalid, cause));
         }
-        if races.known.len() == REMEMBERED {
-            races.known.pop_front();
+        let before = races.unsettled();
+        if races.known.len() >= REMEMBERED
+            && let Some(oldest) = races.known.iter().position(|known| known.settled.is_cancelled())
+        {
+            races.known.remove(oldest);
         }
         let (log, report) = (Arc::<RaceLog>::default(), ReportSlot::default());
         let settled = CancellationToken::new();
@@ -296,7 +323,8 @@ impl Coordinator for RaceCoordinator {
             settled,
         });
         let span = info_span!("race", id = %request.race);
-        let run = run(Arc::clone(&self.surroundings), request, log, report, before);
+        let earlier = Earlier { races: before, patience: self.patience };
+        let run = run(Arc::clone(&self.surroundings), request, log, report, earlier);
         let run = async move {
             run.await;
             drop(guard);
@@ -354,28 +382,34 @@ async fn run(
     request: RaceRequest,
     log: Arc<RaceLog>,
     report: ReportSlot,
-    before: Option<CancellationToken>,
+    earlier: Earlier,
 ) {
     let (timer, host) = (surroundings.timer(), surroundings.facts().name);
     let begin = async {
-        // Samples of the race before may still be on their way, and would disturb this one.
-        if let Some(before) = before {
-            before.cancelled().await;
-        }
+        earlier.settled(&*timer, &log).await?;
         begin(&surroundings, &request, &log, report).await
     };
     let begun = tokio::select! {
-        begun = begin => begun,
-        _ = log.cancelled(None) => Err("it was cancelled before it began".to_owned()),
+        begun = begin => begun.map_err(Some),
+        _ = log.cancelled(None) => Err(None),
     };
     let Begun { setup, mut recorder, store } = match begun {
         Ok(begun) => begun,
         Err(cause) => {
-            let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
-            let error = RoleError { host, role, phase: format!("start race {}", request.race), kind, cause };
-            info!(%error, "the race cannot begin");
-            log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
-            log.push(timer.now(), RaceEventKind::Ended(Box::new(RaceVerdict::not_begun(error))));
+            let verdict = match cause {
+                Some(cause) => {
+                    let (role, kind) = (Role::Coordinator, RoleErrorKind::Invalid);
+                    let error = RoleError { host, role, phase: format!("start race {}", request.race), kind, cause };
+                    info!(%error, "the race cannot begin");
+                    log.push(timer.now(), RaceEventKind::RoleFailed(error.clone()));
+                    RaceVerdict::not_begun(error)
+                }
+                None => {
+                    info!("the race was cancelled before it began");
+                    RaceVerdict::cancelled()
+                }
+            };
+            log.push(timer.now(), RaceEventKind::Ended(Box::new(verdict)));
             surroundings.withdraw(&request.race).await;
             surroundings.forget(request.bundle).await;
             return;
@@ -400,8 +434,36 @@ async fn run(
     for plan in [request.bundle, shipped] {
         surroundings.forget(plan).await;
     }
-    collect(&*surroundings, &mut recorder, store).await;
+    collect(&*surroundings, &mut recorder, store, verdict.ledger.merged).await;
     recorder.settle();
+}
+
+/// Races that were started before this one, and of which something is still to be kept.
+struct Earlier {
+    races: Vec<(RaceId, CancellationToken)>,
+    patience: Duration,
+}
+
+impl Earlier {
+    /// Waits for them, and tells whom it waits for: what is still on its way would disturb this race.
+    async fn settled(self, timer: &dyn Timer, log: &RaceLog) -> Result<(), String> {
+        let since = timer.now();
+        for (race, settled) in &self.races {
+            if timeout(RaceTiming::default().wait_is_news, settled.cancelled()).await.is_ok() {
+                continue;
+            }
+            let waiting = vec![format!("race {race} to be kept as a whole")];
+            log.push(timer.now(), RaceEventKind::Waiting { drivers: waiting, since });
+            timeout(self.patience, settled.cancelled()).await.map_err(|_| {
+                format!(
+                    "race {race} has ended, but its raw samples are still collected, or the metrics store still takes it, after \
+                     {:?}; `rallyd attach {race}` shows what is missing, and `rallyd restart` gives it up",
+                    self.patience
+                )
+            })?;
+        }
+        Ok(())
+    }
 }
 
 /// Waits for what does not return, and for ever after it.
@@ -436,7 +498,9 @@ async fn begin(
     let (plan, content) =
         surroundings.ship(&request.race, (plan, request.bundle), &request.load_driver_hosts, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
-    let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report).await;
+    let place = store.as_ref().map(StoreSettings::place);
+    let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report, place).await;
+    let recorder = recorder.map_err(|error| error.to_string())?;
     let setup = RaceSetup {
         race: request.race.clone(),
         plan,
@@ -449,8 +513,13 @@ async fn begin(
 }
 
 /// Gets the raw samples of a race that has ended into its archive, and the whole into the metrics store, if there is one.
-async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder, store: Option<StoreSettings>) {
-    let segments = recorder.take_segments();
+async fn collect(
+    surroundings: &dyn Surroundings,
+    recorder: &mut ArchiveRecorder,
+    store: Option<StoreSettings>,
+    samples: u64,
+) {
+    let segments = recorder.segments();
     let Some(archive) = recorder.archive().cloned() else { return };
     let directory = archive.samples_directory(&recorder.document().race_id);
     let mut silent = Vec::new();
@@ -464,9 +533,13 @@ async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder
             silent.push(driver);
         }
     }
-    if let Some(store) = store
-        && let Err(error) = store::finish(store, archive, recorder.document().clone()).await
-    {
-        recorder.notice_late(format!("{error}; the archive has everything"));
+    if let Some(store) = store {
+        let document = recorder.document().clone();
+        let race = document.race_id.clone();
+        if let Err(error) = store::finish(store, archive, document, store::patience(samples)).await {
+            recorder.notice_late(format!(
+                "{error}; all is in the archive, and `rallyd report {race}` and `rallyd compare` take it from there"
+            ));
+        }
     }
 }

@@ -12,6 +12,7 @@ mod sharing;
 mod shipping;
 mod text;
 mod thresholds;
+mod turn;
 mod view;
 
 #[cfg(test)]
@@ -29,6 +30,8 @@ pub(crate) use local::is_this_host;
 pub use pipeline::{PIPELINES, Pipeline};
 pub use plan::{PlanError, PlannedRace, plan_race};
 pub(crate) use text::{plan_json, plan_text, status_text, verdict_text};
+pub(crate) use turn::{Turn, TurnError};
+pub(crate) use view::{Interrupts, watch_with};
 pub use view::{View, watch};
 
 use std::sync::Arc;

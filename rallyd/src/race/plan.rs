@@ -67,6 +67,9 @@ pub enum PlanError {
     /// Several clusters at the same time are wanted, and there is only one.
     #[error("--multi-cluster needs two clusters or more in --target-hosts")]
     OneCluster,
+    /// Nobody is to apply the load, or a host has no name.
+    #[error("--load-driver-hosts must name a host or more, with commas in between")]
+    NoLoadDriver,
     /// A telemetry device or its parameters make no sense.
     #[error("--telemetry: {0}")]
     Telemetry(String),
@@ -125,6 +128,7 @@ impl PlanError {
             | Self::Clusters { .. }
             | Self::Cluster { .. }
             | Self::OneCluster
+            | Self::NoLoadDriver
             | Self::RaceId(_)
             | Self::Telemetry(_)
             | Self::NotThereYet(_)
@@ -159,6 +163,10 @@ pub async fn plan_race(
     take_credentials(&mut target_hosts, &mut client_options);
     if arguments.multi_cluster && target_hosts.len() < 2 {
         return Err(PlanError::OneCluster);
+    }
+    let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;
+    if load_driver_hosts.is_empty() || load_driver_hosts.iter().any(String::is_empty) {
+        return Err(PlanError::NoLoadDriver);
     }
     let selection = RaceSelection {
         challenge: arguments.challenge.clone(),
@@ -196,7 +204,6 @@ pub async fn plan_race(
         description: RaceDescription { thresholds, track_revision, ..description(arguments)? },
     };
     rally_driver::check_telemetry(&plan).map_err(PlanError::Telemetry)?;
-    let load_driver_hosts = list("--load-driver-hosts", &arguments.load_driver_hosts)?;
     Ok(PlannedRace { race, plan, load_driver_hosts })
 }
 

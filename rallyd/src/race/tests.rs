@@ -3,23 +3,26 @@
 mod shipping;
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
-use rally_core::race::RaceVerdict;
+use rally_core::race::{RaceVerdict, Timer};
 use rally_core::track::{Challenge, ChallengeBuilder, Operation, ParallelBuilder, Task, TaskBuilder, Track};
 use rally_core::{
-    ContentHash, Coordinator, HostFacts, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest,
-    RoleErrorKind, Sequence, StopMode,
+    ContentHash, Coordinator, HostFacts, LoadDriver, RaceEvent, RaceEventKind, RaceId, RaceOutcome, RacePlan,
+    RaceRequest, RoleErrorKind, Sequence, StopMode,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, HostConfig, Place, Timing, TokenSource};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::cluster::RaceRoles;
 use super::{LocalSurroundings, RaceCoordinator, RaceHost, RaceKeeping, Surroundings, View, watch};
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchiveError};
 use crate::settings::ReportingSettings;
 
 /// An operation that takes a moment.
@@ -215,7 +218,11 @@ async fn an_archive_that_cannot_be_written_is_named_and_stops_nothing() {
     assert_eq!(verdict.outcome, RaceOutcome::Completed);
     let report = coordinator.report(&race).await.unwrap();
     assert_eq!(report.race.results.unwrap().op_metrics[0].error_rate, 0.0);
-    assert!(report.findings.archive.iter().any(|text| text.contains("Not a directory")), "{:?}", report.findings);
+    assert!(
+        report.findings.archive.iter().any(|text| text.contains("cannot make") && text.contains("File exists")),
+        "{:?}",
+        report.findings
+    );
     coordinator.settled().await;
 }
 
@@ -244,6 +251,131 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     assert_eq!(watch(&next, &race, &mut View::quiet()).await.unwrap(), verdict);
     assert_eq!(next.events(&race, Sequence(1)).await.unwrap().count().await, 0);
     assert_eq!(next.report(&race).await.unwrap(), report);
+}
+
+/// Surroundings whose plans and raw samples are only there when the test says so.
+struct Slow {
+    local: LocalSurroundings,
+    plans: CancellationToken,
+    samples: CancellationToken,
+}
+
+impl Slow {
+    fn new(directory: &Path) -> Self {
+        let facts = HostFacts { name: "here".to_owned(), cores: 2, ..HostFacts::default() };
+        let [data, samples, races] = ["data", "samples", "races"].map(|name| directory.join(name));
+        let local = LocalSurroundings::new(facts, Arc::new(napping()), data, samples);
+        let local = local.archive_in(Archive::new(races), ReportingSettings::default());
+        Self { local, plans: CancellationToken::new(), samples: CancellationToken::new() }
+    }
+}
+
+#[async_trait]
+impl Surroundings for Slow {
+    fn facts(&self) -> HostFacts {
+        self.local.facts()
+    }
+
+    fn timer(&self) -> Arc<dyn Timer> {
+        self.local.timer()
+    }
+
+    async fn keep(&self, plan: Vec<u8>) -> Result<ContentHash, String> {
+        self.local.keep(plan).await
+    }
+
+    async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
+        self.plans.cancelled().await;
+        self.local.plan(content).await
+    }
+
+    async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
+        self.local.load_drivers(hosts).await
+    }
+
+    fn archive(&self) -> Option<Archive> {
+        self.local.archive()
+    }
+
+    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
+        self.samples.cancelled().await;
+        self.local.find_samples(content, directory).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_that_is_cancelled_before_it_begins_was_cancelled_and_has_not_failed() {
+    let directory = tempfile::tempdir().unwrap();
+    let coordinator = RaceCoordinator::new(Arc::new(Slow::new(directory.path())));
+    let plan = plan(|challenge| challenge.task(task("index", 1)));
+    let race = coordinator.race(&plan, &["localhost"]).await.unwrap();
+    coordinator.cancel(&race, StopMode::Drain).await.unwrap();
+    assert_eq!(coordinator.verdict(&race).await, Ok(RaceVerdict::cancelled()));
+    coordinator.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_loses_patience_with_a_race_disturbs_neither_it_nor_others_who_wait() {
+    let place = Alone::new();
+    let endless = plan(|challenge| challenge.task(task("search", 1).time_period(Duration::from_secs(100_000))));
+    let race = place.start("endless", &endless).await;
+    let settled = || timeout(Duration::from_millis(20), place.coordinator.settled());
+    assert!(settled().await.is_err() && settled().await.is_err(), "it still runs");
+    assert_eq!(place.coordinator.current_race().await.unwrap().map(|it| it.race), Some(race.clone()));
+    let others = async { tokio::join!(place.coordinator.settled(), place.coordinator.settled()) };
+    let ((), cancelled) = tokio::join!(
+        async {
+            others.await;
+        },
+        place.coordinator.cancel(&race, StopMode::Now)
+    );
+    cancelled.unwrap();
+    assert_eq!(place.verdict(&race).await.outcome, RaceOutcome::Cancelled);
+    place.coordinator.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_still_to_come_of_a_race_holds_up_the_next_one_for_a_while_and_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let surroundings = Arc::new(Slow::new(directory.path()));
+    surroundings.plans.cancel();
+    let archive = surroundings.archive().unwrap();
+    let mut coordinator = RaceCoordinator::new(Arc::<Slow>::clone(&surroundings));
+    coordinator.patience = Duration::from_millis(1);
+    let mut plan = plan(|challenge| challenge.task(task("index", 1).iterations(3)));
+    plan.sample_bytes = 1 << 20;
+    let first = coordinator.race(&plan, &["localhost"]).await.unwrap();
+    assert_eq!(coordinator.verdict(&first).await.unwrap().outcome, RaceOutcome::Completed);
+    let told = coordinator.report(&first).await.unwrap();
+    assert_eq!((told.is_settled, &told.findings.archive[..]), (false, &[][..]));
+    assert!(matches!(archive.delete(&first), Err(ArchiveError::InUse { .. })));
+    let still = ["raw samples of localhost are still to come"];
+    assert_eq!(archive.verdict(&first).unwrap().unwrap().findings.archive, still);
+
+    let second = coordinator.race(&plan, &["localhost"]).await.unwrap();
+    let mut events = coordinator.events(&second, Sequence::START).await.unwrap();
+    let waiting = events.next().await.unwrap().unwrap().kind;
+    let RaceEventKind::Waiting { drivers, .. } = waiting else { panic!("{waiting:?}") };
+    assert_eq!(drivers, [format!("race {first} to be kept as a whole")]);
+    let verdict = coordinator.verdict(&second).await.unwrap();
+    assert_eq!(verdict.outcome, RaceOutcome::Failed);
+    assert!(verdict.errors[0].cause.contains(&format!("race {first} has ended, but")), "{verdict:?}");
+
+    // Nobody collects any more; whoever comes later hears of it.
+    coordinator.stop(StopMode::Now, Duration::ZERO).await;
+    let later = RaceCoordinator::new(Arc::<Slow>::clone(&surroundings));
+    let told = later.report(&first).await.unwrap();
+    let [missing] = &told.findings.archive[..] else { panic!("{told:?}") };
+    assert!(told.is_settled && missing.starts_with("raw samples of localhost are missing: whoever ran"), "{missing}");
+    archive.delete(&first).unwrap();
+
+    surroundings.samples.cancel();
+    let third = later.race(&plan, &["localhost"]).await.unwrap();
+    assert_eq!(later.verdict(&third).await.unwrap().outcome, RaceOutcome::Completed);
+    later.settled().await;
+    let told = later.report(&third).await.unwrap();
+    assert_eq!((told.is_settled, &told.findings.archive[..]), (true, &[][..]));
+    assert!(archive.verdict(&third).unwrap().unwrap().findings.archive.is_empty());
 }
 
 #[test]

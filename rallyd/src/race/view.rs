@@ -1,18 +1,20 @@
 //! Watching a race, wherever it runs.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{pending, poll_fn};
 use std::io::{self, IsTerminal};
 use std::task::Poll;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use rally_core::race::RaceVerdict;
 use rally_core::{
-    ClusterTime, Coordinator, RaceEvent, RaceEventKind, RaceId, RoleError, Sequence, StopMode, TaskIndex, TaskStatus,
+    ClusterTime, Coordinator, RaceEvent, RaceEventKind, RaceId, RoleError, RoleErrorKind, Sequence, StopMode,
+    TaskIndex, TaskStatus,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::sleep;
 
 use super::text::status_text;
 use crate::console::Console;
@@ -26,6 +28,9 @@ const FINE: u64 = 1000;
 /// How often progress is told where it cannot be overwritten.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
+/// How soon a coordinator that was out of reach is asked again for the end of a race.
+const CANCEL_AGAIN: Duration = Duration::from_millis(500);
+
 /// Follows a race to its end and shows it. The first Ctrl-C asks for its end, the second for its immediate end.
 ///
 /// A race of this process is also ended if the process is to end, or loses its terminal; any other race goes on without
@@ -35,20 +40,35 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 ///
 /// [`RoleError`] if the coordinator cannot be asked, or ends.
 pub async fn watch(coordinator: &dyn Coordinator, race: &RaceId, view: &mut View) -> Result<RaceVerdict, RoleError> {
-    let mut interrupted = Interrupts::new(view.is_own);
+    let mut interrupts = Interrupts::new(view.is_own);
+    watch_with(coordinator, race, view, &mut interrupts).await
+}
+
+/// As [`watch`], with signals that somebody else waits for before and after.
+pub(crate) async fn watch_with(
+    coordinator: &dyn Coordinator,
+    race: &RaceId,
+    view: &mut View,
+    interrupts: &mut Interrupts,
+) -> Result<RaceVerdict, RoleError> {
     let mut events = coordinator.events(race, Sequence::START).await?;
-    let mut interrupts = 0;
+    let (mut interrupted, mut cancelling) = (0, None);
     loop {
         let event = tokio::select! {
             event = events.next() => event,
-            () = interrupted.next() => {
-                interrupts += 1;
-                let (mode, message) = match interrupts {
+            () = interrupts.next() => {
+                interrupted += 1;
+                let (mode, message) = match interrupted {
                     1 => (StopMode::Drain, "ending the race; what was measured is kept (once more to end it at once)"),
                     _ => (StopMode::Now, "ending the race at once"),
                 };
                 view.say(message);
-                coordinator.cancel(race, mode).await?;
+                cancelling = Some(cancel(coordinator, race, mode).boxed());
+                continue;
+            }
+            cancelled = async { match &mut cancelling { Some(it) => it.await, None => pending().await } } => {
+                cancelling = None;
+                cancelled?;
                 continue;
             }
         };
@@ -63,18 +83,33 @@ pub async fn watch(coordinator: &dyn Coordinator, race: &RaceId, view: &mut View
     }
 }
 
-/// The signals that end a race; those that come while nobody waits are not lost.
-struct Interrupts(Vec<Signal>);
+/// Asks for the end of a race until the coordinator has heard it. Whether it is gone for good, its events tell.
+async fn cancel(coordinator: &dyn Coordinator, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
+    loop {
+        match coordinator.cancel(race, mode).await {
+            Err(error) if matches!(error.kind, RoleErrorKind::Unreachable | RoleErrorKind::DeadlinePassed) => {
+                sleep(CANCEL_AGAIN).await;
+            }
+            heard => return heard,
+        }
+    }
+}
+
+/// The signals that end a race; those that come while nobody waits are not lost. As long as there are some, the signals do
+/// nothing else.
+pub(crate) struct Interrupts(Vec<Signal>);
 
 impl Interrupts {
-    fn new(is_own: bool) -> Self {
+    /// All that would end this process, if the race is to end with it; otherwise Ctrl-C alone.
+    pub(crate) fn new(is_own: bool) -> Self {
         let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
         let count = if is_own { kinds.len() } else { 1 };
         // A signal that cannot be caught does what it does by default.
         Self(kinds.into_iter().take(count).filter_map(|kind| signal(kind).ok()).collect())
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
         poll_fn(|context| {
             // All are asked, so that each of them wakes this up.
             let mut came = false;
@@ -227,5 +262,72 @@ impl View {
             Some(bars) => bars.suspend(|| write(self.console)),
             None => write(self.console),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use async_trait::async_trait;
+    use rally_core::metrics::RaceReport;
+    use rally_core::race::RaceLog;
+    use rally_core::{EventStream, RaceOutcome, RaceRequest, RaceStatus, Role};
+    use rustix::process::{Signal as ProcessSignal, getpid, kill_process};
+
+    use super::*;
+
+    /// A coordinator that is out of reach for the first requests to end its race.
+    #[derive(Default)]
+    struct OutOfReach {
+        log: Arc<RaceLog>,
+        asked: AtomicU32,
+    }
+
+    fn unreachable() -> RoleError {
+        let (role, kind) = (Role::Coordinator, RoleErrorKind::Unreachable);
+        RoleError { host: "c".to_owned(), role, phase: "cancel race r".to_owned(), kind, cause: "silence".to_owned() }
+    }
+
+    #[async_trait]
+    impl Coordinator for OutOfReach {
+        async fn start_race(&self, _: RaceRequest) -> Result<(), RoleError> {
+            Err(unreachable())
+        }
+
+        async fn events(&self, _: &RaceId, after: Sequence) -> Result<EventStream<RaceEvent>, RoleError> {
+            Ok(self.log.follow(after))
+        }
+
+        async fn cancel(&self, _: &RaceId, _: StopMode) -> Result<(), RoleError> {
+            let at = ClusterTime::from_nanos(1);
+            // Events come in between.
+            self.log.push(at, RaceEventKind::Progress(Vec::new()));
+            if self.asked.fetch_add(1, Ordering::Relaxed) < 2 {
+                return Err(unreachable());
+            }
+            self.log.push(at, RaceEventKind::Ended(Box::new(RaceVerdict::cancelled())));
+            Ok(())
+        }
+
+        async fn current_race(&self) -> Result<Option<RaceStatus>, RoleError> {
+            Ok(None)
+        }
+
+        async fn report(&self, _: &RaceId) -> Result<RaceReport, RoleError> {
+            Err(unreachable())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wish_to_end_a_race_outlasts_a_coordinator_that_is_out_of_reach() {
+        let coordinator = OutOfReach::default();
+        // A signal that no other test waits for.
+        let mut interrupts = Interrupts(vec![signal(SignalKind::user_defined1()).unwrap()]);
+        kill_process(getpid(), ProcessSignal::USR1).unwrap();
+        let race = "r".parse().unwrap();
+        let verdict = watch_with(&coordinator, &race, &mut View::quiet(), &mut interrupts).await.unwrap();
+        assert_eq!((verdict.outcome, coordinator.asked.into_inner()), (RaceOutcome::Cancelled, 3));
     }
 }

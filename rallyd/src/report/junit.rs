@@ -5,6 +5,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use rally_core::RaceId;
 use rally_core::metrics::{ErrorCount, OperationMetrics, RaceReport};
 use rally_core::race::RaceVerdict;
 
@@ -86,6 +87,14 @@ pub fn junit(
     let of_tasks = || cases.iter().map(|case| case.time).sum();
     let time = times.race().map_or_else(of_tasks, |time| time.as_secs_f64());
     document(&suite, &timestamp(race.epoch_millis), time, &cases)
+}
+
+/// The document of a race that never began, for this reason.
+#[must_use]
+pub fn junit_of_nothing(race: &RaceId, reason: &str, verdict: Option<&RaceVerdict>) -> String {
+    let failure = Some(race_failure(reason, verdict));
+    let case = TestCase { class: "race", name: race.as_str(), time: 0.0, failure };
+    document("rally", &timestamp(jiff::Timestamp::now().as_millisecond()), 0.0, &[case])
 }
 
 fn race_failure(reason: &str, verdict: Option<&RaceVerdict>) -> Failure {

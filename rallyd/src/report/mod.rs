@@ -19,12 +19,12 @@ pub use compare::{
     CompareFormat, ComparedLine, ComparedRace, Noise, SIGNIFICANCE, compare, comparison, comparison_heading,
 };
 pub use html::{RacePage, comparison_html};
-pub use junit::junit;
+pub use junit::{junit, junit_of_nothing};
 pub use races::{races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
 pub use table::{Cell, NumberAlignment, csv, markdown};
 pub use times::RaceTimes;
-pub(crate) use verdict::NOBODY_WROTE_DOWN;
+pub(crate) use verdict::{NOBODY_WROTE_DOWN, STILL_RUNS};
 pub use verdict::{findings_text, incompleteness, thresholds_text};
 
 use rally_core::track::JsonObject;

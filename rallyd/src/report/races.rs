@@ -1,14 +1,15 @@
 //! The list of races.
 
 use comfy_table::{Table, presets};
+use rally_core::RaceId;
 use rally_core::metrics::RaceDocument;
 use serde_json::{Value, json};
 
 use super::tags_text;
 
-/// Rally's columns, and how the races ended.
+/// Rally's columns, and how the races ended; `running` are those that have not.
 #[must_use]
-pub fn races_table(races: &[RaceDocument]) -> String {
+pub fn races_table(races: &[RaceDocument], running: &[RaceId]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header([
         "Race ID",
@@ -38,16 +39,17 @@ pub fn races_table(races: &[RaceDocument]) -> String {
             race.track_revision.clone().unwrap_or_default(),
             cluster("team-revision"),
             tags_text(&race.user_tags),
-            outcome(race).to_owned(),
+            outcome(race, running).to_owned(),
         ]);
     }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// A race without an outcome still runs, or whoever ran it died.
-fn outcome(race: &RaceDocument) -> &'static str {
+/// Whoever ran a race that has no outcome and does not run has died.
+fn outcome(race: &RaceDocument, running: &[RaceId]) -> &'static str {
     use rally_core::RaceOutcome::{Cancelled, Completed, Failed, Incomplete};
     match (race.outcome, &race.results) {
+        _ if running.contains(&race.race_id) => "running",
         (Some(Completed), _) => "completed",
         (Some(Cancelled), _) => "cancelled",
         (Some(Failed), _) => "failed",
@@ -57,10 +59,10 @@ fn outcome(race: &RaceDocument) -> &'static str {
     }
 }
 
-/// The same for programs: Rally's object.
+/// The same for programs: Rally's object, and the ids of those that run.
 #[must_use]
-pub fn races_json(races: &[RaceDocument]) -> Value {
-    json!({"races": races})
+pub fn races_json(races: &[RaceDocument], running: &[RaceId]) -> Value {
+    json!({"races": races, "running": running})
 }
 
 #[cfg(test)]
@@ -86,8 +88,11 @@ mod tests {
             race(json!({"race-id": "died", "challenge": null})),
             race(json!({"race-id": "theirs", "results": {"cluster_name": "default", "op_metrics": []}})),
             race(json!({"race-id": "stopped", "outcome": "cancelled"})),
+            race(json!({"race-id": "now", "challenge": null})),
         ];
-        insta::assert_snapshot!(races_table(&races));
-        assert_eq!(races_json(&races)["races"][1]["race-id"], "died");
+        let running = ["now".parse().unwrap()];
+        insta::assert_snapshot!(races_table(&races, &running));
+        let json = races_json(&races, &running);
+        assert_eq!((&json["races"][1]["race-id"], &json["running"]), (&json!("died"), &json!(["now"])));
     }
 }

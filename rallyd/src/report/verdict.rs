@@ -6,9 +6,11 @@ use rally_core::race::RaceVerdict;
 
 use crate::race::verdict_text;
 
-/// What is said of a race without a verdict.
-pub(crate) const NOBODY_WROTE_DOWN: &str =
-    "Nobody wrote down how the race ended: it still runs, or whoever ran it died";
+/// What is said of a race without a verdict whose archive nobody writes any more.
+pub(crate) const NOBODY_WROTE_DOWN: &str = "Nobody wrote down how the race ended: whoever ran it died";
+
+/// What is said of one that has not ended.
+pub(crate) const STILL_RUNS: &str = "The race still runs; this is what was measured so far";
 
 /// Error classes of a task that are shown; the archive has all.
 const CLASSES: usize = 5;

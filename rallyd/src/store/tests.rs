@@ -127,6 +127,21 @@ async fn what_is_refused_for_the_moment_is_sent_again_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_store_that_takes_too_long_for_a_race_is_given_up_with_what_it_has() {
+    // It lets everybody in, and says nothing.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let (archive, within) = (Archive::new(directory.path()), Duration::from_millis(50));
+    let finished = finish(settings(&address, false), archive, race("slow"), within).await;
+    let expected = format!(
+        "the metrics store at http://{address} could not store race slow: it has taken not a single record within 50ms"
+    );
+    assert_eq!(finished.unwrap_err().to_string(), expected);
+    assert_eq!(patience(1_000_000), Duration::from_secs(1_300));
+}
+
+#[tokio::test]
 async fn what_does_not_get_better_fails_with_a_sentence() {
     let wrong = json!({"index": {"status": 400, "error": {"type": "mapper_parsing_exception"}}});
     for (answer, attempts, expected) in [

@@ -12,6 +12,7 @@ mod lab;
 mod network;
 mod programs;
 mod race;
+mod race_alone;
 mod race_endings;
 mod race_faults;
 mod race_lab;

@@ -85,5 +85,5 @@ fn what_there_is_to_race_is_a_document() {
     assert_eq!(keys(&devices[0]), ["name", "description", "of-nodes"]);
     let pipelines = home.json(0, &["list", "pipelines"]);
     assert_eq!(pipelines["pipelines"][0]["name"], "benchmark-only");
-    assert_eq!(home.json(0, &["list", "races"]), json!({"races": []}));
+    assert_eq!(home.json(0, &["list", "races"]), json!({"races": [], "running": []}));
 }

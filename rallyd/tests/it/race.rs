@@ -78,6 +78,8 @@ fn what_is_not_there_yet_is_said_in_a_sentence() {
         ("--race-id=../../etc", "--race-id"),
         ("--multi-cluster", "--multi-cluster needs two clusters"),
         ("--detach", "--detach needs a daemon"),
+        ("--load-driver-hosts=", "--load-driver-hosts must name a host or more"),
+        ("--load-driver-hosts=localhost,", "--load-driver-hosts must name a host or more"),
     ] {
         let (exit, _, stderr) = run(home.path(), &["race", &track, option]);
         assert!(exit == 2 && stderr.contains(expected), "{option}: {exit} {stderr}");
@@ -165,7 +167,7 @@ fn every_document_and_every_request_of_a_race_is_in_its_report() {
 
 /// What a demo has left: directories of its own, and processes.
 fn left_of_demo(home: &Path) -> Vec<String> {
-    let entries = fs::read_dir(home.join(".rally")).unwrap().map(|entry| entry.unwrap().file_name());
+    let entries = fs::read_dir(home.join(".rally/benchmarks")).unwrap().map(|entry| entry.unwrap().file_name());
     let directories = entries.filter_map(|name| name.into_string().ok()).filter(|name| name.starts_with("demo-"));
     let variable = format!("RALLY_HOME={}", home.display()).into_bytes();
     let is_ours = |environment: Vec<u8>| environment.split(|&byte| byte == 0).any(|it| it == variable);
@@ -249,6 +251,28 @@ fn an_interrupted_demo_takes_everything_down_too() {
     let xml = fs::read_to_string(junit).unwrap();
     assert!(xml.contains("name=\"refresh\" time=") && xml.contains("errors=\"4\""), "{xml}");
     assert!(xml.contains("the race ended before this task did"), "{xml}");
+}
+
+#[test]
+fn a_demo_that_is_interrupted_while_its_daemons_start_takes_them_down() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rallyd"));
+    command.args(["demo", "--documents=2000"]).env_clear().env("RALLY_HOME", home.path());
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let has_daemon = || {
+        let demos = fs::read_dir(home.path().join(".rally/benchmarks")).into_iter().flatten().flatten();
+        demos.map(|entry| entry.path().join("hosts")).any(|hosts| hosts.exists())
+    };
+    while !has_daemon() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    assert_ne!(left_of_demo(home.path()), [""; 0], "there is something to be taken down");
+    kill_process(Pid::from_raw(child.id().try_into().unwrap()).unwrap(), Signal::INT).unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{stderr}");
+    assert_eq!(left_of_demo(home.path()), [""; 0]);
+    assert_eq!(fs::read_dir(home.path().join(".rally/benchmarks/races")).unwrap().count(), 0);
 }
 
 #[test]

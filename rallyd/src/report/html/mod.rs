@@ -665,7 +665,7 @@ pub(crate) mod tests {
         RacePage {
             is_archived: true,
             document: report.race,
-            verdict: Some(ArchivedVerdict { verdict, findings: report.findings }),
+            verdict: Some(ArchivedVerdict { verdict, findings: report.findings, pending: None }),
             tasks: vec!["search".to_owned(), "<b>index".to_owned()],
             timeline,
             hosts: serde_json::from_value(hosts).unwrap(),
