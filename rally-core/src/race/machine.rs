@@ -120,6 +120,11 @@ pub enum RaceAction {
         /// The join point at the end of the step.
         until: JoinPoint,
     },
+    /// Ask a driver to go on with the telemetry of one that was lost.
+    AttachTelemetry {
+        /// Whom.
+        driver: DriverIndex,
+    },
     /// Ask a driver to end the race. No answer is needed: that it [ended](DriverEventKind::Ended) is its answer.
     Stop {
         /// Whom.
@@ -171,8 +176,17 @@ pub struct Race {
     state: State,
     /// Some drivers are ready, or all are to be; none as long as nobody waits.
     wait: Option<Wait>,
+    observer: Observer,
     errors: Vec<RoleError>,
     shortfalls: Vec<Shortfall>,
+}
+
+/// The driver that asks the cluster under test for telemetry.
+#[derive(Debug)]
+struct Observer {
+    driver: DriverIndex,
+    /// The driver that did so before it and was lost, as long as this one has not said that it goes on.
+    heir_of: Option<DriverIndex>,
 }
 
 /// A wait for drivers, and what watchers know of it.
@@ -257,7 +271,7 @@ impl Race {
     /// Makes a race and says how it begins.
     ///
     /// `drivers` are the names of the drivers and their clients, which together are all clients of the allocation. The
-    /// first driver does the telemetry.
+    /// first driver does the telemetry, and the next one that plays if it is lost.
     #[must_use]
     pub fn start(
         id: RaceId,
@@ -282,6 +296,7 @@ impl Race {
             state: State::Preparing { awaiting: (0..drivers.len()).map(DriverIndex).collect() },
             drivers,
             wait: Some(Wait::begin(now)),
+            observer: Observer { driver: DriverIndex(0), heir_of: None },
             on_loss,
             timing,
             errors: Vec::new(),
@@ -455,16 +470,30 @@ impl Race {
                 }
             }
             DriverEventKind::Reached { at } => {
+                let is_last = self.allocation.step(JoinPoint(at.0 + 1)).is_none();
+                // Once it goes on with the telemetry, it looks at the cluster and arrives again.
+                let is_about_to_observe = self.observer.driver == index && self.observer.heir_of.is_some() && is_last;
                 if let State::Driving { step, awaiting, completion } = &mut self.state
                     && step.until == at
                 {
-                    awaiting.remove(&index);
+                    if !is_about_to_observe {
+                        awaiting.remove(&index);
+                    }
                     // Whoever has nothing to do arrives at once, and completes nothing.
                     let ran = runs(&self.allocation, at, &self.drivers[index.0].clients, |_| true);
                     completion.reached(index, ran);
                     if ran {
                         self.wait.get_or_insert_with(|| Wait::begin(now));
                     }
+                }
+            }
+            DriverEventKind::TelemetryAttached { has_devices } => {
+                if self.observer.driver == index
+                    && let Some(lost) = self.observer.heir_of.take()
+                    && has_devices
+                {
+                    let (driver, by) = (self.drivers[lost.0].name.clone(), self.drivers[index.0].name.clone());
+                    self.shortfalls.push(Shortfall::Telemetry { driver, by });
                 }
             }
             DriverEventKind::Failed(error) => self.lost(now, index, Standing::Failed, error, actions),
@@ -533,8 +562,10 @@ impl Race {
                 self.shortfalls.push(Shortfall::Driver { driver: driver.name.clone(), until: step.until });
                 // Should it be able to hear this after all, it is free again.
                 actions.push(RaceAction::Stop { driver: index, mode: StopMode::Now });
-                if self.drivers.iter().all(|driver| driver.standing != Standing::Playing) {
-                    self.stop(now, End::Failed, StopMode::Now, actions);
+                match self.with(|standing| standing == Standing::Playing).first() {
+                    None => self.stop(now, End::Failed, StopMode::Now, actions),
+                    Some(&heir) if index == self.observer.driver => self.pass_on_telemetry(now, heir, actions),
+                    Some(_) => {}
                 }
             }
             State::Preparing { .. } | State::Driving { .. } => {
@@ -550,6 +581,22 @@ impl Race {
             }
             State::Ended(_) => {}
         }
+    }
+
+    /// Lets a driver go on with the telemetry of the one that was lost while all run a step.
+    fn pass_on_telemetry(&mut self, now: ClusterTime, heir: DriverIndex, actions: &mut Vec<RaceAction>) {
+        let lost = std::mem::replace(&mut self.observer.driver, heir);
+        self.observer.heir_of.get_or_insert(lost);
+        // It may have waited in silence until now.
+        let driver = &mut self.drivers[heir.0];
+        driver.heard = driver.heard.max(now);
+        if let State::Driving { step, awaiting, .. } = &mut self.state
+            && self.allocation.step(JoinPoint(step.until.0 + 1)).is_none()
+        {
+            // It may be at the end of the race already.
+            awaiting.insert(heir);
+        }
+        actions.push(RaceAction::AttachTelemetry { driver: heir });
     }
 
     fn cancel(&mut self, now: ClusterTime, mode: StopMode, actions: &mut Vec<RaceAction>) {
@@ -655,7 +702,10 @@ impl Race {
                 Shortfall::Overdue { driver: named, .. } | Shortfall::Driver { driver: named, .. } => {
                     *named == driver.name
                 }
-                Shortfall::Unended { .. } | Shortfall::Samples { .. } | Shortfall::Intervals { .. } => false,
+                Shortfall::Unended { .. }
+                | Shortfall::Samples { .. }
+                | Shortfall::Intervals { .. }
+                | Shortfall::Telemetry { .. } => false,
             });
             if driver.standing != Standing::Ended && !is_named {
                 shortfalls.push(Shortfall::Unended { driver: name() });

@@ -272,6 +272,7 @@ impl Cluster {
         }
         if matches!(verdict.outcome, RaceOutcome::Completed | RaceOutcome::Incomplete) {
             assert_eq!(coordinator.steps_ended(), plan.challenge.schedule.len());
+            assert!(coordinator.was_observed(), "nobody took a last look at the cluster under test: {verdict:?}");
         }
         Some(verdict.outcome)
     }

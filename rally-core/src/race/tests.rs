@@ -72,6 +72,7 @@ impl Script {
                     format!("drive {} {} at {} ms", name(driver), step.until, step.start.as_nanos() / MS)
                 }
                 RaceAction::CompleteStep { driver, until } => format!("complete {} {until}", name(driver)),
+                RaceAction::AttachTelemetry { driver } => format!("attach telemetry to {}", name(driver)),
                 RaceAction::Stop { driver, mode } => format!("stop {} {mode:?}", name(driver)),
                 RaceAction::Record { driver, interval } => format!("record {} {}", name(driver), interval.number),
                 RaceAction::RecordTelemetry { driver, .. } => format!("telemetry {}", name(driver)),
@@ -212,7 +213,7 @@ fn completed_by_a_task_waits_for_all_drivers_that_run_it() {
     // A lost driver is not waited for.
     let mut script = Script::prepared(&challenge, OnDriverLoss::Continue);
     script.says(B, completed(0));
-    assert_eq!(script.lose(A), ["stop a Now", "complete b 1"]);
+    assert_eq!(script.lose(A), ["stop a Now", "attach telemetry to b", "complete b 1"]);
 }
 
 #[test]
@@ -297,6 +298,52 @@ fn a_race_goes_on_without_a_lost_driver_if_it_was_told_to_but_never_begins_witho
 
     let mut script = Script::new(&two_steps(), OnDriverLoss::Continue);
     assert_eq!(script.lose(A), ["stop b Now", "stop a Now"]);
+}
+
+const ATTACHED: DriverEventKind = DriverEventKind::TelemetryAttached { has_devices: true };
+
+#[test]
+fn another_driver_goes_on_with_the_telemetry_of_one_that_is_lost_and_the_verdict_says_so() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(B, 1);
+    assert_eq!(script.lose(A), ["stop a Now", "attach telemetry to b", "drive b 2 at 20 ms"]);
+    script.says(B, ATTACHED);
+    assert_eq!(script.reached(B, 2), ["stop b Drain"]);
+    script.says(B, DriverEventKind::Ended);
+    let telemetry = Shortfall::Telemetry { driver: "a".to_owned(), by: "b".to_owned() };
+    assert!(script.verdict().shortfalls.contains(&telemetry), "{:?}", script.verdict());
+
+    // Where there are no devices, nothing is missing.
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(B, 1);
+    script.lose(A);
+    script.says(B, DriverEventKind::TelemetryAttached { has_devices: false });
+    script.reached(B, 2);
+    script.says(B, DriverEventKind::Ended);
+    assert!(!script.verdict().shortfalls.contains(&telemetry), "{:?}", script.verdict());
+    // The telemetry of others is not concerned.
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    assert_eq!(script.lose(B), ["stop b Now"]);
+}
+
+#[test]
+fn a_race_does_not_end_before_whoever_takes_the_telemetry_over_has_looked_at_the_cluster() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(A, 1);
+    script.reached(B, 1);
+    // It waits at the end for longer than a driver at work may be silent.
+    script.reached(B, 2);
+    for _ in 0..3 {
+        script.later(RaceTiming::default().drive_silence / 2);
+        script.says(A, DriverEventKind::Noticed { message: "still there".to_owned() });
+    }
+    assert_eq!(script.lose(A), ["stop a Now", "attach telemetry to b"]);
+    assert_eq!(script.later(RaceTiming::default().wait_is_news), [""; 0]);
+    // What it said before it was asked does not count.
+    assert_eq!(script.reached(B, 2), [""; 0]);
+    assert_eq!(script.says(B, ATTACHED), [""; 0]);
+    assert_eq!(script.says(B, DriverEventKind::Telemetry { json: b"[]".to_vec() }), ["telemetry b"]);
+    assert_eq!(script.reached(B, 2), ["stop b Drain"]);
 }
 
 #[test]

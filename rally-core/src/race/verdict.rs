@@ -83,6 +83,13 @@ pub enum Shortfall {
         /// How many.
         missing: u64,
     },
+    /// The driver that asked the cluster under test for telemetry was lost, and another one went on with it.
+    Telemetry {
+        /// The name of the one that was lost.
+        driver: String,
+        /// The name of the other.
+        by: String,
+    },
 }
 
 impl fmt::Display for Shortfall {
@@ -99,6 +106,11 @@ impl fmt::Display for Shortfall {
                 write!(f, "{driver} made {made} samples, of which {merged} arrived and {lost} are known to be lost")
             }
             Self::Intervals { driver, missing } => write!(f, "{missing} intervals of {driver} never arrived"),
+            Self::Telemetry { driver, by } => write!(
+                f,
+                "the telemetry of {driver} ended with it, and {by} went on with it: what is sampled is missing in between, and \
+                 what is counted from the start of the race (garbage collection, ingest pipelines) is counted from then on"
+            ),
         }
     }
 }

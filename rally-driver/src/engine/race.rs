@@ -28,7 +28,7 @@ use crate::readiness::clusters_answer;
 use crate::recorder::{Recording, StepStart};
 use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
-use crate::telemetry::{Found, Telemetry};
+use crate::telemetry::{Found, Since, Telemetry};
 use crate::timer::nanos;
 use crate::{CorpusError, Registry, RequestTimer, RunnerError};
 
@@ -37,6 +37,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports of workers that may wait.
 const REPORTS: usize = 1_024;
+
+/// How long workers may take to make a step ready. It is as long as a driver may prepare the race.
+const READY: Duration = Duration::from_secs(30 * 60);
 
 /// How long workers may take to end: as long as they let requests finish, and a little more.
 const END: Duration = Duration::from_secs(15);
@@ -48,6 +51,8 @@ pub(crate) enum Command {
     Drive { step: Step, reply: oneshot::Sender<Result<(), InvalidStep>> },
     /// [`rally_core::LoadDriver::complete_step`].
     CompleteStep { until: JoinPoint },
+    /// [`rally_core::LoadDriver::attach_telemetry`].
+    AttachTelemetry,
     /// [`rally_core::LoadDriver::stop`].
     Stop { mode: StopMode },
 }
@@ -80,6 +85,8 @@ enum RaceError {
     Start(#[source] io::Error),
     #[error("worker {worker} could not go on")]
     Worker { worker: usize, source: WorkerError },
+    #[error("workers {workers:?} have not made ready what comes up to join point {until} within {READY:?}")]
+    Unready { workers: BTreeSet<usize>, until: JoinPoint },
     #[error(transparent)]
     Options(#[from] InvalidClientOptions),
     #[error(transparent)]
@@ -121,6 +128,8 @@ pub(crate) struct Race {
     segments: Option<SegmentWriter>,
     /// The devices that ask the cluster under test, if this driver runs them.
     telemetry: Option<Telemetry>,
+    /// This is the driver that runs the devices, if there are any.
+    observes: bool,
     /// The last join point is reached, and devices look at the cluster once more before anybody hears of it.
     is_detaching: bool,
     /// No more raw samples are written.
@@ -136,6 +145,7 @@ pub(crate) struct Race {
 
 /// The step that is made ready.
 struct Upcoming {
+    since: Instant,
     completion: Completion,
     /// Workers that are not ready.
     awaiting: BTreeSet<usize>,
@@ -200,7 +210,7 @@ impl Race {
                     prepared = &mut preparing => break Some(prepared),
                     command = commands.recv() => match command {
                         Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::NotPrepared))),
-                        Some(Command::CompleteStep { .. }) => (),
+                        Some(Command::CompleteStep { .. } | Command::AttachTelemetry) => (),
                         Some(Command::Stop { .. }) | None => break None,
                     }
                 }
@@ -277,6 +287,7 @@ impl Race {
             })
             .collect::<Result<_, _>>()?;
         let mut race = Self {
+            observes: setup.assignment.telemetry,
             setup,
             context,
             allocation,
@@ -309,7 +320,7 @@ impl Race {
         self.rehearse();
         self.attach_telemetry().await?;
         self.prepare_step()?;
-        while self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
+        while self.makes_ready()
             && let Some(report) = self.reports.recv().await
         {
             self.handle(report)?;
@@ -345,10 +356,11 @@ impl Race {
 
     /// Starts the telemetry devices, and lets them look at the cluster before the race.
     async fn attach_telemetry(&mut self) -> Result<(), RaceError> {
-        if !self.setup.assignment.telemetry {
+        if !self.observes {
             return Ok(());
         }
-        self.telemetry = Telemetry::start(&self.context.plan, &self.setup.clock).map_err(RaceError::Telemetry)?;
+        let telemetry = Telemetry::start(&self.context.plan, &self.setup.clock, Since::Beginning);
+        self.telemetry = telemetry.map_err(RaceError::Telemetry)?;
         while let Some(telemetry) = &mut self.telemetry {
             match telemetry.next().await {
                 Some(Found::Attached) => break,
@@ -356,6 +368,25 @@ impl Race {
             }
         }
         Ok(())
+    }
+
+    /// Goes on with the telemetry of a driver that was lost.
+    fn take_over_telemetry(&mut self) -> Result<(), RaceError> {
+        if std::mem::replace(&mut self.observes, true) {
+            return Ok(());
+        }
+        let telemetry = Telemetry::start(&self.context.plan, &self.setup.clock, Since::Takeover);
+        self.telemetry = telemetry.map_err(RaceError::Telemetry)?;
+        self.say(DriverEventKind::TelemetryAttached { has_devices: self.telemetry.is_some() })?;
+        if self.driving.is_none() && self.is_at_the_end() {
+            // It has arrived there without a look at the cluster.
+            self.arrive_if_ready()?;
+        }
+        Ok(())
+    }
+
+    fn is_at_the_end(&self) -> bool {
+        self.allocation.step(JoinPoint(self.at.0 + 1)).is_none()
     }
 
     /// Tells what telemetry devices found.
@@ -418,18 +449,36 @@ impl Race {
                             self.complete_step();
                         }
                     }
+                    Some(Command::AttachTelemetry) => self.take_over_telemetry()?,
                     Some(Command::Stop { mode }) => return Ok(mode),
                     None => return Ok(StopMode::Now),
                 },
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
                 found = next_found(&mut self.telemetry) => self.hear(found).await?,
-                _ = ticks.tick(), if self.driving.is_some() || self.is_detaching => match self.driving {
+                _ = ticks.tick(), if self.driving.is_some() || self.is_detaching || self.makes_ready() => match self.driving {
                     Some(_) => self.measure()?,
-                    // Whoever waits for the end sees that this driver is alive.
-                    None => self.tell_interval()?,
+                    // Whoever waits for this driver sees that it is alive.
+                    None => {
+                        self.check_upcoming()?;
+                        self.tell_interval()?;
+                    }
                 },
             }
+        }
+    }
+
+    fn makes_ready(&self) -> bool {
+        self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
+    }
+
+    /// Gives up on workers that make no step ready.
+    fn check_upcoming(&self) -> Result<(), RaceError> {
+        match &self.upcoming {
+            Some(upcoming) if !upcoming.awaiting.is_empty() && upcoming.since.elapsed() >= READY => {
+                Err(RaceError::Unready { workers: upcoming.awaiting.clone(), until: JoinPoint(self.at.0 + 1) })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -462,7 +511,8 @@ impl Race {
             row.iter().for_each(|allocated| *clients.entry(allocated.task).or_default() += 1);
             shares[worker_of(client, self.workers.len())].clients.push((client, row.clone()));
         }
-        self.upcoming = Some(Upcoming { completion, awaiting: (0..self.workers.len()).collect(), clients });
+        let awaiting = (0..self.workers.len()).collect();
+        self.upcoming = Some(Upcoming { since: Instant::now(), completion, awaiting, clients });
         for (worker, share) in shares.into_iter().enumerate() {
             self.ask(worker, WorkerRequest::Prepare(share));
         }
@@ -471,10 +521,10 @@ impl Race {
 
     /// Tells that the driver is prepared, or has reached a join point, once the step after it is ready.
     fn arrive_if_ready(&mut self) -> Result<(), RaceError> {
-        if self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty()) {
+        if self.makes_ready() {
             return Ok(());
         }
-        let is_last = self.allocation.step(JoinPoint(self.at.0 + 1)).is_none();
+        let is_last = self.is_at_the_end();
         if let Some(telemetry) = self.telemetry.as_ref().filter(|_| is_last) {
             telemetry.detach();
             self.is_detaching = true;
@@ -771,7 +821,9 @@ async fn end_at_once(commands: &mut mpsc::Receiver<Command>) {
         match commands.recv().await {
             Some(Command::Stop { mode: StopMode::Now }) => return,
             Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::Ended))),
-            Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. }) => (),
+            Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } | Command::AttachTelemetry) => {
+                ()
+            }
             None => std::future::pending().await,
         }
     }

@@ -1,13 +1,14 @@
 //! What the clients of one driver do.
 
 use std::rc::Rc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rally_core::metrics::{DriverHealth, Interval, RaceMetrics, SampleType};
-use rally_core::track::{JsonObject, ParallelBuilder};
+use rally_core::track::{JsonObject, Operation, ParallelBuilder, Task};
 use rally_core::{DriverEventKind, LoadDriver as _, OnError, StopMode, TaskIndex};
-use rally_driver::{ErrorClass, Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
+use rally_driver::{ErrorClass, Outcome, ParamSource, Params, Registry, RequestTimer, Runner, RunnerError};
 
 use crate::fixture::{Call, Race, challenge, plan, raw_samples, run, scripted, takes, task};
 
@@ -344,6 +345,52 @@ async fn a_worker_that_has_no_time_left_is_reported_as_the_bottleneck() {
     let lag: u64 = told.intervals.iter().map(|interval| interval.health.dispatch_lag.count()).sum();
     assert!(lag > 0, "dispatch lag is recorded for throttled tasks");
     race.stop(StopMode::Now).await;
+}
+
+/// Parameters that nobody looks at.
+struct Any;
+
+impl ParamSource for Any {
+    fn next(&mut self) -> Result<Option<Params>, RunnerError> {
+        Ok(Some(JsonObject::new().into()))
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_makes_a_step_ready_for_long_is_heard_of_all_the_while() {
+    let (mut registry, _) = scripted(|_| takes(0));
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    registry.register_param_source("slow", move |setup| {
+        // The first client is made ready before the race.
+        if setup.partition.index == 1 {
+            let _ = released.lock().unwrap().recv();
+        }
+        Ok(Any)
+    });
+    let slow = Operation::builder("scripted").property("param-source", "slow");
+    let slow = Task::builder(slow).name("slow").clients(2).iterations(1);
+    let mut race = Race::prepare(registry, &plan(challenge().task(task("quick").clients(2)).task(slow)), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    let heard = async {
+        let mut intervals = 0;
+        // The first one is the last of the step before.
+        while intervals < 3 {
+            match race.next().await.unwrap() {
+                DriverEventKind::Measured(_) => intervals += 1,
+                DriverEventKind::Reached { .. } => panic!("it is not ready"),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), heard).await.expect("it should be heard of every second");
+    drop(release);
+    race.until_reached().await;
+    race.begin(2).await;
+    race.until_reached().await;
+    let ledger = race.stop(StopMode::Drain).await.intervals.last().unwrap().ledger;
+    assert_eq!((ledger.made, ledger.merged), (4, 4));
 }
 
 #[tokio::test]
