@@ -1,6 +1,7 @@
 //! Keeps what a race measures: adds it up, and writes it to the archive.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -17,7 +18,7 @@ use super::clocks::{HostClock, clock_trouble};
 use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
-use crate::race::Surroundings;
+use crate::race::{SampleFile, SampleFiles, Surroundings};
 use crate::store::TaskRecords;
 
 /// Notices that a verdict has; a talkative race says more than anybody reads.
@@ -45,7 +46,7 @@ pub(crate) struct ArchiveRecorder {
     hosts: Vec<HostRecord>,
     trouble: Trouble,
     writer: Option<Writer>,
-    segments: Vec<(DriverIndex, ContentHash)>,
+    sample_files: SampleFiles,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
 }
@@ -112,7 +113,7 @@ impl ArchiveRecorder {
             asides: Asides::default(),
             trouble,
             writer,
-            segments: Vec::new(),
+            sample_files: SampleFiles::default(),
             report,
             verdict: None,
         }
@@ -155,10 +156,14 @@ impl ArchiveRecorder {
         self.asides.clone()
     }
 
-    /// The files of raw samples that drivers have, each with the driver's name; they are given once.
-    pub(crate) fn take_segments(&mut self) -> Vec<(String, ContentHash)> {
-        let segments = std::mem::take(&mut self.segments);
-        segments.into_iter().map(|(driver, content)| (self.driver(driver).to_owned(), content)).collect()
+    /// The files of raw samples that drivers have and the archive does not, also those that come later.
+    pub(crate) fn sample_files(&self) -> SampleFiles {
+        self.sample_files.clone()
+    }
+
+    /// Where raw samples go, if the race is archived.
+    pub(crate) fn samples_directory(&self) -> Option<PathBuf> {
+        Some(self.archive.as_ref()?.samples_directory(&self.document.race_id))
     }
 
     /// Notices what became known after the end of the race.
@@ -358,7 +363,7 @@ impl Recorder for ArchiveRecorder {
     }
 
     fn segment(&mut self, driver: DriverIndex, hash: ContentHash, _: u64) {
-        self.segments.push((driver, hash));
+        self.sample_files.add(SampleFile { driver: self.driver(driver).to_owned(), content: hash });
     }
 
     fn event(&mut self, at: ClusterTime, kind: &RaceEventKind) {

@@ -92,7 +92,9 @@ async fn answer(
         tokio::time::sleep(TAKES).await;
     }
     let body = match uri.path() {
-        "/_stats/_all" => json!({"_all": {"primaries": {"indexing": {"index_time_in_millis": INDEXING_TIME}}}}).to_string(),
+        "/_stats/_all" => {
+            json!({"_all": {"primaries": {"indexing": {"index_time_in_millis": INDEXING_TIME}}}}).to_string()
+        }
         _ => ABOUT.to_owned(),
     };
     let headers = [("x-elastic-product", "Elasticsearch"), (header::CONTENT_TYPE.as_str(), "application/json")];
