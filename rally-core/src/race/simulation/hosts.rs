@@ -66,8 +66,8 @@ impl Plan {
 pub(super) struct Truth {
     /// Starts of all drivers.
     pub(super) starts: u64,
-    /// Samples by race.
-    pub(super) made: HashMap<u32, u64>,
+    /// Samples by race and start of a driver. What is made, but neither merged nor lost, has vanished without a word.
+    pub(super) samples: HashMap<(u32, u64), Ledger>,
     /// Drivers without which a race has gone on, or ended, by race.
     pub(super) given_up: HashMap<u32, BTreeSet<String>>,
     /// Events of races that had ended, which arrived all the same.
@@ -146,11 +146,20 @@ struct Running {
     links: Vec<DriverLink>,
     requests: u64,
     again_at: Instant,
-    recorded: u64,
+    /// By driver.
+    accounts: Vec<Account>,
     steps_ended: usize,
     /// The last look at the cluster under test has arrived.
     was_observed: bool,
     was_cancelled: bool,
+}
+
+/// What a coordinator knows of the samples of a driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    /// What it said last.
+    pub(super) told: Ledger,
+    pub(super) merged: u64,
 }
 
 #[derive(Debug)]
@@ -190,7 +199,7 @@ impl Coordinator {
             links,
             requests: 0,
             again_at: now + AGAIN,
-            recorded: 0,
+            accounts: vec![Account::default(); used],
             steps_ended: 0,
             was_observed: false,
             was_cancelled: false,
@@ -213,8 +222,10 @@ impl Coordinator {
         self.current.as_ref().map(|running| running.race.awaiting()).unwrap_or_default()
     }
 
-    pub(super) fn recorded(&self) -> u64 {
-        self.current.as_ref().map_or(0, |running| running.recorded)
+    /// The drivers by name, with the start that takes part, if it is known, and what was recorded of it.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = (String, Option<u64>, Account)> {
+        let drivers = self.current.iter().flat_map(|running| running.links.iter().zip(&running.accounts));
+        drivers.enumerate().map(|(index, (link, account))| (name(index), link.start, *account))
     }
 
     pub(super) fn steps_ended(&self) -> usize {
@@ -263,8 +274,10 @@ impl Coordinator {
                 }
                 RaceAction::AttachTelemetry { driver } => ask(running, driver, Request::AttachTelemetry, outbox),
                 RaceAction::Stop { driver, mode } => ask(running, driver, Request::Stop(mode), outbox),
-                RaceAction::Record { interval, .. } => {
-                    running.recorded += interval.tasks.iter().map(|task| task.samples).sum::<u64>();
+                RaceAction::Record { driver, interval } => {
+                    let account = &mut running.accounts[driver.0];
+                    account.merged += interval.tasks.iter().map(|task| task.samples).sum::<u64>();
+                    account.told = interval.ledger;
                 }
                 RaceAction::Announce(RaceEventKind::StepEnded { .. }) => running.steps_ended += 1,
                 RaceAction::Announce(RaceEventKind::RoleFailed(error)) => {
@@ -423,6 +436,8 @@ pub(super) struct Driver {
 
 struct Play {
     plan: Arc<Plan>,
+    /// The number of this process.
+    start: u64,
     events: Vec<DriverEvent>,
     at: JoinPoint,
     /// It asks the cluster under test for telemetry.
@@ -568,6 +583,7 @@ impl Driver {
                 self.former = self.play.take().map(|play| (play.plan.race, play.events));
                 self.play = Some(Play {
                     plan,
+                    start: self.start,
                     events: Vec::new(),
                     at: JoinPoint(0),
                     observes: telemetry,
@@ -728,11 +744,13 @@ impl Play {
     }
 
     fn measure(&mut self, at: ClusterTime, rng: &mut StdRng, truth: &Rc<RefCell<Truth>>) {
-        let (merged, lost) = (rng.random_range(0..100), if rng.random_bool(0.002) { 3 } else { 0 });
-        *truth.borrow_mut().made.entry(self.plan.race).or_default() += merged + lost;
-        self.ledger.made += merged + lost;
+        let mut now_and_then = |samples| if rng.random_bool(0.002) { samples } else { 0 };
+        let (lost, vanished) = (now_and_then(3), now_and_then(2));
+        let merged = rng.random_range(0..100);
+        self.ledger.made += merged + lost + vanished;
         self.ledger.merged += merged;
         self.ledger.lost += lost;
+        truth.borrow_mut().samples.insert((self.plan.race, self.start), self.ledger);
         self.interval += 1;
         let tasks = vec![TaskInterval { samples: merged, ..empty_task() }];
         let interval = Interval { number: self.interval, tasks, ledger: self.ledger, ..Interval::default() };
