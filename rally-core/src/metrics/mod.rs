@@ -16,7 +16,9 @@ mod times;
 pub use cluster::{ClusterResults, FieldUsage, JobTimes, Spread, TelemetryTotals, TransformMean};
 pub use distribution::Distribution;
 pub use document::{ArchivedVerdict, DriverFindings, Findings, RaceDocument, RaceReport, TaskErrors};
-pub use interval::{DriverHealth, ErrorCount, Interval, Ledger, TaskInterval, TaskProgress, ThroughputBin};
+pub use interval::{
+    DriverHealth, ErrorCount, Interval, Ledger, ReportedThroughput, TaskInterval, TaskProgress, ThroughputBin,
+};
 pub use race::{IntervalStanding, RaceMetrics};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
 pub use record::{MemoryStore, MetricsStore, RecordContext, StoreError, TaskValue, result_documents};

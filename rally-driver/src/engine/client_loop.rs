@@ -312,6 +312,7 @@ impl ClientTaskLoop {
                 (None, None) => return Err(failure.into()),
             },
         };
+        step.made.set(step.made.get() + 1);
         match self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit) {
             Ok(None) => {}
             Ok(Some(_)) => step.notice_other_unit(self.allocated.task, &outcome.unit),

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rally_core::metrics::{DriverHealth, Interval, Ledger};
+use rally_core::metrics::{DriverHealth, Interval};
 use rally_core::{
     Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, RacePlanError, Role, RoleError,
     RoleErrorKind, Step, StopMode, TaskIndex,
@@ -15,6 +15,7 @@ use rally_core::{
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
+use super::accounts::Accounts;
 use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::health::{Effort, saturation, starvation};
@@ -87,6 +88,11 @@ enum RaceError {
     Worker { worker: usize, source: WorkerError },
     #[error("workers {workers:?} have not made ready what comes up to join point {until} within {READY:?}")]
     Unready { workers: BTreeSet<usize>, until: JoinPoint },
+    #[error(
+        "workers {workers:?} did not end within {END:?}; {lost} of their requests are lost at least, and what they have \
+         measured since they reported last is unknown"
+    )]
+    Stuck { workers: BTreeSet<usize>, lost: u64 },
     #[error(transparent)]
     Options(#[from] InvalidClientOptions),
     #[error(transparent)]
@@ -140,7 +146,7 @@ pub(crate) struct Race {
     driving: Option<Driving>,
     pending: Pending,
     intervals: u64,
-    ledger: Ledger,
+    accounts: Accounts,
 }
 
 /// The step that is made ready.
@@ -224,9 +230,16 @@ impl Race {
                     None => format!("play in race {race}"),
                 };
                 let mode = *result.as_ref().unwrap_or(&StopMode::Now);
-                prepared.finish(mode, end_at_once(&mut commands)).await;
-                if let Err(error) = result {
-                    fail(phase, &error);
+                let ended = prepared.finish(mode, end_at_once(&mut commands)).await;
+                match (result, ended) {
+                    (Ok(_), Ok(())) => {}
+                    (Ok(_), Err(error)) => fail(format!("end race {race}"), &error),
+                    (Err(error), ended) => {
+                        if let Err(stuck @ RaceError::Stuck { .. }) = ended {
+                            say(DriverEventKind::Noticed { message: stuck.to_string() });
+                        }
+                        fail(phase, &error);
+                    }
                 }
             }
             Some(Err(error)) => fail(format!("prepare race {race}"), &error),
@@ -302,12 +315,13 @@ impl Race {
             driving: None,
             pending: Pending::new(),
             intervals: 0,
-            ledger: Ledger::default(),
+            accounts: Accounts::default(),
         };
         match race.make_ready().await {
             Ok(()) => Ok(race),
             Err(error) => {
-                race.finish(StopMode::Now, std::future::pending()).await;
+                // Nothing was measured yet.
+                let _ = race.finish(StopMode::Now, std::future::pending()).await;
                 Err(error)
             }
         }
@@ -644,11 +658,22 @@ impl Race {
     }
 
     fn merge(&mut self, worker: usize, measurement: Measurement) {
-        let Measurement { mut recording, progress, in_flight, busy } = measurement;
+        self.accounts.done(worker, &measurement);
+        self.add(worker, measurement);
+    }
+
+    /// Merges what a worker measured that has ended.
+    fn merge_last(&mut self, worker: usize, measurement: Measurement) {
+        self.accounts.ended(worker, &measurement);
+        self.add(worker, Measurement { in_flight: 0, ..measurement });
+    }
+
+    fn add(&mut self, worker: usize, measurement: Measurement) {
+        let Measurement { mut recording, progress, in_flight, busy, made: _ } = measurement;
         let raw = std::mem::take(&mut recording.raw);
         match (&self.driving, &self.segments) {
             (Some(driving), Some(segments)) if driving.keeps_raw => segments.write(driving.start, raw),
-            (Some(_), Some(_)) => self.ledger.unwritten += recording.samples,
+            (Some(_), Some(_)) => self.accounts.ledger.unwritten += recording.samples,
             _ => (),
         }
         self.pending.recording.merge(recording);
@@ -659,20 +684,11 @@ impl Race {
         self.pending.busiest = self.pending.busiest.max(busy);
     }
 
-    /// Merges what a worker measured that has ended. Its requests under way were cut off: they are no samples of any interval.
-    fn merge_last(&mut self, worker: usize, measurement: Measurement) {
-        let cut_off = u64::from(measurement.in_flight);
-        self.ledger.made += cut_off;
-        self.ledger.lost += cut_off;
-        self.merge(worker, Measurement { in_flight: 0, ..measurement });
-    }
-
     fn tell_interval(&mut self) -> Result<(), NobodyListens> {
         let pending = std::mem::replace(&mut self.pending, Pending::new());
         // A worker that did not answer still will.
         self.pending.awaiting.clone_from(&pending.awaiting);
-        self.ledger.made += pending.recording.samples;
-        self.ledger.merged += pending.recording.samples;
+        self.accounts.told(&pending.recording.tasks);
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
@@ -699,7 +715,13 @@ impl Race {
             retries: pending.recording.retries,
         };
         let progress = sums.into_iter().map(ProgressSum::mean).collect();
-        self.tell(Interval { number: 0, tasks: pending.recording.tasks, progress, health, ledger: self.ledger })
+        self.tell(Interval {
+            number: 0,
+            tasks: pending.recording.tasks,
+            progress,
+            health,
+            ledger: self.accounts.ledger,
+        })
     }
 
     /// Tells an interval, giving it its number and the final counts of its ledger.
@@ -738,12 +760,17 @@ impl Race {
     }
 
     /// Ends the workers and hands over what is left. A drain becomes an end at once as soon as `hurry` is done.
-    async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// What went wrong meanwhile: workers that did not end before all, or the first failure of the others.
+    async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) -> Result<(), RaceError> {
         self.stop_workers(mode);
         let mut may_hurry = mode == StopMode::Drain;
         let mut hurry = std::pin::pin!(hurry);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
         let deadline = tokio::time::Instant::now() + END;
+        let mut result = Ok(());
         while !ending.is_empty() {
             let report = tokio::select! {
                 () = &mut hurry, if may_hurry => {
@@ -765,8 +792,12 @@ impl Race {
                 // Nobody may listen any more.
                 WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
                 WorkerEvent::Ready | WorkerEvent::ClientDone { .. } => (),
-                // The race has ended, for whatever reason came first.
-                WorkerEvent::Unready(_) | WorkerEvent::Broken(_) | WorkerEvent::Failed(_) => (),
+                WorkerEvent::Failed(error) => result = result.and(Err(error.into())),
+                WorkerEvent::Broken(source) => {
+                    result = result.and(Err(RaceError::Worker { worker: report.worker, source }));
+                }
+                // Nothing has begun, and nothing will.
+                WorkerEvent::Unready(_) => (),
             }
         }
         for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
@@ -777,20 +808,24 @@ impl Race {
         }
         // Whatever they were told to do without is told by whoever ended the race.
         let _ = self.end_telemetry().await;
+        if !ending.is_empty() {
+            result = Err(RaceError::Stuck { lost: self.accounts.lose(&ending), workers: ending.clone() });
+        }
         self.pending.awaiting = ending;
         // Nobody may listen any more; then nobody misses these.
         let _ = self.hand_over().await;
+        result
     }
 
     /// Completes the segments, and tells the last interval with the final ledger.
     async fn hand_over(&mut self) -> Result<(), NobodyListens> {
         if let Some(segments) = self.segments.take() {
             let (announcements, (written, unwritten)) = segments.finish().await;
-            self.ledger.written = written;
-            self.ledger.unwritten += unwritten;
+            self.accounts.ledger.written = written;
+            self.accounts.ledger.unwritten += unwritten;
             announcements.iter().try_for_each(|announcement| self.announce(announcement))?;
         }
-        if self.intervals > 0 || self.pending.recording.samples > 0 || self.ledger.lost > 0 {
+        if self.intervals > 0 || self.pending.recording.samples > 0 || self.accounts.ledger.made > 0 {
             self.tell_interval()?;
         }
         Ok(())
@@ -822,7 +857,6 @@ async fn end_at_once(commands: &mut mpsc::Receiver<Command>) {
             Some(Command::Stop { mode: StopMode::Now }) => return,
             Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::Ended))),
             Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } | Command::AttachTelemetry) => {
-                ()
             }
             None => std::future::pending().await,
         }

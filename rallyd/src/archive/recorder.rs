@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use rally_core::metrics::{
     ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
 };
-use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
+use rally_core::race::{DriverIndex, RaceVerdict, Recorder, Shortfall};
 use rally_core::track::{JsonObject, Task};
 use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RacePlan, RaceRequest, TaskIndex};
 use serde::Serialize;
@@ -236,6 +236,24 @@ impl ArchiveRecorder {
         self.store_hosts();
     }
 
+    /// Notices drivers that cannot have completed their last file of raw samples.
+    fn notice_unfinished_samples(&self, verdict: &RaceVerdict) {
+        if self.plan.sample_bytes == 0 || self.archive.is_none() {
+            return;
+        }
+        let measured: Vec<_> = self.metrics.drivers().into_iter().map(|it| it.driver).collect();
+        for shortfall in &verdict.shortfalls {
+            if let Shortfall::Driver { driver, .. }
+            | Shortfall::Unended { driver, .. }
+            | Shortfall::Overdue { driver, .. } = shortfall
+                && measured.contains(driver)
+            {
+                self.trouble
+                    .notice(format!("the last raw samples of {driver} are missing: it did not complete their file"));
+            }
+        }
+    }
+
     fn thresholds(&self) -> Vec<ThresholdOutcome> {
         let Some(challenge) = self.plan.challenge() else { return Vec::new() };
         let thresholds = &self.plan.description.thresholds;
@@ -386,6 +404,7 @@ impl Recorder for ArchiveRecorder {
             self.document.results_by_cluster = self.metrics.results_by_cluster(track, challenge);
         }
         self.verdict = Some(verdict.clone());
+        self.notice_unfinished_samples(verdict);
         self.asides.take().into_iter().for_each(|aside| self.notice(aside));
         self.judge_clocks(at).await;
         self.write(event_line(at, json!({"Ended": verdict})));
