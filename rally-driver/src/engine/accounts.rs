@@ -57,7 +57,7 @@ mod tests {
 
     fn recorded(samples: u64) -> Recording {
         let start = StepStart { monotonic: 0, cluster: ClusterTime::from_nanos(0) };
-        let mut recorder = Recorder::new(1, start, false);
+        let mut recorder = Recorder::new(1, start, None);
         for _ in 0..samples {
             recorder.record(Sample {
                 task: TaskIndex(0),

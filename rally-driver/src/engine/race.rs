@@ -27,7 +27,7 @@ use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
 use crate::readiness::clusters_answer;
 use crate::recorder::{Recording, StepStart};
-use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
+use crate::segment::{Announcement, COMPLETE_AFTER, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
 use crate::telemetry::{Found, Since, Telemetry};
 use crate::timer::nanos;
@@ -162,7 +162,6 @@ struct Upcoming {
 /// The step that runs.
 struct Driving {
     until: JoinPoint,
-    start: StepStart,
     keeps_raw: bool,
     completion: Completion,
     /// Workers that have not reached the join point.
@@ -280,7 +279,7 @@ impl Race {
             0 => None,
             cap => {
                 let prefix = setup.assignment.race.as_str();
-                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
+                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, &tasks, COMPLETE_AFTER)?)
             }
         };
         // Workers look what kind of cluster it is.
@@ -558,11 +557,10 @@ impl Race {
             monotonic: RequestTimer::now() + nanos(step.start.saturating_since(now)),
             cluster: step.start.max(now),
         };
-        let keeps_raw = self.segments.is_some() && !self.segments_are_full;
+        let samples = self.segments.as_ref().filter(|_| !self.segments_are_full).map(SegmentWriter::samples);
         self.driving = Some(Driving {
             until: step.until,
-            start,
-            keeps_raw,
+            keeps_raw: samples.is_some(),
             completion,
             awaiting: (0..self.workers.len()).collect(),
             clients: clients.into_iter().map(|(task, clients)| (task, (clients, clients))).collect(),
@@ -571,7 +569,7 @@ impl Race {
         });
         self.pending = Pending::new();
         for worker in 0..self.workers.len() {
-            self.ask(worker, WorkerRequest::Drive { start, keeps_raw });
+            self.ask(worker, WorkerRequest::Drive { start, samples: samples.clone() });
         }
         self.reach_if_all_have()
     }
@@ -676,12 +674,9 @@ impl Race {
     }
 
     fn add(&mut self, worker: usize, measurement: Measurement) {
-        let Measurement { mut recording, progress, in_flight, busy, made: _ } = measurement;
-        let raw = std::mem::take(&mut recording.raw);
-        match (&self.driving, &self.segments) {
-            (Some(driving), Some(segments)) if driving.keeps_raw => segments.write(driving.start, raw),
-            (Some(_), Some(_)) => self.accounts.ledger.unwritten += recording.samples,
-            _ => (),
+        let Measurement { recording, progress, in_flight, busy, made: _ } = measurement;
+        if self.segments.is_some() && self.driving.as_ref().is_some_and(|driving| !driving.keeps_raw) {
+            self.accounts.ledger.unwritten += recording.samples;
         }
         self.pending.recording.merge(recording);
         if !progress.is_empty() {
