@@ -339,7 +339,7 @@ impl ClientTaskLoop {
             },
         };
         step.made.set(step.made.get() + 1);
-        match self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit) {
+        match self.pace.after_request(elapsed(start, returned), &outcome) {
             // Of all clients of the task, on whatever host, one tells it.
             Ok(Some(_)) if self.allocated.client_in_task == 0 => {
                 step.notice_other_unit(self.allocated.task, &outcome.unit);
