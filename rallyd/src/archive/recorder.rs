@@ -248,8 +248,9 @@ impl ArchiveRecorder {
             | Shortfall::Overdue { driver, .. } = shortfall
                 && measured.contains(driver)
             {
-                self.trouble
-                    .notice(format!("the last raw samples of {driver} are missing: it did not complete their file"));
+                self.trouble.notice(format!(
+                    "raw samples of {driver} are missing that were in no complete file when it was lost"
+                ));
             }
         }
     }

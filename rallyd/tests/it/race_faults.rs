@@ -105,7 +105,7 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     let heir = lab.drivers()[0].ip;
     racing.end().has_failed(&[
         &format!("the race went on without {name}"),
-        &format!("the last raw samples of {name} are missing"),
+        &format!("raw samples of {name} are missing that were in no complete file"),
         &format!("the telemetry of {name} ended with it, and {heir} went on with it"),
     ]);
     let results = lab.archive().load(&id("observing")).unwrap().results.unwrap();
