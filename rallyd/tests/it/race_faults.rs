@@ -97,8 +97,9 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     let others = format!("{},{}", lab.drivers()[0].ip, lab.drivers()[1].ip);
     let hosts = format!("--load-driver-hosts={name},{others}");
     let more = [&lab.target.target_hosts()[..], &hosts, "--on-driver-loss=continue"];
+    lab.target.hold_after(ANSWERED);
     let racing = lab.race_on("observing", &lab.usual("observing"), &more);
-    lab.hold("observing");
+    lab.is_held("observing");
     victim.kill();
     within(DEAD_WITHIN, "its death is known", || lab.coordinator().sees(victim).as_deref() == Some("dead"));
     lab.target.answer();
