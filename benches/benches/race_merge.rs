@@ -87,6 +87,10 @@ impl LoadDriver for Replay {
         Ok(())
     }
 
+    async fn attach_telemetry(&self, _: &RaceId) -> Result<(), RoleError> {
+        Ok(())
+    }
+
     async fn stop(&self, _: &RaceId, _: StopMode) -> Result<(), RoleError> {
         self.asked.send_replace(2);
         Ok(())

@@ -353,6 +353,15 @@ impl LoadDriver for LocalLoadDriver {
         Ok(())
     }
 
+    async fn attach_telemetry(&self, race: &RaceId) -> Result<(), RoleError> {
+        let (_, commands) = self.race(race).map_err(|error| {
+            self.error(format!("go on with the telemetry of race {race}"), RoleErrorKind::Invalid, &error)
+        })?;
+        // A race that has ended needs none any more.
+        let _ = commands.send(Command::AttachTelemetry).await;
+        Ok(())
+    }
+
     async fn stop(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
         if let Ok((_, commands)) = self.race(race) {
             // A race that has ended need not be stopped.

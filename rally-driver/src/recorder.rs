@@ -3,7 +3,9 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use rally_core::metrics::{Distribution, ErrorCount, RequestTimes, SampleType, TaskInterval, ThroughputBin};
+use rally_core::metrics::{
+    Distribution, ErrorCount, ReportedThroughput, RequestTimes, SampleType, TaskInterval, ThroughputBin,
+};
 use rally_core::track::JsonObject;
 use rally_core::{ClusterTime, TaskIndex};
 
@@ -193,7 +195,8 @@ impl Recorder {
         }
         add_work(&mut interval.throughput, self.start, times.called, outcome.weight, task_start);
         if let Some(throughput) = outcome.throughput {
-            interval.reported_throughput.push((self.start.since(times.called), throughput));
+            let reported = ReportedThroughput::new(self.start.since(times.called), throughput);
+            reported.add_to(&mut interval.reported_throughput);
         }
         if let Some(error) = error {
             recording.add_error(&error);
@@ -380,7 +383,7 @@ fn merge_task(into: &mut TaskInterval, task: TaskInterval) {
             None => into.throughput.push(bin),
         }
     }
-    into.reported_throughput.extend(task.reported_throughput);
+    task.reported_throughput.into_iter().for_each(|reported| reported.add_to(&mut into.reported_throughput));
     for error in task.errors {
         match into.errors.iter_mut().find(|known| known.class == error.class) {
             Some(known) => known.count += error.count,

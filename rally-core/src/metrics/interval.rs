@@ -48,9 +48,9 @@ pub struct TaskInterval {
     pub unit: String,
     /// Work done by the second in which its request was started.
     pub throughput: Vec<ThroughputBin>,
-    /// Throughput as runners report it themselves, in units per second, by nanoseconds since the start of the step; it takes
-    /// the place of the computed one.
-    pub reported_throughput: Vec<(u64, f64)>,
+    /// Throughput as runners report it themselves, by the second in which their request was started; it takes the place of the
+    /// computed one.
+    pub reported_throughput: Vec<ReportedThroughput>,
     /// Errors by class, with an example of each.
     pub errors: Vec<ErrorCount>,
     /// From the start of the task to the end of its last request here, in nanoseconds.
@@ -76,6 +76,23 @@ pub struct ThroughputBin {
     /// The earliest start of a task's client loop, in nanoseconds since the start of the step; the cumulative throughput
     /// counts from here.
     pub task_start: u64,
+}
+
+/// What runners reported as their throughput for requests of one second, in units per second.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReportedThroughput {
+    /// Seconds since the start of the step.
+    pub second: u32,
+    /// Start of the earliest request, in nanoseconds since the start of the step.
+    pub first: u64,
+    /// How many values were reported.
+    pub count: u64,
+    /// Their sum.
+    pub sum: f64,
+    /// The smallest.
+    pub min: f64,
+    /// The largest.
+    pub max: f64,
 }
 
 /// Errors of one class.

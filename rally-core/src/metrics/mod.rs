@@ -18,7 +18,9 @@ mod times;
 pub use cluster::{ClusterResults, FieldUsage, JobTimes, Spread, TelemetryTotals, TransformMean};
 pub use distribution::Distribution;
 pub use document::{ArchivedVerdict, DriverFindings, Findings, Pending, RaceDocument, RaceReport, TaskErrors};
-pub use interval::{DriverHealth, ErrorCount, Interval, Ledger, TaskInterval, TaskProgress, ThroughputBin};
+pub use interval::{
+    DriverHealth, ErrorCount, Interval, Ledger, ReportedThroughput, TaskInterval, TaskProgress, ThroughputBin,
+};
 pub use race::{IntervalStanding, RaceMetrics, task_meta};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
 pub use record::{RecordContext, TaskValue, result_documents};

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 
 use super::threshold::Measured;
 use super::{
-    ClusterResults, Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, Results,
-    SampleType, TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome, ThresholdTask, Throughput,
-    ThroughputSummary, ThroughputValue,
+    ClusterResults, Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles,
+    ReportedThroughput, Results, SampleType, TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome,
+    ThresholdTask, Throughput, ThroughputSummary, ThroughputValue,
 };
 use crate::allocation::TaskIndex;
 use crate::track::{Challenge, JsonObject, Task, Track};
 
-/// Error classes of a task that are told apart; what a peer sends beyond is not kept.
+/// Error classes of a task that are told apart; all others are counted together.
 const MAX_ERROR_CLASSES: usize = 100;
+
+/// The class of errors beyond those that are told apart.
+const OTHER_ERRORS: &str = "other";
 
 /// Clusters that are told apart; what a peer sends of others is only part of the whole.
 const MAX_CLUSTERS: usize = 64;
@@ -62,8 +65,8 @@ struct TaskTotals {
     failed: u64,
     unit: String,
     throughput: Throughput,
-    /// By nanoseconds since the start of the step.
-    reported: Vec<(u64, f64)>,
+    /// By seconds since the start of the step.
+    reported: BTreeMap<u32, ReportedThroughput>,
     errors: Vec<ErrorCount>,
     /// Nanoseconds, warm-up included.
     duration: u64,
@@ -202,7 +205,7 @@ fn operation_metrics(tasks: &Tasks, track: &Track, challenge: &Challenge) -> Vec
         Some(OperationMetrics {
             task: task.name.clone(),
             operation: task.operation.name.clone(),
-            throughput: ThroughputSummary::new(&totals.throughput(), &totals.unit),
+            throughput: totals.throughput_summary(),
             latency: Percentiles::new(&totals.latency),
             service_time: Percentiles::new(&totals.service_time),
             processing_time: Percentiles::new(&totals.processing_time),
@@ -223,6 +226,10 @@ impl TaskTotals {
                 known.count = known.count.saturating_add(error.count);
             } else if self.errors.len() < MAX_ERROR_CLASSES {
                 self.errors.push(error.clone());
+            } else if let Some(other) = self.errors.iter_mut().find(|known| known.class == OTHER_ERRORS) {
+                other.count = other.count.saturating_add(error.count);
+            } else {
+                self.errors.push(ErrorCount { class: OTHER_ERRORS.to_owned(), ..error.clone() });
             }
         }
         if !part.unit.is_empty() {
@@ -234,7 +241,10 @@ impl TaskTotals {
             self.latency.merge(&part.latency);
             self.samples = self.samples.saturating_add(part.samples);
             self.failed = self.failed.saturating_add(part.failed);
-            self.reported.extend(&part.reported_throughput);
+            for &second in &part.reported_throughput {
+                let known = self.reported.entry(second.second);
+                known.and_modify(|known| known.merge(second)).or_insert(second);
+            }
         }
     }
 
@@ -244,7 +254,7 @@ impl TaskTotals {
 
     fn measured(&self) -> Measured<'_> {
         Measured {
-            throughput: ThroughputSummary::new(&self.throughput(), &self.unit),
+            throughput: self.throughput_summary(),
             latency: &self.latency,
             service_time: &self.service_time,
             processing_time: &self.processing_time,
@@ -257,8 +267,14 @@ impl TaskTotals {
         if self.reported.is_empty() {
             return self.throughput.values();
         }
-        let value = |&(at, value): &(u64, f64)| ThroughputValue { at, value, sample_type: SampleType::Normal };
-        self.reported.iter().map(value).collect()
+        self.reported.values().map(|second| ThroughputValue::reported(*second)).collect()
+    }
+
+    fn throughput_summary(&self) -> ThroughputSummary {
+        if self.reported.is_empty() {
+            return ThroughputSummary::new(&self.throughput.values(), &self.unit);
+        }
+        ThroughputSummary::of_reported(self.reported.values(), &self.unit)
     }
 }
 
@@ -329,9 +345,48 @@ mod tests {
     fn throughput_that_runners_report_takes_the_place_of_the_computed_one_and_counts_from_the_start_of_the_step() {
         let mut metrics = RaceMetrics::default();
         let mut reporting = interval(1, 10, 10);
-        reporting.tasks[0].reported_throughput = vec![(2_000_000_000, 50.0)];
+        reporting.tasks[0].reported_throughput = vec![ReportedThroughput::new(2_000_000_000, 50.0)];
         metrics.add("a", &reporting);
         let expected = ThroughputValue { at: 2_000_000_000, value: 50.0, sample_type: SampleType::Normal };
         assert_eq!(metrics.throughput(TaskIndex(0)), (vec![expected], "docs"));
+    }
+
+    #[test]
+    fn throughput_that_runners_report_is_kept_by_the_second_and_summed_up_exactly() {
+        let mut metrics = RaceMetrics::default();
+        // One after the other from two drivers, each with 500 values in each of four seconds.
+        for number in 1..=4 {
+            for (driver, value) in [("a", 10.0), ("b", 40.0)] {
+                let mut reporting = interval(number, 10, 10);
+                let at = |index| number * 1_000_000_000 + index;
+                let values = (0..500).map(|index| ReportedThroughput::new(at(index), value * number as f64));
+                values.for_each(|value| value.add_to(&mut reporting.tasks[0].reported_throughput));
+                assert_eq!(reporting.tasks[0].reported_throughput.len(), 1);
+                metrics.add(driver, &reporting);
+            }
+        }
+        let (values, _) = metrics.throughput(TaskIndex(0));
+        let values: Vec<_> = values.into_iter().map(|value| (value.at / 1_000_000_000, value.value)).collect();
+        assert_eq!(values, [(1, 25.0), (2, 50.0), (3, 75.0), (4, 100.0)]);
+        let summary = metrics.tasks[&TaskIndex(0)].throughput_summary();
+        let found = (summary.min, summary.mean, summary.median, summary.max);
+        assert_eq!(found, (Some(10.0), Some(62.5), Some(62.5), Some(160.0)));
+    }
+
+    #[test]
+    fn errors_beyond_the_classes_that_are_told_apart_are_counted_together() {
+        let mut metrics = RaceMetrics::default();
+        for number in 1..=2 {
+            let mut failing = interval(number, 10, 10);
+            let error =
+                |class: usize| ErrorCount { class: format!("http {class}"), count: 2, example: "no".to_owned() };
+            failing.tasks[0].errors = (0..MAX_ERROR_CLASSES + 50).map(error).collect();
+            metrics.add("a", &failing);
+        }
+        let errors = metrics.errors(TaskIndex(0));
+        assert_eq!(errors.len(), MAX_ERROR_CLASSES + 1);
+        assert_eq!(errors.iter().map(|error| error.count).sum::<u64>(), 2 * 2 * (MAX_ERROR_CLASSES as u64 + 50));
+        let other = errors.last().unwrap();
+        assert_eq!((other.class.as_str(), other.count, other.example.as_str()), ("other", 200, "no"));
     }
 }

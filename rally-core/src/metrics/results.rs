@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::distribution::interpolate;
-use super::{ClusterResults, Distribution, SampleType, ThroughputValue};
+use super::{ClusterResults, Distribution, ReportedThroughput, SampleType, ThroughputValue};
 use crate::track::JsonObject;
 
 const NANOS_PER_MILLI: f64 = 1e6;
@@ -61,6 +61,24 @@ pub struct ThroughputSummary {
 }
 
 impl ThroughputSummary {
+    /// Summarizes what runners reported. Mean, minimum and maximum are those of all values; the median is that of the means of
+    /// seconds, which are the values themselves where a second has one.
+    #[must_use]
+    pub fn of_reported<'a>(seconds: impl Iterator<Item = &'a ReportedThroughput> + Clone, unit: &str) -> Self {
+        let values: Vec<_> = seconds.clone().map(|second| ThroughputValue::reported(*second)).collect();
+        let summary = Self::new(&values, unit);
+        if summary.mean.is_none() {
+            return summary;
+        }
+        let count: f64 = seconds.clone().map(|second| second.count as f64).sum();
+        Self {
+            min: seconds.clone().map(|second| second.min).min_by(f64::total_cmp),
+            mean: Some(seconds.clone().map(|second| second.sum).sum::<f64>() / count.max(1.0)),
+            max: seconds.map(|second| second.max).max_by(f64::total_cmp),
+            ..summary
+        }
+    }
+
     /// Summarizes the normal values.
     #[must_use]
     pub fn new(values: &[ThroughputValue], unit: &str) -> Self {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{SampleType, ThroughputBin};
+use super::{ReportedThroughput, SampleType, ThroughputBin};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -26,6 +26,13 @@ pub struct ThroughputValue {
     pub value: f64,
     /// Whether it counts.
     pub sample_type: SampleType,
+}
+
+impl ThroughputValue {
+    /// What runners reported for one second.
+    pub(super) fn reported(second: ReportedThroughput) -> Self {
+        Self { at: second.first, value: second.mean(), sample_type: SampleType::Normal }
+    }
 }
 
 impl Throughput {
@@ -88,6 +95,39 @@ impl ThroughputBin {
         self.last = self.last.max(other.last);
         self.weight = self.weight.saturating_add(other.weight);
         self.task_start = self.task_start.min(other.task_start);
+    }
+}
+
+impl ReportedThroughput {
+    /// A value that was reported for a request, by its start in nanoseconds since the start of the step.
+    #[must_use]
+    pub fn new(at: u64, value: f64) -> Self {
+        let second = u32::try_from(at / SECOND).unwrap_or(u32::MAX);
+        Self { second, first: at, count: 1, sum: value, min: value, max: value }
+    }
+
+    /// Adds it to those of other seconds, of which there is one each.
+    pub fn add_to(self, seconds: &mut Vec<Self>) {
+        // Requests end in about the order in which they were started, so it is one of the last.
+        match seconds.iter_mut().rev().find(|known| known.second == self.second) {
+            Some(known) => known.merge(self),
+            None => seconds.push(self),
+        }
+    }
+
+    /// Adds values of the same second from elsewhere.
+    pub fn merge(&mut self, other: Self) {
+        self.first = self.first.min(other.first);
+        self.count = self.count.saturating_add(other.count);
+        self.sum += other.sum;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+    }
+
+    /// The mean of the values.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.sum / self.count.max(1) as f64
     }
 }
 

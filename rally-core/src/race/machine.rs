@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::verdict::{RaceLedger, RaceVerdict, Shortfall};
+use super::verdict::{RaceLedger, RaceVerdict, Shortfall, Untold};
 use crate::metrics::{Interval, Ledger};
 use crate::role::coordinator::RunningTask;
 use crate::track::Challenge;
@@ -14,6 +14,9 @@ use crate::{
     Allocation, ClusterTime, Completion, ContentHash, DriverEvent, DriverEventKind, JoinPoint, RaceDriver,
     RaceEventKind, RaceId, RaceOutcome, Role, RoleError, RoleErrorKind, Sequence, Step, StopMode, TaskIndex,
 };
+
+/// Rates are not told of less time than this: a driver's clock may jump.
+const SHORTEST_SPAN: Duration = Duration::from_millis(100);
 
 /// A driver of a race by its place in the list that the race was made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -120,6 +123,11 @@ pub enum RaceAction {
         /// The join point at the end of the step.
         until: JoinPoint,
     },
+    /// Ask a driver to go on with the telemetry of one that was lost.
+    AttachTelemetry {
+        /// Whom.
+        driver: DriverIndex,
+    },
     /// Ask a driver to end the race. No answer is needed: that it [ended](DriverEventKind::Ended) is its answer.
     Stop {
         /// Whom.
@@ -171,8 +179,17 @@ pub struct Race {
     state: State,
     /// Some drivers are ready, or all are to be; none as long as nobody waits.
     wait: Option<Wait>,
+    observer: Observer,
     errors: Vec<RoleError>,
     shortfalls: Vec<Shortfall>,
+}
+
+/// The driver that asks the cluster under test for telemetry.
+#[derive(Debug)]
+struct Observer {
+    driver: DriverIndex,
+    /// The driver that did so before it and was lost, as long as this one has not said that it goes on.
+    heir_of: Option<DriverIndex>,
 }
 
 /// A wait for drivers, and what watchers know of it.
@@ -239,6 +256,34 @@ struct Driver {
     ledger: Ledger,
     /// Samples that have arrived.
     merged: u64,
+    /// It applies load, or may do so.
+    load: Option<Load>,
+    /// What it could not tell when it was given up.
+    untold: Option<Untold>,
+}
+
+/// The load of a driver by its last interval.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    /// When the interval arrived, and when the driver had told it; the start of the step as long as none has.
+    arrived: ClusterTime,
+    told: ClusterTime,
+    /// Requests per second that were done in the interval.
+    rate: f64,
+    in_flight: u32,
+}
+
+impl Load {
+    fn begin(start: ClusterTime) -> Self {
+        Self { arrived: start, told: start, rate: 0.0, in_flight: 0 }
+    }
+
+    /// What may have come of it until it was given up.
+    fn untold(self, now: ClusterTime) -> Untold {
+        let within = now.saturating_since(self.arrived);
+        let done = (self.rate * within.as_secs_f64()).ceil() as u64;
+        Untold { requests: done.saturating_add(self.in_flight.into()), within }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +302,7 @@ impl Race {
     /// Makes a race and says how it begins.
     ///
     /// `drivers` are the names of the drivers and their clients, which together are all clients of the allocation. The
-    /// first driver does the telemetry.
+    /// first driver does the telemetry, and the next one that plays if it is lost.
     #[must_use]
     pub fn start(
         id: RaceId,
@@ -282,6 +327,7 @@ impl Race {
             state: State::Preparing { awaiting: (0..drivers.len()).map(DriverIndex).collect() },
             drivers,
             wait: Some(Wait::begin(now)),
+            observer: Observer { driver: DriverIndex(0), heir_of: None },
             on_loss,
             timing,
             errors: Vec::new(),
@@ -335,8 +381,9 @@ impl Race {
                     for driver in std::mem::take(awaiting) {
                         let driver = &mut self.drivers[driver.0];
                         driver.standing = Standing::Lost;
-                        let within = self.timing.stop_within;
-                        self.shortfalls.push(Shortfall::Overdue { driver: driver.name.clone(), within });
+                        driver.give_up(now);
+                        let (within, untold) = (self.timing.stop_within, driver.untold);
+                        self.shortfalls.push(Shortfall::Overdue { driver: driver.name.clone(), within, untold });
                     }
                 }
             }
@@ -431,7 +478,7 @@ impl Race {
         driver.taken = event.sequence;
         driver.heard = driver.heard.max(now);
         match event.kind {
-            DriverEventKind::Measured(interval) => actions.extend(driver.record(index, interval)),
+            DriverEventKind::Measured(interval) => actions.extend(driver.record(now, index, event.at, interval)),
             DriverEventKind::Telemetry { json } => actions.push(RaceAction::RecordTelemetry { driver: index, json }),
             DriverEventKind::SegmentWritten { hash, length } => {
                 actions.push(RaceAction::FetchSegment { driver: index, hash, length });
@@ -455,16 +502,31 @@ impl Race {
                 }
             }
             DriverEventKind::Reached { at } => {
+                let is_last = self.allocation.step(JoinPoint(at.0 + 1)).is_none();
+                // Once it goes on with the telemetry, it looks at the cluster and arrives again.
+                let is_about_to_observe = self.observer.driver == index && self.observer.heir_of.is_some() && is_last;
                 if let State::Driving { step, awaiting, completion } = &mut self.state
                     && step.until == at
                 {
-                    awaiting.remove(&index);
+                    driver.load = None;
+                    if !is_about_to_observe {
+                        awaiting.remove(&index);
+                    }
                     // Whoever has nothing to do arrives at once, and completes nothing.
                     let ran = runs(&self.allocation, at, &self.drivers[index.0].clients, |_| true);
                     completion.reached(index, ran);
                     if ran {
                         self.wait.get_or_insert_with(|| Wait::begin(now));
                     }
+                }
+            }
+            DriverEventKind::TelemetryAttached { has_devices } => {
+                if self.observer.driver == index
+                    && let Some(lost) = self.observer.heir_of.take()
+                    && has_devices
+                {
+                    let (driver, by) = (self.drivers[lost.0].name.clone(), self.drivers[index.0].name.clone());
+                    self.shortfalls.push(Shortfall::Telemetry { driver, by });
                 }
             }
             DriverEventKind::Failed(error) => self.lost(now, index, Standing::Failed, error, actions),
@@ -484,6 +546,8 @@ impl Race {
                     Standing::Playing | Standing::Failed | Standing::Lost => driver.standing = Standing::Ended,
                     Standing::Ended => {}
                 }
+                let driver = &mut self.drivers[index.0];
+                (driver.load, driver.untold) = (None, None);
                 if let State::Stopping { awaiting, .. } = &mut self.state {
                     awaiting.remove(&index);
                 }
@@ -507,6 +571,9 @@ impl Race {
         let phase = self.phase();
         let driver = &mut self.drivers[index.0];
         driver.standing = standing;
+        if standing == Standing::Lost {
+            driver.give_up(now);
+        }
         if was == Standing::Failed {
             // It has told its error; now the rest is missing, too.
             if let State::Stopping { awaiting, .. } = &mut self.state {
@@ -522,7 +589,7 @@ impl Race {
         } else {
             format!("it could not {}: {}", error.phase, error.cause)
         };
-        let error = RoleError { host: driver.name.clone(), phase, cause, ..error };
+        let error = RoleError { host: driver.name.clone(), phase, cause: cause.clone(), ..error };
         self.errors.push(error.clone());
         actions.push(RaceAction::Announce(RaceEventKind::RoleFailed(error)));
         match &mut self.state {
@@ -530,11 +597,14 @@ impl Race {
                 // It can no longer complete the step: that must not keep the others going for ever.
                 let ran = awaiting.remove(&index) && runs(&self.allocation, step.until, &driver.clients, |_| true);
                 completion.reached(index, ran);
-                self.shortfalls.push(Shortfall::Driver { driver: driver.name.clone(), until: step.until });
+                let (driver, untold) = (driver.name.clone(), driver.untold);
+                self.shortfalls.push(Shortfall::Driver { driver, until: step.until, untold });
                 // Should it be able to hear this after all, it is free again.
                 actions.push(RaceAction::Stop { driver: index, mode: StopMode::Now });
-                if self.drivers.iter().all(|driver| driver.standing != Standing::Playing) {
-                    self.stop(now, End::Failed, StopMode::Now, actions);
+                match self.with(|standing| standing == Standing::Playing).first() {
+                    None => self.stop(now, End::Failed, StopMode::Now, actions),
+                    Some(&heir) if index == self.observer.driver => self.pass_on_telemetry(now, heir, actions),
+                    Some(_) => {}
                 }
             }
             State::Preparing { .. } | State::Driving { .. } => {
@@ -543,13 +613,33 @@ impl Race {
                     actions.push(RaceAction::Stop { driver: index, mode: StopMode::Now });
                 }
             }
-            State::Stopping { awaiting, .. } => {
-                if standing != Standing::Failed {
-                    awaiting.remove(&index);
+            State::Stopping { end, .. } if standing == Standing::Failed => {
+                // Of a race that fails anyway, it is one of the errors.
+                if *end != End::Failed {
+                    self.shortfalls.push(Shortfall::EndedBadly { driver: driver.name.clone(), cause });
                 }
+            }
+            State::Stopping { awaiting, .. } => {
+                awaiting.remove(&index);
             }
             State::Ended(_) => {}
         }
+    }
+
+    /// Lets a driver go on with the telemetry of the one that was lost while all run a step.
+    fn pass_on_telemetry(&mut self, now: ClusterTime, heir: DriverIndex, actions: &mut Vec<RaceAction>) {
+        let lost = std::mem::replace(&mut self.observer.driver, heir);
+        self.observer.heir_of.get_or_insert(lost);
+        // It may have waited in silence until now.
+        let driver = &mut self.drivers[heir.0];
+        driver.heard = driver.heard.max(now);
+        if let State::Driving { step, awaiting, .. } = &mut self.state
+            && self.allocation.step(JoinPoint(step.until.0 + 1)).is_none()
+        {
+            // It may be at the end of the race already.
+            awaiting.insert(heir);
+        }
+        actions.push(RaceAction::AttachTelemetry { driver: heir });
     }
 
     fn cancel(&mut self, now: ClusterTime, mode: StopMode, actions: &mut Vec<RaceAction>) {
@@ -628,8 +718,10 @@ impl Race {
             .into_iter()
             .map(|task| RunningTask { task, name: self.tasks.get(task.0 as usize).cloned().unwrap_or_default() })
             .collect();
-        for driver in &awaiting {
-            self.drivers[driver.0].heard = start;
+        for index in &awaiting {
+            let driver = &mut self.drivers[index.0];
+            driver.heard = start;
+            driver.load = runs(&self.allocation, until, &driver.clients, |_| true).then(|| Load::begin(start));
         }
         let step = Step { until, start };
         actions.push(RaceAction::Announce(RaceEventKind::StepStarted {
@@ -646,6 +738,15 @@ impl Race {
     fn end(&mut self, end: End, actions: &mut Vec<RaceAction>) {
         let mut ledger = RaceLedger::default();
         let mut shortfalls = std::mem::take(&mut self.shortfalls);
+        for shortfall in &mut shortfalls {
+            // It may have told the rest since it was given up.
+            if let Shortfall::Driver { driver: named, untold, .. } | Shortfall::Overdue { driver: named, untold, .. } =
+                shortfall
+                && let Some(driver) = self.drivers.iter().find(|driver| driver.name == *named)
+            {
+                *untold = driver.untold;
+            }
+        }
         for driver in &self.drivers {
             ledger.made = ledger.made.saturating_add(driver.ledger.made);
             ledger.merged = ledger.merged.saturating_add(driver.merged);
@@ -655,10 +756,14 @@ impl Race {
                 Shortfall::Overdue { driver: named, .. } | Shortfall::Driver { driver: named, .. } => {
                     *named == driver.name
                 }
-                Shortfall::Unended { .. } | Shortfall::Samples { .. } | Shortfall::Intervals { .. } => false,
+                Shortfall::Unended { .. }
+                | Shortfall::Samples { .. }
+                | Shortfall::Intervals { .. }
+                | Shortfall::Telemetry { .. }
+                | Shortfall::EndedBadly { .. } => false,
             });
             if driver.standing != Standing::Ended && !is_named {
-                shortfalls.push(Shortfall::Unended { driver: name() });
+                shortfalls.push(Shortfall::Unended { driver: name(), untold: driver.untold });
             }
             if driver.missing_intervals > 0 {
                 shortfalls.push(Shortfall::Intervals { driver: name(), missing: driver.missing_intervals });
@@ -734,18 +839,36 @@ impl Driver {
             missing_intervals: 0,
             ledger: Ledger::default(),
             merged: 0,
+            load: None,
+            untold: None,
         }
     }
 
+    /// Nothing is expected of it any more.
+    fn give_up(&mut self, now: ClusterTime) {
+        self.untold = self.load.take().map(|load| load.untold(now));
+    }
+
     /// Takes an interval into account, once.
-    fn record(&mut self, index: DriverIndex, interval: Box<Interval>) -> Option<RaceAction> {
+    fn record(
+        &mut self,
+        now: ClusterTime,
+        index: DriverIndex,
+        told: ClusterTime,
+        interval: Box<Interval>,
+    ) -> Option<RaceAction> {
         let missing = interval.number.checked_sub(self.interval)?.checked_sub(1)?;
         self.missing_intervals = self.missing_intervals.saturating_add(missing);
         self.interval = interval.number;
         self.ledger = interval.ledger;
         // Inner operations are parts of a sample.
         let tasks = interval.tasks.iter().filter(|task| task.inner.is_none());
-        self.merged = tasks.fold(self.merged, |merged, task| merged.saturating_add(task.samples));
+        let requests = tasks.fold(0_u64, |requests, task| requests.saturating_add(task.samples));
+        self.merged = self.merged.saturating_add(requests);
+        if let Some(load) = &mut self.load {
+            let rate = requests as f64 / told.saturating_since(load.told).max(SHORTEST_SPAN).as_secs_f64();
+            *load = Load { arrived: now.max(load.arrived), told, rate, in_flight: interval.health.in_flight };
+        }
         Some(RaceAction::Record { driver: index, interval })
     }
 }

@@ -16,4 +16,4 @@ pub use log::RaceLog;
 pub use machine::{DriverIndex, OnDriverLoss, Race, RaceAction, RaceInput, RaceTiming};
 pub use plan::{DataSource, OnError, RaceDescription, RacePlan, RacePlanError, ShippedFile, ShippedPart, ShippingHost};
 pub use run::{RaceSetup, Recorder, Timer};
-pub use verdict::{RaceLedger, RaceVerdict, Shortfall};
+pub use verdict::{RaceLedger, RaceVerdict, Shortfall, Untold};

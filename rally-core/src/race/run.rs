@@ -246,6 +246,7 @@ enum Request {
     Prepare(DriverAssignment),
     Drive(Step),
     CompleteStep(JoinPoint),
+    AttachTelemetry,
     Stop(StopMode),
 }
 
@@ -415,6 +416,7 @@ impl Run<'_> {
                 }
                 RaceAction::Drive { driver, step } => self.request(driver, Request::Drive(step)),
                 RaceAction::CompleteStep { driver, until } => self.request(driver, Request::CompleteStep(until)),
+                RaceAction::AttachTelemetry { driver } => self.request(driver, Request::AttachTelemetry),
                 RaceAction::Stop { driver, mode } => self.request(driver, Request::Stop(mode)),
                 RaceAction::Record { driver, interval } => {
                     self.progress.record(driver, &interval);
@@ -485,6 +487,7 @@ fn ask(
             Request::Prepare(assignment) => driver.prepare(assignment).await,
             Request::Drive(step) => driver.drive(&race, step).await,
             Request::CompleteStep(until) => driver.complete_step(&race, until).await,
+            Request::AttachTelemetry => driver.attach_telemetry(&race).await,
             Request::Stop(mode) => driver.stop(&race, mode).await,
         }
     }

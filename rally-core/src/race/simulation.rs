@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use rand::Rng;
 
-use self::hosts::{Coordinator, Driver, Host, LEASE_TERM, Plan, Truth};
+use self::hosts::{Account, Coordinator, Driver, Host, LEASE_TERM, Plan, Truth};
 use super::tests::{challenge, task};
-use super::{OnDriverLoss, RaceTiming, Shortfall};
+use super::{OnDriverLoss, RaceLedger, RaceTiming, RaceVerdict, Shortfall};
 use crate::sim::{LinkQuality, NodeId, SimClock, Simulation};
 use crate::track::{Challenge, ParallelBuilder};
 use crate::{RaceOutcome, StopMode};
@@ -256,14 +256,10 @@ impl Cluster {
         let coordinator = self.coordinator();
         let verdict = coordinator.verdict().expect("it has ended");
         let truth = self.truth.borrow();
-        let made = truth.made.get(&plan.race).copied().unwrap_or_default();
-        assert_eq!(verdict.ledger.merged, coordinator.recorded(), "{verdict:?}");
-        assert!(verdict.ledger.merged <= made, "of {made} samples: {verdict:?}");
-        let balances = verdict.ledger.made == verdict.ledger.merged + verdict.ledger.lost;
-        assert!(balances || has_samples(&verdict.shortfalls), "{verdict:?}");
+        check_samples(plan.race, &truth, coordinator, verdict);
         match verdict.outcome {
             RaceOutcome::Completed => {
-                assert_eq!((verdict.ledger.merged, verdict.ledger.lost), (made, 0));
+                assert_eq!((verdict.ledger.merged, verdict.ledger.lost), (verdict.ledger.made, 0));
                 assert!(verdict.errors.is_empty() && verdict.shortfalls.is_empty());
             }
             RaceOutcome::Incomplete => assert!(!verdict.shortfalls.is_empty()),
@@ -272,13 +268,41 @@ impl Cluster {
         }
         if matches!(verdict.outcome, RaceOutcome::Completed | RaceOutcome::Incomplete) {
             assert_eq!(coordinator.steps_ended(), plan.challenge.schedule.len());
+            assert!(coordinator.was_observed(), "nobody took a last look at the cluster under test: {verdict:?}");
         }
         Some(verdict.outcome)
     }
 }
 
-fn has_samples(shortfalls: &[Shortfall]) -> bool {
-    shortfalls.iter().any(|shortfall| matches!(shortfall, Shortfall::Samples { .. }))
+/// That the accounts of each driver are what it really did, and that the verdict names whatever is missing.
+fn check_samples(race: u32, truth: &Truth, coordinator: &Coordinator, verdict: &RaceVerdict) {
+    let mut sum = RaceLedger::default();
+    for (name, start, Account { told, merged }) in coordinator.accounts() {
+        sum.made += told.made;
+        sum.merged += merged;
+        sum.lost += told.lost;
+        let is_cut_short = verdict.shortfalls.iter().any(|shortfall| match shortfall {
+            Shortfall::Driver { driver, .. }
+            | Shortfall::Unended { driver, .. }
+            | Shortfall::Overdue { driver, .. } => *driver == name,
+            _ => false,
+        });
+        let real = start.and_then(|start| truth.samples.get(&(race, start))).copied().unwrap_or_default();
+        let known = (told.made, merged, told.lost);
+        if is_cut_short {
+            assert!(
+                known.0 <= real.made && known.1 <= real.merged && known.2 <= real.lost,
+                "{name}: {real:?} {verdict:?}"
+            );
+        } else {
+            assert_eq!(known, (real.made, real.merged, real.lost), "{name}: {verdict:?}");
+        }
+        let (made, lost) = (told.made, told.lost);
+        let missing = Shortfall::Samples { driver: name, made, merged, lost };
+        let is_named = verdict.shortfalls.contains(&missing);
+        assert_eq!(is_named, lost > 0 || made != merged, "{missing:?} {verdict:?}");
+    }
+    assert_eq!(verdict.ledger, sum, "{verdict:?}");
 }
 
 fn some_challenge(kind: u32) -> Challenge {
@@ -345,8 +369,12 @@ fn every_race_ends_in_a_verdict_that_tells_the_truth_and_leaves_the_drivers_free
             }
             if number == 3 {
                 let verdict = cluster.coordinator().verdict().expect("it has ended");
-                // Drivers lose a few samples now and then, and say so.
-                let expected = if verdict.ledger.lost == 0 { RaceOutcome::Completed } else { RaceOutcome::Incomplete };
+                // Drivers lose a few samples now and then, and say so or do not.
+                let expected = if verdict.ledger.made == verdict.ledger.merged {
+                    RaceOutcome::Completed
+                } else {
+                    RaceOutcome::Incomplete
+                };
                 assert!(outcome == Some(expected) && verdict.errors.is_empty(), "{verdict:?}");
             }
             // Half of the time, the next race begins while drivers may still believe in the last one.

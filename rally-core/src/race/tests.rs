@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::metrics::{Interval, Ledger, SampleType, TaskInterval};
+use crate::metrics::{DriverHealth, Interval, Ledger, SampleType, TaskInterval};
 use crate::track::{Challenge, ChallengeBuilder, Operation, ParallelBuilder, Task, TaskBuilder, Track};
 use crate::{
     ClusterTime, DriverEvent, DriverEventKind, JoinPoint, RaceDriver, RaceEventKind, RaceOutcome, Role, RoleError,
@@ -72,6 +72,7 @@ impl Script {
                     format!("drive {} {} at {} ms", name(driver), step.until, step.start.as_nanos() / MS)
                 }
                 RaceAction::CompleteStep { driver, until } => format!("complete {} {until}", name(driver)),
+                RaceAction::AttachTelemetry { driver } => format!("attach telemetry to {}", name(driver)),
                 RaceAction::Stop { driver, mode } => format!("stop {} {mode:?}", name(driver)),
                 RaceAction::Record { driver, interval } => format!("record {} {}", name(driver), interval.number),
                 RaceAction::RecordTelemetry { driver, .. } => format!("telemetry {}", name(driver)),
@@ -93,7 +94,8 @@ impl Script {
 
     fn measured(&mut self, driver: DriverIndex, number: u64, samples: u64, ledger: Ledger) -> Vec<String> {
         let task = TaskInterval { samples, ..empty_task() };
-        let interval = Interval { number, tasks: vec![task], ledger, ..Interval::default() };
+        let health = DriverHealth { in_flight: 2, ..DriverHealth::default() };
+        let interval = Interval { number, tasks: vec![task], health, ledger, ..Interval::default() };
         self.says(driver, DriverEventKind::Measured(Box::new(interval)))
     }
 
@@ -212,7 +214,7 @@ fn completed_by_a_task_waits_for_all_drivers_that_run_it() {
     // A lost driver is not waited for.
     let mut script = Script::prepared(&challenge, OnDriverLoss::Continue);
     script.says(B, completed(0));
-    assert_eq!(script.lose(A), ["stop a Now", "complete b 1"]);
+    assert_eq!(script.lose(A), ["stop a Now", "attach telemetry to b", "complete b 1"]);
 }
 
 #[test]
@@ -252,15 +254,21 @@ fn a_race_that_is_cancelled_ends_in_time_whether_drivers_answer_or_not() {
     script.later(timing.stop_within);
     let verdict = script.verdict();
     assert_eq!(verdict.outcome, RaceOutcome::Cancelled);
-    assert_eq!(verdict.shortfalls, [Shortfall::Overdue { driver: "a".to_owned(), within: timing.stop_within }]);
+    let [Shortfall::Overdue { driver, within, untold: Some(untold) }] = &verdict.shortfalls[..] else {
+        panic!("{verdict:?}")
+    };
+    assert_eq!((driver.as_str(), *within), ("a", timing.stop_within));
+    assert_eq!(untold.within, timing.drain_within + timing.stop_within - timing.lead);
 }
 
 #[test]
 fn a_lost_driver_fails_the_race_with_its_name_and_step_and_keeps_what_was_measured() {
     let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
     let full = |samples| Ledger { made: samples, merged: samples, ..Ledger::default() };
+    script.now = script.now + RaceTiming::default().lead + Duration::from_millis(500);
     script.measured(A, 1, 5, full(5));
     script.measured(B, 1, 7, full(7));
+    script.now = script.now + Duration::from_millis(5_250);
     assert_eq!(script.lose(B), ["stop a Now", "stop b Now"]);
     // What the other one still has is kept, too.
     assert_eq!(script.measured(A, 2, 3, full(8)), ["record a 2"]);
@@ -274,7 +282,13 @@ fn a_lost_driver_fails_the_race_with_its_name_and_step_and_keeps_what_was_measur
             "load driver on b could not drive step 1 (index) of race 4711: it could not report on race 4711: it counts as dead"
         ]
     );
-    assert_eq!(verdict.shortfalls, [Shortfall::Unended { driver: "b".to_owned() }]);
+    // It made 14 requests a second, and had two under way.
+    let untold = Some(Untold { requests: 76, within: Duration::from_millis(5_250) });
+    assert_eq!(verdict.shortfalls, [Shortfall::Unended { driver: "b".to_owned(), untold }]);
+    assert_eq!(
+        verdict.shortfalls[0].to_string(),
+        "b never reported its end; its last measurements are missing: up to about 76 requests of the last 5.2 s"
+    );
     assert_eq!(verdict.ledger, RaceLedger { made: 15, merged: 15, lost: 0 });
 }
 
@@ -287,7 +301,25 @@ fn a_race_goes_on_without_a_lost_driver_if_it_was_told_to_but_never_begins_witho
     script.says(A, DriverEventKind::Ended);
     let verdict = script.verdict();
     assert_eq!(verdict.outcome, RaceOutcome::Incomplete);
-    assert_eq!(verdict.shortfalls, [Shortfall::Driver { driver: "b".to_owned(), until: JoinPoint(1) }]);
+    let untold = Some(Untold { requests: 0, within: Duration::ZERO });
+    assert_eq!(verdict.shortfalls, [Shortfall::Driver { driver: "b".to_owned(), until: JoinPoint(1), untold }]);
+
+    // One that had arrived had told everything, and so has one that is heard of after all.
+    for is_late in [false, true] {
+        let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+        if !is_late {
+            script.reached(B, 1);
+        }
+        script.lose(B);
+        if is_late {
+            script.says(B, DriverEventKind::Ended);
+        }
+        script.reached(A, 1);
+        script.reached(A, 2);
+        script.says(A, DriverEventKind::Ended);
+        let shortfalls = &script.verdict().shortfalls;
+        assert!(matches!(shortfalls[..], [Shortfall::Driver { untold: None, .. }]), "{shortfalls:?}");
+    }
 
     // Nor does it go on without any.
     let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
@@ -297,6 +329,52 @@ fn a_race_goes_on_without_a_lost_driver_if_it_was_told_to_but_never_begins_witho
 
     let mut script = Script::new(&two_steps(), OnDriverLoss::Continue);
     assert_eq!(script.lose(A), ["stop b Now", "stop a Now"]);
+}
+
+const ATTACHED: DriverEventKind = DriverEventKind::TelemetryAttached { has_devices: true };
+
+#[test]
+fn another_driver_goes_on_with_the_telemetry_of_one_that_is_lost_and_the_verdict_says_so() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(B, 1);
+    assert_eq!(script.lose(A), ["stop a Now", "attach telemetry to b", "drive b 2 at 20 ms"]);
+    script.says(B, ATTACHED);
+    assert_eq!(script.reached(B, 2), ["stop b Drain"]);
+    script.says(B, DriverEventKind::Ended);
+    let telemetry = Shortfall::Telemetry { driver: "a".to_owned(), by: "b".to_owned() };
+    assert!(script.verdict().shortfalls.contains(&telemetry), "{:?}", script.verdict());
+
+    // Where there are no devices, nothing is missing.
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(B, 1);
+    script.lose(A);
+    script.says(B, DriverEventKind::TelemetryAttached { has_devices: false });
+    script.reached(B, 2);
+    script.says(B, DriverEventKind::Ended);
+    assert!(!script.verdict().shortfalls.contains(&telemetry), "{:?}", script.verdict());
+    // The telemetry of others is not concerned.
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    assert_eq!(script.lose(B), ["stop b Now"]);
+}
+
+#[test]
+fn a_race_does_not_end_before_whoever_takes_the_telemetry_over_has_looked_at_the_cluster() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Continue);
+    script.reached(A, 1);
+    script.reached(B, 1);
+    // It waits at the end for longer than a driver at work may be silent.
+    script.reached(B, 2);
+    for _ in 0..3 {
+        script.later(RaceTiming::default().drive_silence / 2);
+        script.says(A, DriverEventKind::Noticed { message: "still there".to_owned() });
+    }
+    assert_eq!(script.lose(A), ["stop a Now", "attach telemetry to b"]);
+    assert_eq!(script.later(RaceTiming::default().wait_is_news), [""; 0]);
+    // What it said before it was asked does not count.
+    assert_eq!(script.reached(B, 2), [""; 0]);
+    assert_eq!(script.says(B, ATTACHED), [""; 0]);
+    assert_eq!(script.says(B, DriverEventKind::Telemetry { json: b"[]".to_vec() }), ["telemetry b"]);
+    assert_eq!(script.reached(B, 2), ["stop b Drain"]);
 }
 
 #[test]
@@ -380,6 +458,23 @@ fn whoever_watches_is_told_whom_the_race_waits_for_and_when_fewer_are_missing() 
     assert_eq!(waits(&mut script).len(), 1);
     script.says(B, DriverEventKind::Ended);
     assert_eq!(script.race.next_deadline(), None);
+}
+
+#[test]
+fn a_driver_that_fails_while_it_ends_makes_a_race_incomplete() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    for at in [1, 2] {
+        script.reached(A, at);
+        script.reached(B, at);
+    }
+    script.says(A, DriverEventKind::Ended);
+    script.says(B, DriverEventKind::Failed(error(RoleErrorKind::Failed, "worker 1 did not end")));
+    script.says(B, DriverEventKind::Ended);
+    let verdict = script.verdict();
+    assert_eq!((verdict.outcome, verdict.errors.len()), (RaceOutcome::Incomplete, 1));
+    let [shortfall] = &verdict.shortfalls[..] else { panic!("{verdict:?}") };
+    assert!(shortfall.to_string().starts_with("b did not end in order: "), "{shortfall}");
+    assert!(shortfall.to_string().ends_with("worker 1 did not end"), "{shortfall}");
 }
 
 #[test]

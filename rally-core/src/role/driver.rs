@@ -57,6 +57,17 @@ pub trait LoadDriver: Send + Sync + 'static {
     /// Invalid if the driver does not play in this race.
     async fn complete_step(&self, race: &RaceId, until: JoinPoint) -> Result<(), RoleError>;
 
+    /// Goes on with the telemetry of a driver that was lost; answered by [`DriverEventKind::TelemetryAttached`]. Asked again,
+    /// or of a driver that does the telemetry anyway, it changes nothing.
+    ///
+    /// A driver that stands at the last join point looks at the cluster under test once, and says again that it has
+    /// [reached](DriverEventKind::Reached) it.
+    ///
+    /// # Errors
+    ///
+    /// Invalid if the driver does not play in this race.
+    async fn attach_telemetry(&self, race: &RaceId) -> Result<(), RoleError>;
+
     /// Ends the race on this driver and frees it for the next; answered by [`DriverEventKind::Ended`].
     ///
     /// # Errors
@@ -74,7 +85,8 @@ pub struct DriverAssignment {
     pub plan: ContentHash,
     /// The clients of the race that this driver simulates, counted from 0 over all drivers.
     pub clients: Range<u32>,
-    /// Whether this driver runs the telemetry devices that ask the cluster under test; exactly one does.
+    /// Whether this driver runs the telemetry devices that ask the cluster under test; exactly one does. If it is lost,
+    /// another one is asked to [go on](LoadDriver::attach_telemetry).
     pub telemetry: bool,
 }
 
@@ -140,4 +152,9 @@ pub enum DriverEventKind {
     Failed(RoleError),
     /// The driver has ended the race; the last event.
     Ended,
+    /// The driver goes on with the telemetry of another one.
+    TelemetryAttached {
+        /// Whether there are devices that ask the cluster under test.
+        has_devices: bool,
+    },
 }

@@ -338,6 +338,7 @@ impl ClientTaskLoop {
                 (None, None) => return Err(failure.into()),
             },
         };
+        step.made.set(step.made.get() + 1);
         match self.pace.after_request(elapsed(start, returned), &outcome) {
             // Of all clients of the task, on whatever host, one tells it.
             Ok(Some(_)) if self.allocated.client_in_task == 0 => {

@@ -1,5 +1,6 @@
 //! The engine: threads that each run the clients of their share, and the race that holds them together.
 
+mod accounts;
 mod alarm;
 mod client_loop;
 mod clock_cost;

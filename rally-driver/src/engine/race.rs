@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rally_core::metrics::{DriverHealth, Interval, Ledger};
+use rally_core::metrics::{DriverHealth, Interval};
 use rally_core::{
     Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, RacePlanError, Role, RoleError,
     RoleErrorKind, Step, StopMode, TaskIndex,
@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use super::accounts::Accounts;
 use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::health::{Effort, saturation, starvation};
@@ -28,9 +29,9 @@ use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
 use crate::readiness::clusters_answer;
 use crate::recorder::{Recording, StepStart};
-use crate::segment::{Announcement, SegmentWriter, WriteSegmentError};
+use crate::segment::{Announcement, COMPLETE_AFTER, SegmentWriter, WriteSegmentError};
 use crate::source::wanted_documents;
-use crate::telemetry::{Found, Telemetry};
+use crate::telemetry::{Found, Since, Telemetry};
 use crate::timer::nanos;
 use crate::{CorpusError, Registry, RequestTimer, RunnerError};
 
@@ -39,6 +40,9 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reports of workers that may wait.
 const REPORTS: usize = 1_024;
+
+/// How long workers may take to make a step ready. It is as long as a driver may prepare the race.
+const READY: Duration = Duration::from_secs(30 * 60);
 
 /// How long workers may take to end: as long as they let requests finish, and a little more.
 const END: Duration = Duration::from_secs(15);
@@ -50,6 +54,8 @@ pub(crate) enum Command {
     Drive { step: Step, reply: oneshot::Sender<Result<(), InvalidStep>> },
     /// [`rally_core::LoadDriver::complete_step`].
     CompleteStep { until: JoinPoint },
+    /// [`rally_core::LoadDriver::attach_telemetry`].
+    AttachTelemetry,
     /// [`rally_core::LoadDriver::stop`].
     Stop { mode: StopMode },
 }
@@ -82,6 +88,13 @@ enum RaceError {
     Start(#[source] io::Error),
     #[error("worker {worker} could not go on")]
     Worker { worker: usize, source: WorkerError },
+    #[error("workers {workers:?} have not made ready what comes up to join point {until} within {READY:?}")]
+    Unready { workers: BTreeSet<usize>, until: JoinPoint },
+    #[error(
+        "workers {workers:?} did not end within {END:?}; {lost} of their requests are lost at least, and what they have \
+         measured since they reported last is unknown"
+    )]
+    Stuck { workers: BTreeSet<usize>, lost: u64 },
     #[error(transparent)]
     Options(#[from] InvalidClientOptions),
     #[error(transparent)]
@@ -123,6 +136,8 @@ pub(crate) struct Race {
     segments: Option<SegmentWriter>,
     /// The devices that ask the cluster under test, if this driver runs them.
     telemetry: Option<Telemetry>,
+    /// This is the driver that runs the devices, if there are any.
+    observes: bool,
     /// The last join point is reached, and devices look at the cluster once more before anybody hears of it.
     is_detaching: bool,
     /// No more raw samples are written.
@@ -133,13 +148,14 @@ pub(crate) struct Race {
     driving: Option<Driving>,
     pending: Pending,
     intervals: u64,
-    ledger: Ledger,
+    accounts: Accounts,
     /// Workers do not wait for the cluster any longer when this is dropped.
     _ends: DropGuard,
 }
 
 /// The step that is made ready.
 struct Upcoming {
+    since: Instant,
     completion: Completion,
     /// Workers that are not ready.
     awaiting: BTreeSet<usize>,
@@ -252,7 +268,7 @@ impl Race {
             0 => None,
             cap => {
                 let prefix = setup.assignment.race.as_str();
-                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, &tasks)?)
+                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, &tasks, COMPLETE_AFTER)?)
             }
         };
         let ended = CancellationToken::new();
@@ -266,6 +282,7 @@ impl Race {
             ended: ended.clone(),
         });
         Ok(Self {
+            observes: setup.assignment.telemetry,
             setup,
             context,
             allocation,
@@ -280,7 +297,7 @@ impl Race {
             driving: None,
             pending: Pending::new(),
             intervals: 0,
-            ledger: Ledger::default(),
+            accounts: Accounts::default(),
             _ends: ended.drop_guard(),
         })
     }
@@ -301,8 +318,17 @@ impl Race {
             None => (format!("prepare race {race}"), Ok(StopMode::Now)),
         };
         let mode = *result.as_ref().unwrap_or(&StopMode::Now);
-        self.finish(mode, end_at_once(commands)).await;
-        result.map(drop).map_err(|error| (phase, error))
+        let (events, clock) = (Arc::clone(&self.setup.events), Arc::clone(&self.setup.clock));
+        match (result, self.finish(mode, end_at_once(commands)).await) {
+            (Ok(_), ended) => ended.map_err(|error| (format!("end race {race}"), error)),
+            (Err(error), ended) => {
+                if let Err(stuck @ RaceError::Stuck { .. }) = ended {
+                    // Whoever could be told that nobody listens does not listen.
+                    drop(events.push(clock(), DriverEventKind::Noticed { message: stuck.to_string() }));
+                }
+                Err((phase, error))
+            }
+        }
     }
 
     /// Makes the first step ready, and looks whether the others can be.
@@ -312,7 +338,7 @@ impl Race {
         self.start_workers()?;
         self.rehearse();
         self.prepare_step()?;
-        while self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
+        while self.makes_ready()
             && let Some(report) = self.reports.recv().await
         {
             self.handle(report)?;
@@ -363,10 +389,11 @@ impl Race {
 
     /// Starts the telemetry devices, and lets them look at the cluster before the race.
     async fn attach_telemetry(&mut self) -> Result<(), RaceError> {
-        if !self.setup.assignment.telemetry {
+        if !self.observes {
             return Ok(());
         }
-        self.telemetry = Telemetry::start(&self.context.plan, &self.setup.clock).map_err(RaceError::Telemetry)?;
+        let telemetry = Telemetry::start(&self.context.plan, &self.setup.clock, Since::Beginning);
+        self.telemetry = telemetry.map_err(RaceError::Telemetry)?;
         while let Some(telemetry) = &mut self.telemetry {
             match telemetry.next().await {
                 Some(Found::Attached) => break,
@@ -374,6 +401,25 @@ impl Race {
             }
         }
         Ok(())
+    }
+
+    /// Goes on with the telemetry of a driver that was lost.
+    fn take_over_telemetry(&mut self) -> Result<(), RaceError> {
+        if std::mem::replace(&mut self.observes, true) {
+            return Ok(());
+        }
+        let telemetry = Telemetry::start(&self.context.plan, &self.setup.clock, Since::Takeover);
+        self.telemetry = telemetry.map_err(RaceError::Telemetry)?;
+        self.say(DriverEventKind::TelemetryAttached { has_devices: self.telemetry.is_some() })?;
+        if self.driving.is_none() && self.is_at_the_end() {
+            // It has arrived there without a look at the cluster.
+            self.arrive_if_ready()?;
+        }
+        Ok(())
+    }
+
+    fn is_at_the_end(&self) -> bool {
+        self.allocation.step(JoinPoint(self.at.0 + 1)).is_none()
     }
 
     /// Tells what telemetry devices found.
@@ -436,18 +482,36 @@ impl Race {
                             self.complete_step();
                         }
                     }
+                    Some(Command::AttachTelemetry) => self.take_over_telemetry()?,
                     Some(Command::Stop { mode }) => return Ok(mode),
                     None => return Ok(StopMode::Now),
                 },
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
                 found = next_found(&mut self.telemetry) => self.hear(found).await?,
-                _ = ticks.tick(), if self.driving.is_some() || self.is_detaching => match self.driving {
+                _ = ticks.tick(), if self.driving.is_some() || self.is_detaching || self.makes_ready() => match self.driving {
                     Some(_) => self.measure()?,
-                    // Whoever waits for the end sees that this driver is alive.
-                    None => self.tell_interval()?,
+                    // Whoever waits for this driver sees that it is alive.
+                    None => {
+                        self.check_upcoming()?;
+                        self.tell_interval()?;
+                    }
                 },
             }
+        }
+    }
+
+    fn makes_ready(&self) -> bool {
+        self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
+    }
+
+    /// Gives up on workers that make no step ready.
+    fn check_upcoming(&self) -> Result<(), RaceError> {
+        match &self.upcoming {
+            Some(upcoming) if !upcoming.awaiting.is_empty() && upcoming.since.elapsed() >= READY => {
+                Err(RaceError::Unready { workers: upcoming.awaiting.clone(), until: JoinPoint(self.at.0 + 1) })
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -480,7 +544,8 @@ impl Race {
             row.iter().for_each(|allocated| *clients.entry(allocated.task).or_default() += 1);
             shares[worker_of(client, self.workers.len())].clients.push((client, row.clone()));
         }
-        self.upcoming = Some(Upcoming { completion, awaiting: (0..self.workers.len()).collect(), clients });
+        let awaiting = (0..self.workers.len()).collect();
+        self.upcoming = Some(Upcoming { since: Instant::now(), completion, awaiting, clients });
         for (worker, share) in shares.into_iter().enumerate() {
             self.ask(worker, WorkerRequest::Prepare(share));
         }
@@ -490,10 +555,10 @@ impl Race {
     /// Tells that the driver has reached a join point, once the step after it is ready.
     fn arrive_if_ready(&mut self) -> Result<(), RaceError> {
         let is_preparing = self.at == JoinPoint(0);
-        if is_preparing || self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty()) {
+        if is_preparing || self.makes_ready() {
             return Ok(());
         }
-        let is_last = self.allocation.step(JoinPoint(self.at.0 + 1)).is_none();
+        let is_last = self.is_at_the_end();
         if let Some(telemetry) = self.telemetry.as_ref().filter(|_| is_last) {
             telemetry.detach();
             self.is_detaching = true;
@@ -615,9 +680,20 @@ impl Race {
     }
 
     fn merge(&mut self, worker: usize, measurement: Measurement) {
-        let Measurement { recording, progress, in_flight, busy } = measurement;
+        self.accounts.done(worker, &measurement);
+        self.add(worker, measurement);
+    }
+
+    /// Merges what a worker measured that has ended.
+    fn merge_last(&mut self, worker: usize, measurement: Measurement) {
+        self.accounts.ended(worker, &measurement);
+        self.add(worker, Measurement { in_flight: 0, ..measurement });
+    }
+
+    fn add(&mut self, worker: usize, measurement: Measurement) {
+        let Measurement { recording, progress, in_flight, busy, made: _ } = measurement;
         if self.segments.is_some() && self.driving.as_ref().is_some_and(|driving| !driving.keeps_raw) {
-            self.ledger.unwritten += recording.samples;
+            self.accounts.ledger.unwritten += recording.samples;
         }
         self.pending.recording.merge(recording);
         if !progress.is_empty() {
@@ -627,20 +703,11 @@ impl Race {
         self.pending.busiest = self.pending.busiest.max(busy);
     }
 
-    /// Merges what a worker measured that has ended. Its requests under way were cut off: they are no samples of any interval.
-    fn merge_last(&mut self, worker: usize, measurement: Measurement) {
-        let cut_off = u64::from(measurement.in_flight);
-        self.ledger.made += cut_off;
-        self.ledger.lost += cut_off;
-        self.merge(worker, Measurement { in_flight: 0, ..measurement });
-    }
-
     fn tell_interval(&mut self) -> Result<(), NobodyListens> {
         let pending = std::mem::replace(&mut self.pending, Pending::new());
         // A worker that did not answer still will.
         self.pending.awaiting.clone_from(&pending.awaiting);
-        self.ledger.made += pending.recording.samples;
-        self.ledger.merged += pending.recording.samples;
+        self.accounts.told(&pending.recording.tasks);
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
@@ -667,7 +734,13 @@ impl Race {
             retries: pending.recording.retries,
         };
         let progress = sums.into_iter().map(ProgressSum::mean).collect();
-        self.tell(Interval { number: 0, tasks: pending.recording.tasks, progress, health, ledger: self.ledger })
+        self.tell(Interval {
+            number: 0,
+            tasks: pending.recording.tasks,
+            progress,
+            health,
+            ledger: self.accounts.ledger,
+        })
     }
 
     /// Tells an interval, giving it its number and the final counts of its ledger.
@@ -706,13 +779,18 @@ impl Race {
     }
 
     /// Ends the workers and hands over what is left. A drain becomes an end at once as soon as `hurry` is done.
-    async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    ///
+    /// What went wrong meanwhile: workers that did not end before all, or the first failure of the others.
+    async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) -> Result<(), RaceError> {
         self.context.ended.cancel();
         self.stop_workers(mode);
         let mut may_hurry = mode == StopMode::Drain;
         let mut hurry = std::pin::pin!(hurry);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
         let deadline = tokio::time::Instant::now() + END;
+        let mut result = Ok(());
         while !ending.is_empty() {
             let report = tokio::select! {
                 () = &mut hurry, if may_hurry => {
@@ -734,8 +812,12 @@ impl Race {
                 // Nobody may listen any more.
                 WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
                 WorkerEvent::Ready | WorkerEvent::ClientDone { .. } => (),
-                // The race has ended, for whatever reason came first.
-                WorkerEvent::Unready(_) | WorkerEvent::Broken(_) | WorkerEvent::Failed(_) => (),
+                WorkerEvent::Failed(error) => result = result.and(Err(error.into())),
+                WorkerEvent::Broken(source) => {
+                    result = result.and(Err(RaceError::Worker { worker: report.worker, source }));
+                }
+                // Nothing has begun, and nothing will.
+                WorkerEvent::Unready(_) => (),
             }
         }
         for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
@@ -746,20 +828,24 @@ impl Race {
         }
         // Whatever they were told to do without is told by whoever ended the race.
         let _ = self.end_telemetry().await;
+        if !ending.is_empty() {
+            result = Err(RaceError::Stuck { lost: self.accounts.lose(&ending), workers: ending.clone() });
+        }
         self.pending.awaiting = ending;
         // Nobody may listen any more; then nobody misses these.
         let _ = self.hand_over().await;
+        result
     }
 
     /// Completes the segments, and tells the last interval with the final ledger.
     async fn hand_over(&mut self) -> Result<(), NobodyListens> {
         if let Some(segments) = self.segments.take() {
             let (announcements, (written, unwritten)) = segments.finish().await;
-            self.ledger.written = written;
-            self.ledger.unwritten += unwritten;
+            self.accounts.ledger.written = written;
+            self.accounts.ledger.unwritten += unwritten;
             announcements.iter().try_for_each(|announcement| self.announce(announcement))?;
         }
-        if self.intervals > 0 || self.pending.recording.samples > 0 || self.ledger.lost > 0 {
+        if self.intervals > 0 || self.pending.recording.samples > 0 || self.accounts.ledger.made > 0 {
             self.tell_interval()?;
         }
         Ok(())
@@ -792,7 +878,7 @@ async fn unless_stopped<T>(commands: &mut mpsc::Receiver<Command>, preparing: im
             prepared = &mut preparing => return Some(prepared),
             command = commands.recv() => match command {
                 Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::NotPrepared))),
-                Some(Command::CompleteStep { .. }) => (),
+                Some(Command::CompleteStep { .. } | Command::AttachTelemetry) => (),
                 Some(Command::Stop { .. }) | None => return None,
             }
         }
@@ -805,7 +891,8 @@ async fn end_at_once(commands: &mut mpsc::Receiver<Command>) {
         match commands.recv().await {
             Some(Command::Stop { mode: StopMode::Now }) => return,
             Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::Ended))),
-            Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. }) => (),
+            Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } | Command::AttachTelemetry) => {
+            }
             None => std::future::pending().await,
         }
     }

@@ -64,6 +64,8 @@ pub(crate) struct WorkerStep {
     pub(crate) alarm: Rc<Alarm>,
     pub(crate) recorder: RefCell<Recorder>,
     pub(crate) in_flight: Cell<u32>,
+    /// Requests that have ended and are to be recorded, since this was last told.
+    pub(crate) made: Cell<u64>,
     completion: Completion,
     /// The step ends early: clients stop after their current request.
     completed: Cell<bool>,
@@ -96,6 +98,7 @@ impl WorkerStep {
             alarm: Rc::clone(alarm),
             recorder: RefCell::new(Recorder::new(race.tasks.len(), start, raw)),
             in_flight: Cell::new(0),
+            made: Cell::new(0),
             completion: share.completion.clone(),
             completed: Cell::new(false),
             cancelled: Cell::new(false),

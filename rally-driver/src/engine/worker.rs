@@ -85,6 +85,8 @@ pub(crate) enum WorkerEvent {
 pub(crate) struct Measurement {
     pub(crate) recording: Recording,
     pub(crate) progress: Vec<ProgressSum>,
+    /// Requests that have ended, counted by themselves.
+    pub(crate) made: u64,
     /// Requests under way; those of a worker that has ended were cut off.
     pub(crate) in_flight: u32,
     /// CPU time of the worker as a share of the time since it was last asked, without that of waiting awake.
@@ -208,10 +210,13 @@ impl WorkerThread {
                 }
             }
         };
-        self.stop(mode).await;
+        let problem = self.stop(mode).await;
         // Before anything else that takes time: the race does not wait for ever.
         let measurement = self.measure();
         self.send(WorkerEvent::Measured(measurement)).await;
+        if let Some(problem) = problem {
+            self.send(problem).await;
+        }
         if let Some(problem) = roster.disband().await {
             self.send(WorkerEvent::Noticed(problem)).await;
         }
@@ -260,13 +265,24 @@ impl WorkerThread {
     }
 
     /// Ends all clients; a drain ends as soon as somebody wants the end at once.
-    async fn stop(&mut self, mode: StopMode) {
+    /// Gives what the first client failed of meanwhile.
+    async fn stop(&mut self, mode: StopMode) -> Option<WorkerEvent> {
+        let mut problem = None;
         if mode == StopMode::Drain
             && let Some(step) = &self.step
         {
             step.cancel();
             let (running, requests) = (&mut self.running, &mut self.requests);
-            let drained = async { while running.join_next().await.is_some() {} };
+            let drained = async {
+                while let Some(ended) = running.join_next().await {
+                    let failed = match ended.map_err(JoinError::try_into_panic) {
+                        Ok(Err(error)) => Some(WorkerEvent::Failed(error)),
+                        Err(Ok(payload)) => Some(WorkerEvent::Broken(Panicked::with(payload.as_ref()).into())),
+                        Ok(Ok(())) | Err(Err(_)) => None,
+                    };
+                    problem = problem.take().or(failed);
+                }
+            };
             let hurried =
                 async { while !matches!(requests.recv().await, Some(WorkerRequest::Stop(StopMode::Now)) | None) {} };
             // Whoever is not done by now is dropped below.
@@ -276,6 +292,7 @@ impl WorkerThread {
             }
         }
         self.running.shutdown().await;
+        problem
     }
 
     fn measure(&mut self) -> Box<Measurement> {
@@ -284,6 +301,7 @@ impl WorkerThread {
         Box::new(Measurement {
             recording: step.recorder.borrow_mut().take(),
             progress: step.progress(),
+            made: step.made.take(),
             in_flight: step.in_flight.get(),
             busy,
         })

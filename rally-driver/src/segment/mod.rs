@@ -26,4 +26,4 @@ mod row_group;
 mod writer;
 
 pub(crate) use batch::{RawSample, SampleCollector, SampleSender};
-pub(crate) use writer::{Announcement, SegmentWriter, WriteSegmentError, segment_path};
+pub(crate) use writer::{Announcement, COMPLETE_AFTER, SegmentWriter, WriteSegmentError, segment_path};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
@@ -19,6 +20,9 @@ use super::row_group::{RowGroup, properties, schema};
 /// A segment is complete when it has this many bytes. What is known of its row groups waits in memory until then, and most of
 /// it may be under way at once when it is fetched.
 const SEGMENT_BYTES: u64 = 2 << 20;
+
+/// A segment is also complete after so much time of load, so that a driver that dies takes no more of it along.
+pub(crate) const COMPLETE_AFTER: Duration = Duration::from_secs(10 * 60);
 
 /// Announcements that may wait for the race. The thread waits if there are more.
 const ANNOUNCEMENTS: usize = 64;
@@ -53,7 +57,8 @@ pub(crate) struct SegmentWriter {
 }
 
 impl SegmentWriter {
-    /// Starts the thread. `prefix` names the files that are not complete yet.
+    /// Starts the thread. `prefix` names the files that are not complete yet; a segment is so `complete_after` its first samples
+    /// at the latest, as soon as others come.
     ///
     /// # Errors
     ///
@@ -63,6 +68,7 @@ impl SegmentWriter {
         prefix: &str,
         cap: u64,
         tasks: &[Arc<Task>],
+        complete_after: Duration,
     ) -> Result<Self, WriteSegmentError> {
         let failed = |source| WriteSegmentError::File { path: directory.to_owned(), source };
         fs::create_dir_all(directory).map_err(failed)?;
@@ -78,6 +84,8 @@ impl SegmentWriter {
             counts: Arc::clone(&counts),
             segment: None,
             open: 0,
+            since: None,
+            complete_after,
         };
         let thread = std::thread::Builder::new()
             .name("segments".to_owned())
@@ -131,6 +139,9 @@ struct WriterThread {
     segment: Option<Segment>,
     /// Samples in the segment that is not complete.
     open: u64,
+    /// When the first samples came that are in no complete segment.
+    since: Option<Instant>,
+    complete_after: Duration,
 }
 
 /// A file that is being written.
@@ -141,7 +152,7 @@ impl WriterThread {
         let mut has_room = true;
         while let Some(Order::Write(batch)) = orders.blocking_recv() {
             if has_room {
-                has_room = self.write(&batch);
+                has_room = self.write(&batch) && self.complete_if_old();
             } else {
                 self.counts.unwritten.fetch_add(batch.calls, Ordering::Relaxed);
             }
@@ -172,6 +183,19 @@ impl WriterThread {
         match end {
             Some(error) => self.fail(error),
             None => self.say(Announcement::CapReached),
+        }
+        false
+    }
+
+    /// Completes a segment whose first samples are old. Says whether there is room for more.
+    fn complete_if_old(&mut self) -> bool {
+        if self.since.get_or_insert_with(Instant::now).elapsed() < self.complete_after {
+            return true;
+        }
+        match self.write_group().and_then(|()| self.complete()) {
+            Ok(()) if self.left > 0 => return true,
+            Ok(()) => self.say(Announcement::CapReached),
+            Err(error) => self.fail(error),
         }
         false
     }
@@ -216,6 +240,7 @@ impl WriterThread {
 
     /// Completes the segment and gives it its name.
     fn complete(&mut self) -> Result<(), WriteSegmentError> {
+        self.since = None;
         let Some(segment) = self.segment.take() else { return Ok(()) };
         let file =
             segment.into_inner().map_err(|source| WriteSegmentError::Parquet { path: self.part.clone(), source })?;
@@ -319,10 +344,14 @@ mod tests {
     };
 
     fn writer(directory: &Path) -> SegmentWriter {
+        writer_that_completes(directory, Duration::MAX)
+    }
+
+    fn writer_that_completes(directory: &Path, complete_after: Duration) -> SegmentWriter {
         let challenge = Challenge::builder("all").task(Task::builder(Operation::builder("search")));
         let track = Track::builder("all").challenge(challenge).build().unwrap();
         let tasks: Vec<_> = track.challenges[0].tasks().cloned().map(Arc::new).collect();
-        SegmentWriter::start(directory, "race", u64::MAX, &tasks).unwrap()
+        SegmentWriter::start(directory, "race", u64::MAX, &tasks, complete_after).unwrap()
     }
 
     fn collector(writer: &SegmentWriter) -> SampleCollector {
@@ -341,6 +370,21 @@ mod tests {
         let (announcements, _) = writer.finish().await;
         let [Announcement::Written { hash, .. }] = announcements[..] else { panic!("{announcements:?}") };
         SerializedFileReader::new(File::open(segment_path(directory, hash)).unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_segment_whose_samples_are_old_is_complete_however_few_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = writer_that_completes(directory.path(), Duration::ZERO);
+        for _ in 0..2 {
+            write(&writer, 3, &JsonObject::new());
+            let Some(Announcement::Written { hash, .. }) = writer.announcement().await else { panic!("no segment") };
+            let file = File::open(segment_path(directory.path(), hash)).unwrap();
+            assert_eq!(SerializedFileReader::new(file).unwrap().metadata().file_metadata().num_rows(), 3);
+        }
+        let (announcements, counts) = writer.finish().await;
+        assert!(announcements.is_empty(), "{announcements:?}");
+        assert_eq!(counts, (6, 0));
     }
 
     #[tokio::test]

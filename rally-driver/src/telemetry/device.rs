@@ -27,7 +27,7 @@ pub(super) trait Device {
         None
     }
 
-    /// Before the first step.
+    /// Before the first step, or when this driver goes on with the telemetry of another.
     async fn before(&mut self, _cluster: &Cluster, _records: &mut Records) -> Result<(), RunnerError> {
         Ok(())
     }
@@ -156,6 +156,10 @@ impl Records {
     /// Something that the user should know.
     pub(super) fn notice(&mut self, notice: String) {
         self.notices.push(notice);
+    }
+
+    pub(super) fn drop_notices(&mut self) {
+        self.notices.clear();
     }
 
     pub(super) fn into_parts(self) -> (Vec<JsonObject>, Vec<String>) {

@@ -69,6 +69,15 @@ pub(crate) enum Found {
     Detached,
 }
 
+/// From when on the devices of a driver look at the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Since {
+    /// From before the race.
+    Beginning,
+    /// From when the driver before it was lost, while the race runs.
+    Takeover,
+}
+
 /// The devices of a race. Dropping it ends them where they are, without waiting for it as [`Telemetry::end`] does.
 #[derive(Debug)]
 pub(crate) struct Telemetry {
@@ -86,7 +95,7 @@ impl Telemetry {
     /// # Errors
     ///
     /// A sentence if a device or one of its parameters makes no sense, or if there is no thread left.
-    pub(crate) fn start(plan: &Arc<RacePlan>, clock: &CoordinatorClock) -> Result<Option<Self>, String> {
+    pub(crate) fn start(plan: &Arc<RacePlan>, clock: &CoordinatorClock, since: Since) -> Result<Option<Self>, String> {
         let answers_itself = plan.client_options.values().any(ClientOptions::answer_themselves);
         let has_cluster = plan.target_hosts.values().any(|hosts| !hosts.is_empty());
         if plan.multi_cluster || answers_itself || !has_cluster {
@@ -100,12 +109,12 @@ impl Telemetry {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
         let run = move || {
             let work = async {
-                for notice in notices {
+                for notice in notices.into_iter().filter(|_| since == Since::Beginning) {
                     send(&sender, Found::Notice(notice)).await;
                 }
                 // Without a receiver the race is over, and devices stop where they are.
                 tokio::select! {
-                    () = run(&plan, &clock, detached, &sender) => {}
+                    () = run(&plan, &clock, since, detached, &sender) => {}
                     () = sender.closed() => {}
                 }
             };
@@ -153,6 +162,7 @@ async fn send(sender: &mpsc::Sender<Found>, found: Found) {
 async fn run(
     plan: &Arc<RacePlan>,
     clock: &CoordinatorClock,
+    since: Since,
     detached: watch::Receiver<bool>,
     found: &mpsc::Sender<Found>,
 ) {
@@ -171,7 +181,7 @@ async fn run(
             Err(error) => send(found, Found::Notice(format!("no telemetry of cluster `{name}`: {error}"))).await,
         }
     }
-    join_all(devices.iter_mut().map(|it| it.attach(ATTACH, &report))).await;
+    join_all(devices.iter_mut().map(|it| it.attach(since, ATTACH, &report))).await;
     report.tell_failures().await;
     send(found, Found::Attached).await;
 
@@ -193,7 +203,7 @@ async fn run(
 /// When a device looks at the cluster.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
-    Before,
+    Before(Since),
     Sample,
     After,
 }
@@ -215,7 +225,14 @@ impl Attached {
     async fn look(&mut self, moment: Moment, report: &Report) -> bool {
         let mut records = Records::default();
         let result = match moment {
-            Moment::Before => self.device.before(&self.cluster, &mut records).await,
+            Moment::Before(since) => {
+                let result = self.device.before(&self.cluster, &mut records).await;
+                if since == Since::Takeover {
+                    // They are about a cluster before the race, and whoever did look then has told them.
+                    records.drop_notices();
+                }
+                result
+            }
             Moment::Sample => self.device.sample(&self.cluster, &mut records).await,
             Moment::After => self.device.after(&self.cluster, &mut records).await,
         };
@@ -229,8 +246,8 @@ impl Attached {
     }
 
     /// Looks before the race, for a bounded time.
-    async fn attach(&mut self, limit: Duration, report: &Report) {
-        if timeout(limit, self.look(Moment::Before, report)).await.is_err() {
+    async fn attach(&mut self, since: Since, limit: Duration, report: &Report) {
+        if timeout(limit, self.look(Moment::Before(since), report)).await.is_err() {
             let problem = format!("the cluster did not answer within {limit:?} before the race");
             self.fail(&RunnerError::Other(problem), report);
         }

@@ -136,7 +136,7 @@ fn a_device_whose_first_look_took_too_long_says_so_once_and_tells_nothing() {
             Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found, failures: Failures::default() };
         let cluster = Rc::new(Cluster::new(&plan, "default").await.unwrap());
         let mut device = Attached::new(Box::new(Waiting { before: None }), &cluster);
-        device.attach(Duration::from_millis(1), &report).await;
+        device.attach(Since::Beginning, Duration::from_millis(1), &report).await;
         assert!(!device.look(Moment::After, &report).await);
         report.tell_failures().await;
         drop(report);

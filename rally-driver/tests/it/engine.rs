@@ -1,12 +1,13 @@
 //! What the clients of one driver do.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use rally_core::metrics::{DriverHealth, Interval, RaceMetrics, SampleType};
-use rally_core::track::{JsonObject, ParallelBuilder};
+use rally_core::track::{JsonObject, Operation, ParallelBuilder, Task};
 use rally_core::{DriverEventKind, LoadDriver as _, OnError, StopMode, TaskIndex};
-use rally_driver::{ErrorClass, Outcome, Registry, RunnerError, Scheduler};
+use rally_driver::{ErrorClass, Outcome, ParamSource, Params, Registry, RunnerError, Scheduler};
 
 use crate::fixture::{Call, Companion, Instant, Race, challenge, plan, raw_samples, run, scripted, takes, task};
 
@@ -410,6 +411,105 @@ async fn a_worker_that_has_no_time_left_is_reported_as_the_bottleneck() {
     let lag: u64 = told.intervals.iter().map(|interval| interval.health.dispatch_lag.count()).sum();
     assert!(lag > 0, "dispatch lag is recorded for throttled tasks");
     race.stop(StopMode::Now).await;
+}
+
+/// Parameters that nobody looks at.
+struct Any;
+
+impl ParamSource for Any {
+    fn next(&mut self) -> Result<Option<Params>, RunnerError> {
+        Ok(Some(JsonObject::new().into()))
+    }
+}
+
+#[tokio::test]
+async fn a_driver_that_makes_a_step_ready_for_long_is_heard_of_all_the_while() {
+    let (mut registry, _) = scripted(|_| takes(0));
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    registry.register_param_source("slow", move |setup| {
+        // The first client is made ready before the race.
+        if setup.partition.index == 1 {
+            let _ = released.lock().unwrap().recv();
+        }
+        Ok(Any)
+    });
+    let slow = Operation::builder("scripted").property("param-source", "slow");
+    let slow = Task::builder(slow).name("slow").clients(2).iterations(1);
+    let mut race = Race::prepare(registry, &plan(challenge().task(task("quick").clients(2)).task(slow)), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    let heard = async {
+        let mut intervals = 0;
+        // The first one is the last of the step before.
+        while intervals < 3 {
+            match race.next().await.unwrap() {
+                DriverEventKind::Measured(_) => intervals += 1,
+                DriverEventKind::Reached { .. } => panic!("it is not ready"),
+                _ => {}
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), heard).await.expect("it should be heard of every second");
+    drop(release);
+    race.until_reached().await;
+    race.begin(2).await;
+    race.until_reached().await;
+    let ledger = race.stop(StopMode::Drain).await.intervals.last().unwrap().ledger;
+    assert_eq!((ledger.made, ledger.merged), (4, 4));
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_end_is_named_and_what_it_had_under_way_is_lost() {
+    let (release, released) = mpsc::channel::<()>();
+    let released = Mutex::new(released);
+    let (gets_stuck, is_stuck) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let (gets, is) = (Arc::clone(&gets_stuck), Arc::clone(&is_stuck));
+    let (registry, _) = scripted(move |call| match call.client {
+        0 => takes(3_600_000),
+        _ if gets.load(Ordering::Relaxed) => {
+            is.store(true, Ordering::Relaxed);
+            let _ = released.lock().unwrap().recv();
+            takes(0)
+        }
+        _ => takes(1),
+    });
+    let task = task("a").clients(2).time_period(Duration::from_secs(3_600));
+    let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    while !matches!(race.next().await.unwrap(), DriverEventKind::Measured(told) if told.health.in_flight > 0) {}
+    gets_stuck.store(true, Ordering::Relaxed);
+    while !is_stuck.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The worker stands still, and from now on so does the clock, as long as there is nothing to wait for.
+    tokio::time::pause();
+    let told = race.stop(StopMode::Now).await;
+    tokio::time::resume();
+    drop(release);
+    let failure = told.failure().unwrap();
+    assert!(
+        failure.starts_with("load driver on here could not end race 4711: workers {0} did not end within 15s; "),
+        "{failure}"
+    );
+    let ledger = told.intervals.last().unwrap().ledger;
+    assert!(ledger.lost >= 1 && ledger.made == ledger.merged + ledger.lost, "{ledger:?}");
+}
+
+#[tokio::test]
+async fn what_a_client_fails_of_while_the_race_is_stopped_is_told() {
+    let (registry, calls) =
+        scripted(|_| (Duration::from_millis(300), Err(RunnerError::Assertion("no hits".to_owned()))));
+    let task = task("a").time_period(Duration::from_secs(3_600));
+    let mut race = Race::prepare(registry, &plan(challenge().task(task)), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    calls.begun("a").await;
+    let told = race.stop(StopMode::Drain).await;
+    let failure = told.failure().unwrap();
+    assert!(failure.starts_with("load driver on here could not end race 4711: task `a`"), "{failure}");
+    assert!(failure.ends_with("no hits"), "{failure}");
 }
 
 #[tokio::test]

@@ -40,7 +40,9 @@ impl Heard {
             DriverEventKind::Telemetry { json } => {
                 self.records.extend(serde_json::from_slice::<Vec<Value>>(&json).unwrap());
             }
-            DriverEventKind::Noticed { message } if message.contains("telemetry") => self.notices.push(message),
+            DriverEventKind::Noticed { message } if message.contains("telemetry") || message.contains("clean") => {
+                self.notices.push(message)
+            }
             _ => {}
         }
     }
@@ -159,6 +161,58 @@ async fn devices_that_end_before_the_race_are_missed_and_the_race_goes_on() {
         "{heard:?}"
     );
     assert_eq!(target.seen().iter().filter(|seen| seen.line() == "GET /_cluster/health").count(), 1);
+}
+
+/// A cluster that has indexed for long, as one has while a race runs.
+const USED: &str = r#"{"_all": {"primaries": {"indexing": {"index_time_in_millis": 9000}}, "total": {}}}"#;
+
+#[tokio::test]
+async fn a_driver_takes_the_telemetry_over_while_it_applies_load_and_at_the_end_of_the_race() {
+    let target = Target::start(|seen| match seen.line() {
+        GARBAGE => Act::Answer(200, garbage(1).to_string()),
+        "GET /_stats/_all?level=shards" => Act::Answer(200, USED.to_owned()),
+        _ => Act::ok(),
+    })
+    .await;
+    let is_attached = |kind: &DriverEventKind| *kind == DriverEventKind::TelemetryAttached { has_devices: true };
+    let has_reached = |kind: &DriverEventKind| matches!(kind, DriverEventKind::Reached { .. });
+    for is_driving in [true, false] {
+        let task = request().time_period(Duration::from_secs(3_600)).target_throughput(50.0);
+        let plan = plan(task, &target.address);
+        let mut heard = Heard::default();
+        let mut race = Race::prepare_observing(Registry::rally(), &plan, 1, 0..1, false, |_| ()).await;
+        hear_until(&mut race, &mut heard, |kind| *kind == DriverEventKind::Prepared).await;
+        race.begin(1).await;
+        if !is_driving {
+            race.driver.complete_step(&race.id, JoinPoint(1)).await.unwrap();
+            hear_until(&mut race, &mut heard, has_reached).await;
+        }
+        race.driver.attach_telemetry(&race.id).await.unwrap();
+        hear_until(&mut race, &mut heard, is_attached).await;
+        // The request may come twice.
+        race.driver.attach_telemetry(&race.id).await.unwrap();
+        race.driver.complete_step(&race.id, JoinPoint(1)).await.unwrap();
+        hear_until(&mut race, &mut heard, has_reached).await;
+        let rest = race.stop(StopMode::Drain).await.others;
+        assert!(!rest.iter().any(is_attached), "{rest:?}");
+        let names = heard.names();
+        assert!(names.contains("indexing_total_time") && names.contains("node_total_young_gen_gc_count"), "{heard:?}");
+        let unclean = |notice: &&String| notice.contains("not clean");
+        assert_eq!(heard.notices.iter().filter(unclean).count(), 0, "it is no state before the race: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_driver_of_a_race_without_a_cluster_has_no_telemetry_to_take_over() {
+    let (registry, _) = fixture::scripted(|_| fixture::takes(0));
+    let mut race = Race::prepare(registry, &fixture::plan(challenge().task(fixture::task("a"))), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    race.until_reached().await;
+    race.driver.attach_telemetry(&race.id).await.unwrap();
+    let told = race.until_reached().await;
+    assert_eq!(told.others, [DriverEventKind::TelemetryAttached { has_devices: false }]);
+    race.stop(StopMode::Drain).await;
 }
 
 #[tokio::test]

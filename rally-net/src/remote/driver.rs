@@ -26,6 +26,8 @@ requests! {
     "driver/drive" Drive { race: RaceId, step: Step } => Result<(), RoleError>;
     /// [`LoadDriver::complete_step`].
     "driver/complete-step" CompleteStep { race: RaceId, until: JoinPoint } => Result<(), RoleError>;
+    /// [`LoadDriver::attach_telemetry`].
+    "driver/attach-telemetry" AttachTelemetry { race: RaceId } => Result<(), RoleError>;
     /// [`LoadDriver::stop`].
     "driver/stop" Stop { race: RaceId, mode: StopMode } => Result<(), RoleError>;
 }
@@ -79,6 +81,11 @@ impl LoadDriver for RemoteLoadDriver {
         self.remote.call(&phase, &CompleteStep { race: race.clone(), until }).await
     }
 
+    async fn attach_telemetry(&self, race: &RaceId) -> Result<(), RoleError> {
+        let phase = format!("go on with the telemetry of race {race}");
+        self.remote.call(&phase, &AttachTelemetry { race: race.clone() }).await
+    }
+
     async fn stop(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
         self.remote.call(&format!("stop race {race}"), &Stop { race: race.clone(), mode }).await
     }
@@ -120,6 +127,14 @@ pub(super) fn offer(services: &mut Services, shared: &Arc<Shared>, driver: &Arc<
         async move {
             lease::check(&host, &caller, role, &race)?;
             it.complete_step(&race, until).await
+        }
+    });
+    let (it, host) = (Arc::clone(driver), Arc::clone(shared));
+    services.answer(access, move |caller: Caller, AttachTelemetry { race }| {
+        let (it, host) = (Arc::clone(&it), Arc::clone(&host));
+        async move {
+            lease::check(&host, &caller, role, &race)?;
+            it.attach_telemetry(&race).await
         }
     });
     let it = Arc::clone(driver);

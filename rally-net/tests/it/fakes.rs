@@ -129,6 +129,10 @@ impl LoadDriver for Fake {
         self.call("complete_step", (race.as_str(), until.0))
     }
 
+    async fn attach_telemetry(&self, race: &RaceId) -> Result<(), RoleError> {
+        self.call("attach_telemetry", race.as_str())
+    }
+
     async fn stop(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
         self.call("stop", (race.as_str(), mode))?;
         let stopping = self.stopping.lock().unwrap().take();

@@ -86,6 +86,7 @@ async fn a_load_driver_is_used_from_afar_as_if_it_were_here() {
     driver.prepare(assignment("4711")).await.unwrap();
     driver.drive(&race, step()).await.unwrap();
     driver.complete_step(&race, JoinPoint(1)).await.unwrap();
+    driver.attach_telemetry(&race).await.unwrap();
     let mut events = driver.events(&race, Sequence(2)).await.unwrap();
     playing.driver.happen(4);
     playing.driver.end();
@@ -100,6 +101,7 @@ async fn a_load_driver_is_used_from_afar_as_if_it_were_here() {
             r#"prepare ("4711", 0..8)"#,
             r#"drive ("4711", 1, 5)"#,
             r#"complete_step ("4711", 1)"#,
+            r#"attach_telemetry "4711""#,
             r#"events ("4711", 2)"#,
             r#"stop ("4711", Drain)"#,
         ]

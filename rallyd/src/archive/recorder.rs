@@ -1,13 +1,14 @@
 //! Keeps what a race measures: adds it up, and writes it to the archive.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rally_core::metrics::{
     ArchivedVerdict, Findings, Interval, Pending, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
 };
-use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
+use rally_core::race::{DriverIndex, RaceVerdict, Recorder, Shortfall};
 use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RacePlan, RaceRequest};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -17,7 +18,7 @@ use super::owner::RaceLock;
 use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
-use crate::race::Surroundings;
+use crate::race::{SampleFile, SampleFiles, Surroundings};
 
 /// Notices that a verdict has; a talkative race says more than anybody reads.
 const MAX_NOTICES: usize = 100;
@@ -45,7 +46,7 @@ pub(crate) struct ArchiveRecorder {
     writer: Option<Writer>,
     /// Nobody deletes the race until all of it is there.
     lock: Option<RaceLock>,
-    segments: Vec<(DriverIndex, ContentHash)>,
+    sample_files: SampleFiles,
     /// The metrics store that gets the race when it has ended.
     store: Option<String>,
     is_settled: bool,
@@ -125,7 +126,7 @@ impl ArchiveRecorder {
             trouble,
             writer,
             lock,
-            segments: Vec::new(),
+            sample_files: SampleFiles::default(),
             store,
             is_settled: false,
             report,
@@ -148,19 +149,24 @@ impl ArchiveRecorder {
         self.asides.clone()
     }
 
-    /// The files of raw samples that drivers have, each with the driver's name.
-    pub(crate) fn segments(&self) -> Vec<(String, ContentHash)> {
-        self.segments.iter().map(|&(driver, content)| (self.driver(driver).to_owned(), content)).collect()
-    }
-
     /// What is still to be collected.
     fn pending(&self) -> Option<Pending> {
         let mut samples = BTreeMap::<_, Vec<_>>::new();
-        for (driver, content) in self.segments() {
+        for SampleFile { driver, content } in self.sample_files.all() {
             samples.entry(driver).or_default().push(content.to_string());
         }
         let is_nothing = self.is_settled || samples.is_empty() && self.store.is_none();
         (!is_nothing).then(|| Pending { samples, store: self.store.clone() })
+    }
+
+    /// The files of raw samples that drivers have and the archive does not, also those that come later.
+    pub(crate) fn sample_files(&self) -> SampleFiles {
+        self.sample_files.clone()
+    }
+
+    /// Where raw samples go, if the race is archived.
+    pub(crate) fn samples_directory(&self) -> Option<PathBuf> {
+        Some(self.archive.as_ref()?.samples_directory(&self.document.race_id))
     }
 
     /// Notices what became known after the end of the race.
@@ -219,6 +225,25 @@ impl ArchiveRecorder {
         }
         trouble.into_iter().for_each(|trouble| self.notice(trouble));
         self.store_hosts();
+    }
+
+    /// Notices drivers that cannot have completed their last file of raw samples.
+    fn notice_unfinished_samples(&self, verdict: &RaceVerdict) {
+        if self.plan.sample_bytes == 0 || self.archive.is_none() {
+            return;
+        }
+        let measured: Vec<_> = self.metrics.drivers().into_iter().map(|it| it.driver).collect();
+        for shortfall in &verdict.shortfalls {
+            if let Shortfall::Driver { driver, .. }
+            | Shortfall::Unended { driver, .. }
+            | Shortfall::Overdue { driver, .. } = shortfall
+                && measured.contains(driver)
+            {
+                self.trouble.notice(format!(
+                    "raw samples of {driver} are missing that were in no complete file when it was lost"
+                ));
+            }
+        }
     }
 
     fn thresholds(&self) -> Vec<ThresholdOutcome> {
@@ -349,7 +374,7 @@ impl Recorder for ArchiveRecorder {
     }
 
     fn segment(&mut self, driver: DriverIndex, hash: ContentHash, _: u64) {
-        self.segments.push((driver, hash));
+        self.sample_files.add(SampleFile { driver: self.driver(driver).to_owned(), content: hash });
     }
 
     fn event(&mut self, at: ClusterTime, kind: &RaceEventKind) {
@@ -371,6 +396,7 @@ impl Recorder for ArchiveRecorder {
             self.document.results_by_cluster = self.metrics.results_by_cluster(track, challenge);
         }
         self.verdict = Some(verdict.clone());
+        self.notice_unfinished_samples(verdict);
         self.asides.take().into_iter().for_each(|aside| self.notice(aside));
         self.judge_clocks(at).await;
         self.write(event_line(at, json!({"Ended": verdict})));

@@ -34,7 +34,9 @@ use tokio::time::sleep;
 use tracing::warn;
 
 use super::coordinator::{RaceCoordinator, Surroundings};
+use super::gentle_source::GentleSource;
 use super::local::is_this_host;
+use super::sample_files::FetchPace;
 use super::sharing::SharingDriver;
 use super::shipping::{CorpusOffers, HostNotice, Shipping, in_turn};
 use crate::archive::{Archive, HostClock};
@@ -45,6 +47,10 @@ const OWNER_ONLY: u32 = 0o600;
 
 /// How often the coordinator is asked whether a race is over.
 const ASK_EVERY: Duration = Duration::from_secs(5);
+
+/// Bytes of raw samples that are fetched from a driver per second while a race runs. A driver that makes more than these,
+/// some 400,000 samples, catches up when the race has ended.
+const GENTLE: u32 = 8 << 20;
 
 /// The host of a daemon for the roles that it plays, which are made before it.
 #[derive(Clone, Debug, Default)]
@@ -144,9 +150,20 @@ impl ClusterContent {
         name: String,
     ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
         let host = self.host.get().ok_or(Ending)?;
+        self.find_in(&sources(&host).await, content, directory, name).await
+    }
+
+    /// The same from these sources only.
+    async fn find_in(
+        &self,
+        sources: &[Arc<dyn Source>],
+        content: ContentHash,
+        directory: PathBuf,
+        name: String,
+    ) -> Result<PathBuf, Box<dyn Error + Send + Sync>> {
         tokio::fs::create_dir_all(&directory).await?;
         let request = Fetch { content, directory, name: name.parse::<FileName>()?, range: None };
-        Ok(fetch(&request, &sources(&host).await, &watch::Sender::default()).await?.path)
+        Ok(fetch(&request, sources, &watch::Sender::default()).await?.path)
     }
 }
 
@@ -348,6 +365,19 @@ impl fmt::Debug for ClusterSurroundings {
     }
 }
 
+impl ClusterSurroundings {
+    /// The files that a driver offers.
+    async fn source(&self, driver: &str) -> Result<Arc<dyn Source>, String> {
+        let host = self.host.get().ok_or_else(|| Ending.to_string())?;
+        let id = find_host(&host.status().await, driver)?.id;
+        if Some(id) == host.id() {
+            return Ok(Arc::clone(host.shelf()) as Arc<dyn Source>);
+        }
+        let peer = host.peer(id).ok_or_else(|| format!("{driver} is not connected"))?;
+        Ok(Arc::new(PeerSource::new(peer)))
+    }
+}
+
 #[async_trait]
 impl Surroundings for ClusterSurroundings {
     fn facts(&self) -> HostFacts {
@@ -468,9 +498,21 @@ impl Surroundings for ClusterSurroundings {
         Some(self.keeping.archive.clone())
     }
 
-    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
+    async fn find_samples(
+        &self,
+        driver: &str,
+        content: ContentHash,
+        directory: &Path,
+        pace: FetchPace,
+    ) -> Result<(), String> {
         let name = format!("{content}.parquet");
-        let found = self.content.find(content, directory.to_owned(), name.clone()).await;
+        let found = match pace {
+            FetchPace::Full => self.content.find(content, directory.to_owned(), name.clone()).await,
+            FetchPace::Gentle => {
+                let source = GentleSource::new(self.source(driver).await?, GENTLE);
+                self.content.find_in(&[Arc::new(source)], content, directory.to_owned(), name.clone()).await
+            }
+        };
         if found.is_err() {
             delete_parts(directory, &name);
         }

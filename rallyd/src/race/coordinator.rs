@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span, warn};
 
 use super::local::LocalSurroundings;
+use super::sample_files::{FetchPace, SampleFile};
 use super::text::busy_text;
 use crate::archive::{Archive, ArchiveRecorder, HostClock, ReportSlot};
 use crate::settings::ReportingSettings;
@@ -111,12 +112,22 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Where races are archived; none if only their results are wanted.
     fn archive(&self) -> Option<Archive>;
 
-    /// Puts a file of raw samples into a directory, under the name `HASH.parquet`, unless it is there.
+    /// Puts a file of raw samples of a driver into a directory, under the name `HASH.parquet`, unless it is there.
     ///
     /// # Errors
     ///
-    /// A sentence if nobody has it.
-    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String>;
+    /// A sentence if it cannot be had.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, what has arrived may stay in a hidden file, and the next call goes on from there.
+    async fn find_samples(
+        &self,
+        driver: &str,
+        content: ContentHash,
+        directory: &Path,
+        pace: FetchPace,
+    ) -> Result<(), String>;
 
     /// Deletes a plan that is no longer needed.
     async fn forget(&self, _content: ContentHash) {}
@@ -423,6 +434,10 @@ async fn run(
             log.push(timer.now(), RaceEventKind::Noticed { driver, message });
         }
     };
+    let mut fetching = JoinSet::new();
+    if let Some(directory) = recorder.samples_directory() {
+        fetching.spawn(recorder.sample_files().fetch_as_they_come(Arc::clone(&surroundings), directory));
+    }
     let verdict = tokio::select! {
         // First, so that nothing is told after the end.
         biased;
@@ -430,6 +445,8 @@ async fn run(
         never = never(surroundings.watch_silence(&request.load_driver_hosts, &notice)) => match never {},
     };
     info!(outcome = ?verdict.outcome, errors = verdict.errors.len(), "the race has ended");
+    // What is under way goes on below, at full pace.
+    fetching.shutdown().await;
     surroundings.withdraw(&request.race).await;
     for plan in [request.bundle, shipped] {
         surroundings.forget(plan).await;
@@ -512,22 +529,22 @@ async fn begin(
     Ok(Begun { setup, recorder, store })
 }
 
-/// Gets the raw samples of a race that has ended into its archive, and the whole into the metrics store, if there is one.
+/// Gets the raw samples that are still missing from the archive of a race that has ended, and the whole into the metrics
+/// store, if there is one.
 async fn collect(
     surroundings: &dyn Surroundings,
     recorder: &mut ArchiveRecorder,
     store: Option<StoreSettings>,
     samples: u64,
 ) {
-    let segments = recorder.segments();
-    let Some(archive) = recorder.archive().cloned() else { return };
-    let directory = archive.samples_directory(&recorder.document().race_id);
+    let missing = recorder.sample_files().all();
+    let Some((archive, directory)) = recorder.archive().cloned().zip(recorder.samples_directory()) else { return };
     let mut silent = Vec::new();
-    for (driver, content) in segments {
+    for SampleFile { driver, content } in missing {
         if silent.contains(&driver) {
             continue;
         }
-        if let Err(cause) = surroundings.find_samples(content, &directory).await {
+        if let Err(cause) = surroundings.find_samples(&driver, content, &directory, FetchPace::Full).await {
             recorder.notice_late(format!("raw samples of {driver} are missing: {cause}"));
             // The others would take as long to fail.
             silent.push(driver);

@@ -13,6 +13,7 @@ use rally_driver::{ClockTimer, ContentSource, DriverOptions, LocalLoadDriver, Me
 
 use super::coordinator::Surroundings;
 use super::registry;
+use super::sample_files::FetchPace;
 use crate::archive::Archive;
 use crate::facts::host_facts;
 use crate::settings::ReportingSettings;
@@ -95,7 +96,13 @@ impl Surroundings for LocalSurroundings {
         self.archive.clone()
     }
 
-    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
+    async fn find_samples(
+        &self,
+        _driver: &str,
+        content: ContentHash,
+        directory: &Path,
+        _pace: FetchPace,
+    ) -> Result<(), String> {
         let (from, to) = (self.driver.segment_path(content), directory.join(format!("{content}.parquet")));
         if from == to {
             return Ok(());

@@ -138,6 +138,10 @@ impl LoadDriver for SharingDriver {
         self.driver.complete_step(race, until).await
     }
 
+    async fn attach_telemetry(&self, race: &RaceId) -> Result<(), RoleError> {
+        self.driver.attach_telemetry(race).await
+    }
+
     async fn stop(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
         self.driver.stop(race, mode).await
     }

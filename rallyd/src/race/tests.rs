@@ -21,12 +21,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::cluster::RaceRoles;
+use super::sample_files::FetchPace;
 use super::{LocalSurroundings, RaceCoordinator, RaceHost, RaceKeeping, Surroundings, View, watch};
 use crate::archive::{Archive, ArchiveError};
 use crate::settings::ReportingSettings;
 
-/// An operation that takes a moment.
-struct Nap(std::rc::Rc<RequestTimer>);
+/// An operation that takes a moment, or no time at all.
+struct Nap {
+    timer: std::rc::Rc<RequestTimer>,
+    takes: Duration,
+}
 
 #[async_trait(?Send)]
 impl Runner for Nap {
@@ -35,9 +39,11 @@ impl Runner for Nap {
     }
 
     async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        self.0.sent();
-        tokio::time::sleep(Duration::from_millis(1)).await;
-        self.0.received();
+        self.timer.sent();
+        if !self.takes.is_zero() {
+            tokio::time::sleep(self.takes).await;
+        }
+        self.timer.received();
         Ok(Outcome::default())
     }
 }
@@ -53,7 +59,9 @@ fn plan(build: impl FnOnce(ChallengeBuilder) -> ChallengeBuilder) -> RacePlan {
 
 fn napping() -> Registry {
     let mut registry = Registry::empty();
-    registry.register_runner("nap", |setup| Ok(Nap(std::rc::Rc::clone(&setup.timer))));
+    for (name, takes) in [("nap", Duration::from_millis(1)), ("blink", Duration::ZERO)] {
+        registry.register_runner(name, move |setup| Ok(Nap { timer: std::rc::Rc::clone(&setup.timer), takes }));
+    }
     registry
 }
 
@@ -297,9 +305,15 @@ impl Surroundings for Slow {
         self.local.archive()
     }
 
-    async fn find_samples(&self, content: ContentHash, directory: &Path) -> Result<(), String> {
+    async fn find_samples(
+        &self,
+        driver: &str,
+        content: ContentHash,
+        directory: &Path,
+        pace: FetchPace,
+    ) -> Result<(), String> {
         self.samples.cancelled().await;
-        self.local.find_samples(content, directory).await
+        self.local.find_samples(driver, content, directory, pace).await
     }
 }
 
@@ -542,5 +556,41 @@ async fn a_race_whose_driver_leaves_fails_with_its_name() {
     assert!(silent.is_some() && silent < failed, "{all:?}");
     let notices = owner.report(&race).await.unwrap().findings.notices;
     assert!(notices.iter().any(|notice| notice.starts_with("b: it has been silent for")), "{notices:?}");
+    drop(a);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn raw_samples_arrive_while_a_race_runs_and_outlive_their_drivers() {
+    let coordinator = Member::coordinator().await;
+    let a = Member::of(&coordinator, "a").await;
+    let b = Member::of(&coordinator, "b").await;
+    let blink = Task::builder(Operation::builder("blink")).name("blink").clients(2);
+    let mut plan = plan(|challenge| challenge.task(blink.time_period(Duration::from_secs(100_000))));
+    // The first file is the last one.
+    plan.sample_bytes = 1_000;
+    let bundle = coordinator.host.roles().content.keep(serde_json::to_vec(&plan).unwrap()).await.unwrap();
+    let owner = Arc::clone(coordinator.host.coordinator().unwrap());
+    let race: RaceId = "long".parse().unwrap();
+    owner.start_race(request(race.as_str(), bundle, &["a", "b"])).await.unwrap();
+    let directory = Archive::new(coordinator.directory.path().join("races")).samples_directory(&race);
+    let files = || {
+        let files = std::fs::read_dir(&directory).into_iter().flatten().map(|file| file.unwrap().path());
+        files.filter(|path| path.extension().is_some_and(|it| it == "parquet")).count()
+    };
+    let arrived = async {
+        while files() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), arrived).await.expect("samples should arrive while the race runs");
+    assert!(owner.current_race().await.unwrap().is_some());
+    drop(b);
+    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
+    assert_eq!((verdict.outcome, verdict.errors[0].host.as_str()), (RaceOutcome::Failed, "b"));
+    owner.settled().await;
+    let report = owner.report(&race).await.unwrap();
+    // Both files are there, and none is known to be missing.
+    let missing = "raw samples of b are missing that were in no complete file when it was lost";
+    assert_eq!((files(), &report.findings.archive[..]), (2, &[missing.to_owned()][..]));
     drop(a);
 }

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::extract::{ConnectInfo, State};
 use axum::http::{Uri, header};
 use axum::response::IntoResponse;
+use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -17,6 +18,9 @@ const TAKES: Duration = Duration::from_millis(10);
 
 /// What it says of itself, and to everything else.
 const ABOUT: &str = r#"{"name": "counter", "cluster_name": "tests", "version": {"number": "8.15.0"}}"#;
+
+/// Milliseconds that it has spent on indexing, by its statistics.
+pub(crate) const INDEXING_TIME: f64 = 1_234.0;
 
 /// Counts requests to paths of races; it ends when this is dropped.
 #[derive(Debug)]
@@ -99,6 +103,12 @@ async fn answer(
         answers.wait_for(|answered| answered.is_none_or(|answered| number <= answered)).await.unwrap();
         tokio::time::sleep(TAKES).await;
     }
+    let body = match uri.path() {
+        "/_stats/_all" => {
+            json!({"_all": {"primaries": {"indexing": {"index_time_in_millis": INDEXING_TIME}}}}).to_string()
+        }
+        _ => ABOUT.to_owned(),
+    };
     let headers = [("x-elastic-product", "Elasticsearch"), (header::CONTENT_TYPE.as_str(), "application/json")];
-    (headers, ABOUT)
+    (headers, body)
 }

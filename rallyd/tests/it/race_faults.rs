@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::counting_target::CountingTarget;
+use crate::counting_target::{CountingTarget, INDEXING_TIME};
 use crate::lab::{DEAD_WITHIN, Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, note, report, within};
 use crate::race_lab::{ENDS_WITHIN, RaceLab, Server, write_track};
 use crate::race_ledger::{
@@ -91,6 +91,26 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     assert_eq!([one, two], [all_of(0), all_of(1)], "the others did all their work");
     killed.ends_unknown(CLIENTS);
     lab.adds_up("going-on");
+    rejoin(&lab);
+
+    note("while it asks the cluster under test for telemetry, with the wish to go on");
+    let others = format!("{},{}", lab.drivers()[0].ip, lab.drivers()[1].ip);
+    let hosts = format!("--load-driver-hosts={name},{others}");
+    let more = [&lab.target.target_hosts()[..], &hosts, "--on-driver-loss=continue"];
+    lab.target.hold_after(ANSWERED);
+    let racing = lab.race_on("observing", &lab.usual("observing"), &more);
+    lab.is_held("observing");
+    victim.kill();
+    within(DEAD_WITHIN, "its death is known", || lab.coordinator().sees(victim).as_deref() == Some("dead"));
+    lab.target.answer();
+    let heir = lab.drivers()[0].ip;
+    racing.end().has_failed(&[
+        &format!("the race went on without {name}"),
+        &format!("raw samples of {name} are missing that were in no complete file"),
+        &format!("the telemetry of {name} ended with it, and {heir} went on with it"),
+    ]);
+    let results = lab.archive().load(&id("observing")).unwrap().results.unwrap();
+    assert_eq!(results.cluster.total_time, Some(INDEXING_TIME), "what the cluster says at the end is known");
     rejoin(&lab);
     lab.completes(lab.race("after", &[]));
 }

@@ -54,6 +54,11 @@ impl Plan {
         let clients = spread(allocation.clients, &vec![2; drivers]);
         Self { race, challenge, allocation, clients, on_loss, timing }
     }
+
+    /// Whether nothing comes after a join point.
+    fn is_last(&self, at: JoinPoint) -> bool {
+        self.allocation.step(JoinPoint(at.0 + 1)).is_none()
+    }
 }
 
 /// What really happened.
@@ -61,8 +66,8 @@ impl Plan {
 pub(super) struct Truth {
     /// Starts of all drivers.
     pub(super) starts: u64,
-    /// Samples by race.
-    pub(super) made: HashMap<u32, u64>,
+    /// Samples by race and start of a driver. What is made, but neither merged nor lost, has vanished without a word.
+    pub(super) samples: HashMap<(u32, u64), Ledger>,
     /// Drivers without which a race has gone on, or ended, by race.
     pub(super) given_up: HashMap<u32, BTreeSet<String>>,
     /// Events of races that had ended, which arrived all the same.
@@ -83,9 +88,10 @@ pub(super) enum Packet {
 
 #[derive(Clone, Debug)]
 pub(super) enum Request {
-    Prepare,
+    Prepare { telemetry: bool },
     Drive(Step),
     CompleteStep(JoinPoint),
+    AttachTelemetry,
     Stop(StopMode),
 }
 
@@ -140,9 +146,20 @@ struct Running {
     links: Vec<DriverLink>,
     requests: u64,
     again_at: Instant,
-    recorded: u64,
+    /// By driver.
+    accounts: Vec<Account>,
     steps_ended: usize,
+    /// The last look at the cluster under test has arrived.
+    was_observed: bool,
     was_cancelled: bool,
+}
+
+/// What a coordinator knows of the samples of a driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Account {
+    /// What it said last.
+    pub(super) told: Ledger,
+    pub(super) merged: u64,
 }
 
 #[derive(Debug)]
@@ -182,8 +199,9 @@ impl Coordinator {
             links,
             requests: 0,
             again_at: now + AGAIN,
-            recorded: 0,
+            accounts: vec![Account::default(); used],
             steps_ended: 0,
+            was_observed: false,
             was_cancelled: false,
         });
         self.perform(outbox, actions);
@@ -204,12 +222,18 @@ impl Coordinator {
         self.current.as_ref().map(|running| running.race.awaiting()).unwrap_or_default()
     }
 
-    pub(super) fn recorded(&self) -> u64 {
-        self.current.as_ref().map_or(0, |running| running.recorded)
+    /// The drivers by name, with the start that takes part, if it is known, and what was recorded of it.
+    pub(super) fn accounts(&self) -> impl Iterator<Item = (String, Option<u64>, Account)> {
+        let drivers = self.current.iter().flat_map(|running| running.links.iter().zip(&running.accounts));
+        drivers.enumerate().map(|(index, (link, account))| (name(index), link.start, *account))
     }
 
     pub(super) fn steps_ended(&self) -> usize {
         self.current.as_ref().map_or(0, |running| running.steps_ended)
+    }
+
+    pub(super) fn was_observed(&self) -> bool {
+        self.current.as_ref().is_some_and(|running| running.was_observed)
     }
 
     pub(super) fn was_cancelled(&self) -> bool {
@@ -241,20 +265,26 @@ impl Coordinator {
         };
         for action in actions {
             match action {
-                RaceAction::Prepare { driver, .. } => ask(running, driver, Request::Prepare, outbox),
+                RaceAction::Prepare { driver, telemetry, .. } => {
+                    ask(running, driver, Request::Prepare { telemetry }, outbox);
+                }
                 RaceAction::Drive { driver, step } => ask(running, driver, Request::Drive(step), outbox),
                 RaceAction::CompleteStep { driver, until } => {
                     ask(running, driver, Request::CompleteStep(until), outbox);
                 }
+                RaceAction::AttachTelemetry { driver } => ask(running, driver, Request::AttachTelemetry, outbox),
                 RaceAction::Stop { driver, mode } => ask(running, driver, Request::Stop(mode), outbox),
-                RaceAction::Record { interval, .. } => {
-                    running.recorded += interval.tasks.iter().map(|task| task.samples).sum::<u64>();
+                RaceAction::Record { driver, interval } => {
+                    let account = &mut running.accounts[driver.0];
+                    account.merged += interval.tasks.iter().map(|task| task.samples).sum::<u64>();
+                    account.told = interval.ledger;
                 }
                 RaceAction::Announce(RaceEventKind::StepEnded { .. }) => running.steps_ended += 1,
                 RaceAction::Announce(RaceEventKind::RoleFailed(error)) => {
                     self.truth.borrow_mut().given_up.entry(running.plan.race).or_default().insert(error.host);
                 }
-                RaceAction::RecordTelemetry { .. } | RaceAction::FetchSegment { .. } | RaceAction::Announce(_) => {}
+                RaceAction::RecordTelemetry { .. } => running.was_observed = true,
+                RaceAction::FetchSegment { .. } | RaceAction::Announce(_) => {}
             }
         }
     }
@@ -406,8 +436,12 @@ pub(super) struct Driver {
 
 struct Play {
     plan: Arc<Plan>,
+    /// The number of this process.
+    start: u64,
     events: Vec<DriverEvent>,
     at: JoinPoint,
+    /// It asks the cluster under test for telemetry.
+    observes: bool,
     doing: Doing,
     lease: Instant,
     measure_at: Instant,
@@ -425,6 +459,10 @@ enum Doing {
         step: Step,
         tasks: BTreeMap<TaskIndex, Option<Instant>>,
         is_completed: bool,
+    },
+    /// It takes a last look at the cluster under test.
+    Observing {
+        until: Instant,
     },
     Stopping {
         until: Instant,
@@ -461,7 +499,11 @@ impl Driver {
         let play = self.play.as_ref()?;
         match &play.doing {
             Doing::Running { step, .. } => Some((play.plan.race, step.until)),
-            Doing::Preparing { .. } | Doing::Waiting | Doing::Stopping { .. } | Doing::Ended => None,
+            Doing::Preparing { .. }
+            | Doing::Waiting
+            | Doing::Observing { .. }
+            | Doing::Stopping { .. }
+            | Doing::Ended => None,
         }
     }
 
@@ -469,7 +511,7 @@ impl Driver {
     pub(super) fn join_point(&self, race: u32) -> Option<JoinPoint> {
         let play = self.play.as_ref().filter(|play| play.plan.race == race)?;
         match play.doing {
-            Doing::Waiting | Doing::Running { .. } => Some(play.at),
+            Doing::Waiting | Doing::Running { .. } | Doing::Observing { .. } => Some(play.at),
             Doing::Preparing { .. } | Doing::Stopping { .. } | Doing::Ended => None,
         }
     }
@@ -532,16 +574,19 @@ impl Driver {
     /// Does what was asked for; false if it makes no sense.
     fn asked(&mut self, now: Instant, plan: Arc<Plan>, request: Request) -> bool {
         let until = now + self.rng.random_range(Duration::ZERO..Duration::from_secs(2));
+        let at = cluster_time(self.zero, now);
         let is_free = self.is_free();
         match (&mut self.play, request) {
-            (Some(play), Request::Prepare) if play.plan.race == plan.race => true,
-            (Some(play), Request::Prepare) if play.plan.race > plan.race || !is_free => false,
-            (_, Request::Prepare) => {
+            (Some(play), Request::Prepare { .. }) if play.plan.race == plan.race => true,
+            (Some(play), Request::Prepare { .. }) if play.plan.race > plan.race || !is_free => false,
+            (_, Request::Prepare { telemetry }) => {
                 self.former = self.play.take().map(|play| (play.plan.race, play.events));
                 self.play = Some(Play {
                     plan,
+                    start: self.start,
                     events: Vec::new(),
                     at: JoinPoint(0),
+                    observes: telemetry,
                     doing: Doing::Preparing { until },
                     lease: now + LEASE_TERM,
                     measure_at: now + INTERVAL,
@@ -563,7 +608,19 @@ impl Driver {
                     *is_completed |= step.until == until;
                     true
                 }
-                (Doing::Preparing { .. } | Doing::Waiting | Doing::Running { .. }, Request::Stop(mode)) => {
+                (doing, Request::AttachTelemetry) => {
+                    if !std::mem::replace(&mut play.observes, true) {
+                        if matches!(doing, Doing::Waiting) && play.plan.is_last(play.at) {
+                            *doing = Doing::Observing { until };
+                        }
+                        play.say(at, DriverEventKind::TelemetryAttached { has_devices: true });
+                    }
+                    true
+                }
+                (
+                    Doing::Preparing { .. } | Doing::Waiting | Doing::Running { .. } | Doing::Observing { .. },
+                    Request::Stop(mode),
+                ) => {
                     play.doing = Doing::Stopping { until: if mode == StopMode::Now { now } else { until } };
                     true
                 }
@@ -571,11 +628,11 @@ impl Driver {
                     *until = now;
                     true
                 }
-                (_, Request::CompleteStep(_) | Request::Stop(_) | Request::Prepare) => true,
+                (_, Request::CompleteStep(_) | Request::Stop(_) | Request::Prepare { .. }) => true,
             },
             // A race that it does not know has ended.
             (_, Request::Stop(_)) => true,
-            (_, Request::Drive(_) | Request::CompleteStep(_)) => false,
+            (_, Request::Drive(_) | Request::CompleteStep(_) | Request::AttachTelemetry) => false,
         }
     }
 
@@ -610,17 +667,31 @@ impl Driver {
                 said.extend(over.into_iter().map(|task| DriverEventKind::TaskCompleted { until: step.until, task }));
                 if is_over {
                     play.at = step.until;
-                    play.doing = Doing::Waiting;
                     play.measure(at, &mut self.rng, &self.truth);
-                    said.push(DriverEventKind::Reached { at: step.until });
+                    if play.observes && play.plan.is_last(step.until) {
+                        let until = now + self.rng.random_range(Duration::ZERO..Duration::from_secs(2));
+                        play.doing = Doing::Observing { until };
+                    } else {
+                        play.doing = Doing::Waiting;
+                        said.push(DriverEventKind::Reached { at: step.until });
+                    }
                 }
+            }
+            Doing::Observing { until } if *until <= now => {
+                play.doing = Doing::Waiting;
+                said.push(DriverEventKind::Telemetry { json: b"[]".to_vec() });
+                said.push(DriverEventKind::Reached { at: play.at });
             }
             Doing::Stopping { until } if *until <= now => {
                 play.doing = Doing::Ended;
                 play.measure(at, &mut self.rng, &self.truth);
                 said.push(DriverEventKind::Ended);
             }
-            Doing::Preparing { .. } | Doing::Waiting | Doing::Stopping { .. } | Doing::Ended => {}
+            Doing::Preparing { .. }
+            | Doing::Waiting
+            | Doing::Observing { .. }
+            | Doing::Stopping { .. }
+            | Doing::Ended => {}
         }
         for kind in said {
             play.say(at, kind);
@@ -632,7 +703,7 @@ impl Driver {
         let next = match &play.doing {
             Doing::Ended => return None,
             Doing::Stopping { until } => return Some(play.measure_at.min(*until)),
-            Doing::Preparing { until } => Some(*until),
+            Doing::Preparing { until } | Doing::Observing { until } => Some(*until),
             Doing::Waiting => None,
             Doing::Running { tasks, .. } => tasks.values().flatten().min().copied(),
         };
@@ -673,11 +744,13 @@ impl Play {
     }
 
     fn measure(&mut self, at: ClusterTime, rng: &mut StdRng, truth: &Rc<RefCell<Truth>>) {
-        let (merged, lost) = (rng.random_range(0..100), if rng.random_bool(0.002) { 3 } else { 0 });
-        *truth.borrow_mut().made.entry(self.plan.race).or_default() += merged + lost;
-        self.ledger.made += merged + lost;
+        let mut now_and_then = |samples| if rng.random_bool(0.002) { samples } else { 0 };
+        let (lost, vanished) = (now_and_then(3), now_and_then(2));
+        let merged = rng.random_range(0..100);
+        self.ledger.made += merged + lost + vanished;
         self.ledger.merged += merged;
         self.ledger.lost += lost;
+        truth.borrow_mut().samples.insert((self.plan.race, self.start), self.ledger);
         self.interval += 1;
         let tasks = vec![TaskInterval { samples: merged, ..empty_task() }];
         let interval = Interval { number: self.interval, tasks, ledger: self.ledger, ..Interval::default() };
