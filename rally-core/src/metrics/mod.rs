@@ -5,6 +5,7 @@ mod cluster;
 mod distribution;
 mod document;
 mod interval;
+mod proportion_test;
 mod race;
 mod rank_test;
 mod record;
@@ -17,6 +18,7 @@ pub use cluster::{ClusterResults, FieldUsage, JobTimes, Spread, TelemetryTotals,
 pub use distribution::Distribution;
 pub use document::{ArchivedVerdict, DriverFindings, Findings, RaceDocument, RaceReport, TaskErrors};
 pub use interval::{DriverHealth, ErrorCount, Interval, Ledger, TaskInterval, TaskProgress, ThroughputBin};
+pub use proportion_test::proportion_test;
 pub use race::{IntervalStanding, RaceMetrics};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
 pub use record::{MemoryStore, MetricsStore, RecordContext, StoreError, TaskValue, result_documents};

@@ -236,7 +236,7 @@ fn common_of_results(race: &RaceDocument) -> JsonObject {
         ("track-revision", race.track_revision.as_ref().map(|revision| json!(revision))),
         ("track-params", (!race.track_params.is_empty()).then(|| Value::Object(without_secrets(&race.track_params)))),
     ] {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
             common.insert(key.to_owned(), value);
         }
     }

@@ -131,6 +131,8 @@ pub enum RaceAction {
     Record {
         /// Who measured it.
         driver: DriverIndex,
+        /// When the driver told it, in coordinator time.
+        at: ClusterTime,
         /// What.
         interval: Box<Interval>,
     },
@@ -431,7 +433,10 @@ impl Race {
         driver.taken = event.sequence;
         driver.heard = driver.heard.max(now);
         match event.kind {
-            DriverEventKind::Measured(interval) => actions.extend(driver.record(index, interval)),
+            DriverEventKind::Measured(interval) => {
+                // Events may come late, but tell of nothing that is still to come.
+                actions.extend(driver.record(index, event.at.min(now), interval));
+            }
             DriverEventKind::Telemetry { json } => actions.push(RaceAction::RecordTelemetry { driver: index, json }),
             DriverEventKind::SegmentWritten { hash, length } => {
                 actions.push(RaceAction::FetchSegment { driver: index, hash, length });
@@ -738,7 +743,7 @@ impl Driver {
     }
 
     /// Takes an interval into account, once.
-    fn record(&mut self, index: DriverIndex, interval: Box<Interval>) -> Option<RaceAction> {
+    fn record(&mut self, index: DriverIndex, at: ClusterTime, interval: Box<Interval>) -> Option<RaceAction> {
         let missing = interval.number.checked_sub(self.interval)?.checked_sub(1)?;
         self.missing_intervals = self.missing_intervals.saturating_add(missing);
         self.interval = interval.number;
@@ -746,7 +751,7 @@ impl Driver {
         // Inner operations are parts of a sample.
         let tasks = interval.tasks.iter().filter(|task| task.inner.is_none());
         self.merged = tasks.fold(self.merged, |merged, task| merged.saturating_add(task.samples));
-        Some(RaceAction::Record { driver: index, interval })
+        Some(RaceAction::Record { driver: index, at, interval })
     }
 }
 

@@ -3,6 +3,7 @@
 mod again;
 mod clocks;
 mod intervals;
+mod moments;
 mod recorder;
 mod series;
 mod store;
@@ -12,6 +13,7 @@ pub use clocks::HostClock;
 #[cfg(test)]
 pub(crate) use clocks::clock_trouble;
 pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
+pub(crate) use moments::Moments;
 pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
 pub use series::{TaskSeries, task_series};
 pub use store::{Archive, ArchiveError};

@@ -83,7 +83,7 @@ impl ArchiveRecorder {
         let began = surroundings.timer().now();
         let clocks = surroundings.clocks(&request.load_driver_hosts).await;
         let clocks = request.load_driver_hosts.iter().cloned().zip(clocks).collect();
-        let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"));
+        let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"), crate::REVISION);
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
             archive.store(&document)?;

@@ -12,7 +12,7 @@ use rally_core::metrics::RaceDocument;
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::arguments::{Arguments, Command, DemoArguments, RaceCommand};
+use super::arguments::{Arguments, Command, DemoArguments, Format, RaceCommand};
 use super::error::CommandError;
 use super::race::race;
 use super::races::archive;
@@ -158,9 +158,9 @@ fn race_command(
     target: &StandIn,
     drivers: &[String],
     port: u16,
-    DemoArguments { documents, seconds }: &DemoArguments,
+    DemoArguments { documents, seconds, format }: &DemoArguments,
 ) -> RaceCommand {
-    let line = [
+    let mut line = vec![
         "rallyd".to_owned(),
         "race".to_owned(),
         format!("--track-path={}", track.display()),
@@ -169,6 +169,9 @@ fn race_command(
         format!("--load-driver-hosts={}", drivers.join(",")),
         format!("--port={port}"),
     ];
+    if *format == Format::Json {
+        line.push("--format=json".to_owned());
+    }
     match Arguments::try_parse_from(line).map(|arguments| arguments.command) {
         Ok(Command::Race(command)) => *command,
         other => unreachable!("the demo's command line is one of a race: {other:?}"),

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::RaceVerdict;
 use rally_core::{Coordinator, RaceId, RaceOutcome, Sequence};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::error::CommandError;
@@ -93,8 +93,24 @@ async fn race_times(coordinator: &dyn Coordinator, race: &RaceId) -> Result<Race
     Ok(times)
 }
 
-/// Shows a race of the archive of this machine. Of one whose end nobody wrote down, there is what was complete.
+/// Shows a race of the archive of this machine.
 pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'_>) -> Result<Exit, CommandError> {
+    show_ended(archived(archive, race)?, showing)
+}
+
+/// A race of the archive of this machine, for programs.
+pub(super) fn archived_json(archive: &Archive, race: &RaceId) -> Result<Value, CommandError> {
+    let Ended { report, verdict, .. } = archived(archive, race)?;
+    Ok(race_json(&report, verdict.as_ref()))
+}
+
+/// A race that has ended, for programs.
+fn race_json(report: &RaceReport, verdict: Option<&RaceVerdict>) -> Value {
+    json!({"race": report.race, "verdict": verdict, "findings": report.findings})
+}
+
+/// Reads a race of the archive. Of one whose end nobody wrote down, there is what was complete.
+fn archived(archive: &Archive, race: &RaceId) -> Result<Ended, CommandError> {
     let mut document = archive.load(race)?;
     let is_whole = is_of_original(&document);
     document.results = archive.results(&document)?;
@@ -109,7 +125,7 @@ pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'
     let path = archive.events_path(race);
     let times = RaceTimes::read(&path).map_err(|source| ArchiveError::File { action: "read", path, source })?;
     let report = RaceReport { race: document, findings, is_settled: true };
-    show_ended(Ended { report, verdict, incomplete, times }, showing)
+    Ok(Ended { report, verdict, incomplete, times })
 }
 
 /// Whether a race is one of the original, which writes no outcome, and results only if the race has run to its end.
@@ -125,8 +141,7 @@ fn show_ended(ended: Ended, showing: Showing<'_>) -> Result<Exit, CommandError> 
         write_file(path, &junit(&report, verdict.as_ref(), incomplete, &times))?;
     }
     if showing.is_json {
-        let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
-        console.data(&format!("{document:#}"))?;
+        console.data(&format!("{:#}", race_json(&report, verdict.as_ref())))?;
     } else {
         report.findings.notices.retain(|notice| !showing.seen.contains(notice));
         show_report(&report, incomplete, showing)?;
