@@ -1,8 +1,6 @@
 //! Tells the program which revision it was built from: what the environment variable `RALLY_REVISION` says or, for a release
 //! build in a git working copy, its commit. Other builds do not ask, so that a commit alone makes nothing be built again.
 
-#![expect(clippy::print_stdout, reason = "a build script speaks by it")]
-
 use std::process::Command;
 
 fn main() {

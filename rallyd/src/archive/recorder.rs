@@ -182,6 +182,13 @@ impl ArchiveRecorder {
     /// Takes what a telemetry device says of the cluster as a whole.
     fn environment(&mut self, record: &Value) {
         let Some(record) = record.as_object() else { return };
+        // Of several clusters, the document is about the one that ordinary operations use, or else the first.
+        let hosts = &self.plan.target_hosts;
+        let main = hosts.get_key_value("default").or_else(|| hosts.first()).map(|(name, _)| name.as_str());
+        let cluster = record.get("meta").and_then(|meta| meta.get("cluster")).and_then(Value::as_str);
+        if cluster.is_some() && cluster != main {
+            return;
+        }
         match record.get("name").and_then(Value::as_str) {
             Some("cluster_environment") => self.document.add_environment(record),
             Some("shared_node_environment") => {}

@@ -202,7 +202,7 @@ fn show_report(report: &RaceReport, incomplete: Option<&str>, showing: Showing<'
     let Showing { arguments, reporting, console, .. } = showing;
     if let Some(results) = report.race.results.as_ref().filter(|results| !results.op_metrics.is_empty()) {
         let options = arguments.options(reporting);
-        let text = summary(results, incomplete, options);
+        let text = summary(results, &report.race.results_by_cluster, incomplete, options);
         if options.format == ReportFormat::Markdown {
             console.plain(FINAL_SCORE);
         }

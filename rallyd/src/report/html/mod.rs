@@ -20,7 +20,7 @@ use serde_json::Value;
 use self::chart::{Band, Chart, Line, XAxis, chart, clock, number, sparkline};
 use self::timeline::{DriverPoint, TaskLine, Timeline};
 use super::escape::escaped;
-use super::rows::{Kind, Row, rows};
+use super::rows::{Kind, Row, rows_by_cluster};
 use super::tags_text;
 use crate::archive::{Archive, ArchiveError};
 use crate::race::verdict_text;
@@ -90,7 +90,7 @@ impl RacePage {
         self.write_drivers(&mut page);
         self.write_environment(&mut page);
         if let Some(results) = &it.results {
-            write_summary(&mut page, results);
+            write_summary(&mut page, results, &it.results_by_cluster);
         }
         end(page, &[&it.rally_version])
     }
@@ -473,16 +473,22 @@ fn write_tasks_at_a_glance(page: &mut String, results: &Results) {
 
 /// All lines of the summary report that have a value: those of tasks, each under its name, then those of the cluster, of which
 /// zeros are folded away.
-fn write_summary(page: &mut String, results: &Results) {
+fn write_summary(page: &mut String, results: &Results, by_cluster: &[Results]) {
     page.push_str("<h2>Summary report</h2>\n");
-    let with_value = rows(results, true).into_iter().filter(|row| row.raw.is_some());
-    let (cluster, tasks): (Vec<Row>, Vec<Row>) = with_value.partition(|row| row.kind == Kind::Cluster);
-    let (zeros, cluster): (Vec<Row>, Vec<Row>) = cluster.into_iter().partition(|row| row.raw == Some(0.0));
-    let head = ["Metric", "#Value", "Unit"];
-    let line = |row: Row| {
-        let raw = row.raw.unwrap_or_default();
-        let (divisor, unit) = row.unit.resolve(raw);
-        (row.task, vec![Cell::text(row.metric), Cell::number(number(raw / divisor)), Cell::text(unit)])
+    type Line = (Row, Vec<Option<f64>>);
+    let with_value = rows_by_cluster(results, by_cluster, true).into_iter().filter(|(row, _)| row.raw.is_some());
+    let (cluster, tasks): (Vec<Line>, Vec<Line>) = with_value.partition(|(row, _)| row.kind == Kind::Cluster);
+    let (zeros, cluster): (Vec<Line>, Vec<Line>) = cluster.into_iter().partition(|(row, _)| row.raw == Some(0.0));
+    let names = by_cluster.iter().map(|it| format!("#{}", it.cluster_name));
+    let names: Vec<String> = if by_cluster.is_empty() { vec!["#Value".to_owned()] } else { names.collect() };
+    let head: Vec<&str> = [&["Metric"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..], &["Unit"]].concat();
+    let line = |(row, values): Line| {
+        let (divisor, unit) = row.unit.resolve(values.iter().flatten().copied().fold(0.0, f64::max));
+        let mut cells = vec![Cell::text(row.metric)];
+        let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| number(value / divisor));
+        cells.extend(values.into_iter().map(|value| Cell::number(shown(value))));
+        cells.push(Cell::text(unit));
+        (row.task, cells)
     };
     let of_tasks = grouped(tasks.into_iter().map(line), "");
     let of_cluster = grouped(cluster.into_iter().map(line), CLUSTER);
