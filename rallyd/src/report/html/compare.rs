@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use rally_core::metrics::{Distribution, RaceDocument};
 
 use super::chart::{Chart, Line, XAxis, chart, clock, number};
+use super::values::{Column, percentile_name, write_values};
 use super::{
-    CLUSTER, Cell, Column, PERCENTILE_TICKS, RacePage, began, begin, curve, end, grouped, percentile_name,
-    write_figure, write_folded, write_table, write_values,
+    CLUSTER, Cell, PERCENTILE_TICKS, RacePage, began, begin, curve, end, grouped, write_figure, write_folded,
+    write_table,
 };
 use crate::report::escape::escaped;
 use crate::report::{ComparedLine, Noise, tags_text};
