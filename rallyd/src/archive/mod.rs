@@ -3,9 +3,10 @@
 mod again;
 mod clocks;
 mod intervals;
-mod moments;
+mod lines;
+mod metrics_store;
 mod recorder;
-mod series;
+mod records;
 mod store;
 mod writer;
 
@@ -13,7 +14,5 @@ pub use clocks::HostClock;
 #[cfg(test)]
 pub(crate) use clocks::clock_trouble;
 pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
-pub(crate) use moments::Moments;
 pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
-pub use series::{TaskSeries, task_series};
 pub use store::{Archive, ArchiveError};

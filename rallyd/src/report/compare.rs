@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, proportion_test, rank_test};
+use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, TaskSeries, proportion_test, rank_test};
 use serde_json::{Value, json};
 
 use super::rows::{Kind, Row, rows};
 use super::table::{Cell, NumberAlignment, csv, markdown};
-use crate::archive::{Archive, ArchiveError, TaskSeries, task_series};
 
 /// The chance of an error that is accepted when a difference is called more than noise.
 pub const SIGNIFICANCE: f64 = 0.01;
@@ -34,25 +33,16 @@ pub struct ComparedRace {
 }
 
 impl ComparedRace {
-    /// Reads a race. One whose intervals or track are not there has no series, and none of its differences can be told from
-    /// noise.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such race, or its intervals cannot be read.
-    pub fn load(archive: &Archive, document: RaceDocument) -> Result<Self, ArchiveError> {
-        let tasks = match archive.tasks(&document) {
-            Err(ArchiveError::Unknown { .. }) => Vec::new(),
-            tasks => tasks?,
-        };
-        let path = archive.intervals_path(&document.race_id);
-        let by_index =
-            task_series(&path).map_err(|source| ArchiveError::File { action: "read", path: path.clone(), source })?;
-        let name = |(index, series): (rally_core::TaskIndex, TaskSeries)| {
-            tasks.get(index.0 as usize).map(|task| (task.clone(), series))
-        };
-        let series = by_index.into_iter().filter_map(name).collect();
-        Ok(Self { document, series })
+    /// A race with the seconds of its tasks by their names. Of a task without, no difference can be told from noise.
+    #[must_use]
+    pub fn new(document: RaceDocument, series: BTreeMap<String, TaskSeries>) -> Self {
+        Self { document, series }
+    }
+
+    /// The race.
+    #[must_use]
+    pub fn into_document(self) -> RaceDocument {
+        self.document
     }
 
     /// Who this is, in some lines.
@@ -102,8 +92,8 @@ pub enum Noise {
     Within,
     /// It cannot be told, since each race has only one value.
     OneValue,
-    /// It cannot be told, since what one of the races did in each second is not in the archive.
-    NotArchived,
+    /// It cannot be told, since what one of the races did in each second is not known.
+    NotKnown,
     /// It cannot be told, since the shorter of both races has values of so many seconds only.
     TooShort(usize),
 }
@@ -114,13 +104,13 @@ impl Noise {
         if row.kind == Kind::Cluster {
             return Self::OneValue;
         }
-        let (Some(baseline), Some(contender)) = (baseline, contender) else { return Self::NotArchived };
+        let (Some(baseline), Some(contender)) = (baseline, contender) else { return Self::NotKnown };
         let seconds = |series: &TaskSeries| match row.kind {
             Kind::Percentile(kind, percentile) => series.percentile(kind, percentile),
             Kind::Throughput | Kind::ErrorRate | Kind::Cluster => series.work(),
         };
         let (chance, otherwise) = if row.kind == Kind::ErrorRate {
-            (proportion_test(baseline.failures(), contender.failures()), Self::NotArchived)
+            (proportion_test(baseline.failures(), contender.failures()), Self::NotKnown)
         } else {
             let (one, two) = (seconds(baseline), seconds(contender));
             (rank_test(&one, &two), Self::TooShort(one.len().min(two.len())))
@@ -137,7 +127,7 @@ impl Noise {
         match self {
             Self::Beyond => Some(true),
             Self::Within => Some(false),
-            Self::OneValue | Self::NotArchived | Self::TooShort(_) => None,
+            Self::OneValue | Self::NotKnown | Self::TooShort(_) => None,
         }
     }
 
@@ -147,7 +137,7 @@ impl Noise {
         match self {
             Self::Beyond | Self::Within => None,
             Self::OneValue => Some("cannot be told: one value".to_owned()),
-            Self::NotArchived => Some("cannot be told: its samples are not in this archive".to_owned()),
+            Self::NotKnown => Some("cannot be told: its samples are not known".to_owned()),
             Self::TooShort(seconds) => Some(format!("cannot be told: has {seconds} s, needs {RANK_TEST_MIN}")),
         }
     }
@@ -230,7 +220,7 @@ pub fn comparison(
     let noise = |line: &ComparedLine| match line.noise {
         Noise::Beyond => "yes".to_owned(),
         Noise::Within => "no".to_owned(),
-        Noise::OneValue | Noise::NotArchived | Noise::TooShort(_) => line.noise.reason().unwrap_or_default(),
+        Noise::OneValue | Noise::NotKnown | Noise::TooShort(_) => line.noise.reason().unwrap_or_default(),
     };
     let cells: Vec<Vec<Cell>> = lines
         .iter()
@@ -289,6 +279,7 @@ mod tests {
     use rally_core::{ClusterTime, RaceId, TaskIndex};
 
     use super::*;
+    use crate::archive::Archive;
     use crate::report::testing::cluster;
 
     /// A race of some seconds with ten requests in each, which take these milliseconds.
@@ -364,7 +355,9 @@ mod tests {
             "race-timestamp": "20261101T000000Z", "pipeline": "benchmark-only", "track": "t", "results": results,
             "user-tags": {"setup": id}, "car": ["external"],
         }));
-        ComparedRace::load(archive, document.unwrap()).unwrap()
+        let document = document.unwrap();
+        let series = archive.task_series(&document).unwrap();
+        ComparedRace::new(document, series)
     }
 
     #[test]
@@ -391,12 +384,14 @@ mod tests {
         std::fs::write(archive.telemetry_path(&died.race_id), "{\"name\": \"segments_count\", \"value\": 7}\n{\"na")
             .unwrap();
         let before = died.results.take().unwrap();
-        let again = archive.results(&died).unwrap().unwrap();
-        assert_eq!(again.op_metrics[0].latency, before.op_metrics[0].latency);
-        assert!(again.op_metrics[0].throughput.median.is_some());
-        assert_eq!(again.cluster.segment_count, Some(7.0));
+        archive.store(&died).unwrap();
+        let again = || archive.load_with_results(&died.race_id).unwrap().results;
+        let results = again().unwrap();
+        assert_eq!(results.op_metrics[0].latency, before.op_metrics[0].latency);
+        assert!(results.op_metrics[0].throughput.median.is_some());
+        assert_eq!(results.cluster.segment_count, Some(7.0));
         std::fs::remove_file(archive.intervals_path(&died.race_id)).unwrap();
-        assert_eq!(archive.results(&died).unwrap(), None);
+        assert_eq!(again(), None);
     }
 
     #[test]
@@ -413,12 +408,11 @@ mod tests {
         let line = error_rate(&one, &failing);
         assert_eq!((line.noise, line.is_better()), (Noise::Beyond, false));
         assert_eq!(error_rate(&failing, &again).noise, Noise::Within);
-        std::fs::remove_file(archive.intervals_path(&failing.document.race_id)).unwrap();
-        let elsewhere = ComparedRace::load(&archive, failing.document).unwrap();
+        let elsewhere = ComparedRace::new(failing.document, BTreeMap::new());
         let line = error_rate(&one, &elsewhere);
-        assert_eq!(line.noise, Noise::NotArchived);
+        assert_eq!(line.noise, Noise::NotKnown);
         let json = comparison_json(&one, &elsewhere, &[line]);
-        assert_eq!(json["lines"][0]["beyond_noise_reason"], "cannot be told: its samples are not in this archive");
+        assert_eq!(json["lines"][0]["beyond_noise_reason"], "cannot be told: its samples are not known");
     }
 
     #[test]

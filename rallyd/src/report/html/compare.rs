@@ -161,7 +161,7 @@ fn cells(line: &ComparedLine) -> Vec<Cell> {
         Noise::Beyond => Cell::of("bad", "worse, beyond noise"),
         Noise::Within => Cell::of("soft", "noise"),
         Noise::OneValue => Cell::of("soft", "cannot be told: one value"),
-        Noise::NotArchived => Cell::of("soft", "cannot be told: no samples here"),
+        Noise::NotKnown => Cell::of("soft", "cannot be told: no samples"),
         Noise::TooShort(seconds) => Cell::of("soft", format!("cannot be told: {seconds} s")),
     };
     let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value));

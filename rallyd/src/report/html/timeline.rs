@@ -5,9 +5,9 @@ use std::io;
 use std::path::Path;
 
 use rally_core::TaskIndex;
-use rally_core::metrics::{Distribution, SampleType, TaskInterval};
+use rally_core::metrics::{Distribution, Moments, SampleType, TaskInterval};
 
-use crate::archive::{Moments, RecordedInterval, read_intervals};
+use crate::archive::{RecordedInterval, read_intervals};
 
 /// Points of a line at most; more than that no chart can show.
 const POINTS: u64 = 160;

@@ -8,7 +8,7 @@ const OPEN: usize = 16;
 
 /// Collects what belongs to the same moment, such as a second, and gives it away when nothing more of it is to come.
 #[derive(Clone, Debug)]
-pub(crate) struct Moments<T> {
+pub struct Moments<T> {
     open: BTreeMap<u64, T>,
     /// All before this one are over.
     from: u64,
@@ -22,19 +22,20 @@ impl<T> Default for Moments<T> {
 
 impl<T: Default> Moments<T> {
     /// A moment by its number, if it is not over.
-    pub(crate) fn at(&mut self, number: u64) -> Option<&mut T> {
+    #[must_use]
+    pub fn at(&mut self, number: u64) -> Option<&mut T> {
         (number >= self.from).then(|| self.open.entry(number).or_default())
     }
 
     /// A moment that is over; each is given once.
-    pub(crate) fn over(&mut self) -> Option<(u64, T)> {
+    pub fn over(&mut self) -> Option<(u64, T)> {
         let (number, moment) = (self.open.len() > OPEN).then(|| self.open.pop_first()).flatten()?;
         self.from = number.saturating_add(1);
         Some((number, moment))
     }
 
     /// The moments that are left.
-    pub(crate) fn rest(&mut self) -> BTreeMap<u64, T> {
+    pub fn rest(&mut self) -> BTreeMap<u64, T> {
         std::mem::take(&mut self.open)
     }
 }
