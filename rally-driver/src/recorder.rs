@@ -30,6 +30,11 @@ impl StepStart {
     pub(crate) fn since(self, monotonic: u64) -> u64 {
         monotonic.saturating_sub(self.monotonic)
     }
+
+    /// The second of the step, counted from 0, in the middle between two instants.
+    pub(crate) fn second_between(self, from: u64, to: u64) -> u32 {
+        u32::try_from(self.since(u64::midpoint(from, to)) / 1_000_000_000).unwrap_or(u32::MAX)
+    }
 }
 
 /// One call of a runner.
@@ -391,4 +396,27 @@ fn merge_task(into: &mut TaskInterval, task: TaskInterval) {
         }
     }
     into.duration = into.duration.max(task.duration);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_tells_of_the_second_that_most_of_it_lies_in() {
+        let start = StepStart { monotonic: 10_000_000_000, cluster: ClusterTime::from_nanos(0) };
+        for (from, to, second) in [
+            // The first one is begun when the step is announced.
+            (9_980, 11_000, 0),
+            (11_000, 12_003, 1),
+            (12_003, 13_000, 2),
+            // What is left at the end of a step that ends with a second, or just after it.
+            (12_000, 13_004, 2),
+            (13_000, 13_010, 3),
+            (9_980, 9_990, 0),
+        ] {
+            assert_eq!(start.second_between(from * 1_000_000, to * 1_000_000), second, "{from} {to}");
+        }
+        assert_eq!(start.second_between(u64::MAX, u64::MAX), u32::MAX);
+    }
 }

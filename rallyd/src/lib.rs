@@ -32,6 +32,9 @@ mod status;
 pub mod store;
 pub mod track;
 
+/// The revision that this program was built from; none if that is not known.
+const REVISION: Option<&str> = option_env!("RALLY_REVISION");
+
 pub use address::{AddressError, Addresses, HostPort, ParseHostPortError, resolve, resolve_node};
 pub use control::{ControlError, DaemonStatus, Request, Response, call};
 pub use daemon::{DaemonConfig, DaemonError, Joined, Up, run as run_daemon};

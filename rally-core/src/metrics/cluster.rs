@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use super::results::interpolate_median;
@@ -16,30 +16,47 @@ const MAX_ENTRIES: usize = 10_000;
 #[serde(default)]
 #[expect(missing_docs, reason = "the fields are named as in Rally's race documents")]
 pub struct ClusterResults {
+    #[serde(serialize_with = "as_whole")]
     pub total_time: Option<f64>,
     pub total_time_per_shard: Option<Spread>,
+    #[serde(serialize_with = "as_whole")]
     pub indexing_throttle_time: Option<f64>,
     pub indexing_throttle_time_per_shard: Option<Spread>,
+    #[serde(serialize_with = "as_whole")]
     pub merge_time: Option<f64>,
     pub merge_time_per_shard: Option<Spread>,
+    #[serde(serialize_with = "as_whole")]
     pub merge_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub refresh_time: Option<f64>,
     pub refresh_time_per_shard: Option<Spread>,
+    #[serde(serialize_with = "as_whole")]
     pub refresh_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub flush_time: Option<f64>,
     pub flush_time_per_shard: Option<Spread>,
+    #[serde(serialize_with = "as_whole")]
     pub flush_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub merge_throttle_time: Option<f64>,
     pub merge_throttle_time_per_shard: Option<Spread>,
     #[serde(deserialize_with = "or_empty")]
     pub ml_processing_time: Vec<JobTimes>,
+    #[serde(serialize_with = "as_whole")]
     pub young_gc_time: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub young_gc_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub old_gc_time: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub old_gc_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub zgc_cycles_gc_time: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub zgc_cycles_gc_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub zgc_pauses_gc_time: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub zgc_pauses_gc_count: Option<f64>,
     pub memory_segments: Option<f64>,
     pub memory_doc_values: Option<f64>,
@@ -47,9 +64,13 @@ pub struct ClusterResults {
     pub memory_norms: Option<f64>,
     pub memory_points: Option<f64>,
     pub memory_stored_fields: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub dataset_size: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub store_size: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub translog_size: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub segment_count: Option<f64>,
     #[serde(deserialize_with = "or_empty")]
     pub total_transform_search_times: Vec<TransformMean>,
@@ -59,8 +80,11 @@ pub struct ClusterResults {
     pub total_transform_processing_times: Vec<TransformMean>,
     #[serde(deserialize_with = "or_empty")]
     pub total_transform_throughput: Vec<TransformMean>,
+    #[serde(serialize_with = "as_whole")]
     pub ingest_pipeline_cluster_count: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub ingest_pipeline_cluster_time: Option<f64>,
+    #[serde(serialize_with = "as_whole")]
     pub ingest_pipeline_cluster_failed: Option<f64>,
     #[serde(deserialize_with = "or_empty")]
     pub disk_usage_total: Vec<FieldUsage>,
@@ -76,6 +100,16 @@ pub struct ClusterResults {
     pub disk_usage_norms: Vec<FieldUsage>,
     #[serde(deserialize_with = "or_empty")]
     pub disk_usage_term_vectors: Vec<FieldUsage>,
+}
+
+/// A sum of whole numbers, such as counts, bytes and milliseconds, without a point, as Rally has it.
+fn as_whole<S: Serializer>(number: &Option<f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    /// Up to here a float has every whole number.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match number {
+        Some(number) if number.fract() == 0.0 && number.abs() <= EXACT => serializer.serialize_some(&(*number as i64)),
+        number => number.serialize(serializer),
+    }
 }
 
 /// A list, for which Rally may write null.
@@ -293,7 +327,8 @@ impl TelemetryTotals {
             dataset_size: sum("dataset_size_in_bytes"),
             store_size: sum("store_size_in_bytes"),
             translog_size: sum("translog_size_in_bytes"),
-            segment_count: median("segments_count"),
+            // The original cuts off, too.
+            segment_count: median("segments_count").map(f64::trunc),
             total_transform_search_times: transforms("total_transform_search_time").collect(),
             total_transform_index_times: transforms("total_transform_index_time").collect(),
             total_transform_processing_times: transforms("total_transform_processing_time").collect(),
@@ -341,7 +376,7 @@ mod tests {
         let expected = ClusterResults {
             merge_time: Some(500.0),
             merge_time_per_shard: Some(spread(40.0, 130.0, 200.0)),
-            segment_count: Some(5.5),
+            segment_count: Some(5.0),
             refresh_time: Some(5.0),
             ml_processing_time: vec![JobTimes {
                 job: "j".to_owned(),
@@ -361,5 +396,29 @@ mod tests {
             ..ClusterResults::default()
         };
         assert_eq!(totals.results(), expected);
+    }
+
+    #[test]
+    fn whole_numbers_are_written_without_a_point() {
+        let results = ClusterResults {
+            segment_count: Some(7.0),
+            merge_count: Some(0.0),
+            total_time: Some(1_204.0),
+            refresh_time: Some(0.5),
+            memory_terms: Some(3.0),
+            ..ClusterResults::default()
+        };
+        let text = serde_json::to_string(&results).unwrap();
+        for part in [
+            "\"segment_count\":7,",
+            "\"merge_count\":0,",
+            "\"total_time\":1204,",
+            "\"refresh_time\":0.5,",
+            "\"memory_terms\":3.0,",
+            "\"flush_count\":null,",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert_eq!(serde_json::from_str::<ClusterResults>(&text).unwrap(), results);
     }
 }

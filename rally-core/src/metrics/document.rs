@@ -67,22 +67,22 @@ pub struct RaceDocument {
 }
 
 impl RaceDocument {
-    /// The document of a race that is about to begin; `version` is that of the program that runs it.
+    /// The document of a race that is about to begin; `version` and `revision` are those of the program that runs it.
     #[must_use]
-    pub fn new(race: RaceId, plan: &RacePlan, version: &str) -> Self {
+    pub fn new(race: RaceId, plan: &RacePlan, version: &str, revision: Option<&str>) -> Self {
         let it = &plan.description;
-        let mut cluster = JsonObject::new();
-        if let Some(version) = &plan.distribution_version {
-            cluster.insert("distribution-version".to_owned(), json!(version));
-        }
-        if let Some(flavor) = &plan.distribution_flavor {
-            cluster.insert("distribution-flavor".to_owned(), json!(flavor));
-        }
+        // As Rally has it, these are null as long as they are not known.
+        let cluster = [
+            ("revision", Value::Null),
+            ("distribution-version", json!(plan.distribution_version)),
+            ("distribution-flavor", json!(plan.distribution_flavor)),
+            ("team-revision", Value::Null),
+        ];
         let is_made_up = plan.challenge().is_none_or(|challenge| challenge.auto_generated);
         Self {
             epoch_millis: it.epoch_millis,
             rally_version: version.to_owned(),
-            rally_revision: None,
+            rally_revision: revision.map(str::to_owned),
             environment: it.environment.clone(),
             race_id: race,
             race_timestamp: it.timestamp.clone(),
@@ -91,7 +91,7 @@ impl RaceDocument {
             user_tags: it.user_tags.clone(),
             track: plan.track.name.clone(),
             car: it.car.clone(),
-            cluster,
+            cluster: cluster.map(|(key, value)| (key.to_owned(), value)).into_iter().collect(),
             track_revision: it.track_revision.clone(),
             challenge: (!is_made_up).then(|| plan.challenge.clone()),
             track_params: it.track_params.clone(),
@@ -223,6 +223,17 @@ pub struct Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::track::{Challenge, Operation, Task, Track};
+
+    #[test]
+    fn what_is_not_known_of_the_cluster_is_null() {
+        let challenge = Challenge::builder("c").default_challenge().task(Task::builder(Operation::builder("search")));
+        let mut plan = RacePlan::new(Track::builder("t").challenge(challenge).build().unwrap(), "c");
+        plan.distribution_version = Some("8.15.0".to_owned());
+        let race = serde_json::to_value(RaceDocument::new("r".parse().unwrap(), &plan, "1", Some("abc"))).unwrap();
+        let cluster = json!({"revision": null, "distribution-version": "8.15.0", "distribution-flavor": null, "team-revision": null});
+        assert_eq!((&race["cluster"], &race["rally-revision"]), (&cluster, &json!("abc")));
+    }
 
     #[test]
     fn the_cluster_says_itself_what_it_is() {

@@ -12,6 +12,8 @@ use crate::allocation::TaskIndex;
 pub struct Interval {
     /// Its number on this driver in this race, from 1 without gaps.
     pub number: u64,
+    /// The second of its step that it tells of, counted from 0: the one in the middle between the interval before and this one.
+    pub second: u32,
     /// What was measured, by task, inner operation and sample type.
     pub tasks: Vec<TaskInterval>,
     /// How far each task is on this driver.

@@ -5,6 +5,8 @@ mod cluster;
 mod distribution;
 mod document;
 mod interval;
+mod moments;
+mod proportion_test;
 mod race;
 mod rank_test;
 mod record;
@@ -21,6 +23,8 @@ pub use document::{ArchivedVerdict, DriverFindings, Findings, Pending, RaceDocum
 pub use interval::{
     DriverHealth, ErrorCount, Interval, Ledger, ReportedThroughput, TaskInterval, TaskProgress, ThroughputBin,
 };
+pub use moments::Moments;
+pub use proportion_test::proportion_test;
 pub use race::{IntervalStanding, RaceMetrics, task_meta};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
 pub use record::{RecordContext, TaskValue, result_documents};

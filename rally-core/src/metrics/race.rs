@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::threshold::Measured;
 use super::{
-    ClusterResults, Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles,
-    ReportedThroughput, Results, SampleType, TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome,
-    ThresholdTask, Throughput, ThroughputSummary, ThroughputValue,
+    Distribution, DriverFindings, ErrorCount, Interval, Ledger, OperationMetrics, Percentiles, ReportedThroughput,
+    Results, SampleType, TaskErrors, TaskInterval, TelemetryTotals, Threshold, ThresholdOutcome, ThresholdTask,
+    Throughput, ThroughputSummary, ThroughputValue,
 };
 use crate::allocation::TaskIndex;
 use crate::track::{Challenge, JsonObject, Task, Track};
@@ -30,6 +30,8 @@ pub struct RaceMetrics {
     /// The same for each cluster, if several are loaded at the same time.
     clusters: BTreeMap<String, Tasks>,
     telemetry: TelemetryTotals,
+    /// The same for each cluster, if records name theirs.
+    cluster_telemetry: BTreeMap<String, TelemetryTotals>,
 }
 
 type Tasks = BTreeMap<TaskIndex, TaskTotals>;
@@ -111,6 +113,11 @@ impl RaceMetrics {
     /// Adds the record of a telemetry device.
     pub fn add_telemetry(&mut self, record: &serde_json::Value) {
         self.telemetry.add(record);
+        if let Some(cluster) = record["meta"]["cluster"].as_str()
+            && (self.cluster_telemetry.contains_key(cluster) || self.cluster_telemetry.len() < MAX_CLUSTERS)
+        {
+            self.cluster_telemetry.entry(cluster.to_owned()).or_default().add(record);
+        }
     }
 
     /// How each driver did, by name.
@@ -177,12 +184,13 @@ impl RaceMetrics {
         Results { cluster_name: "default".to_owned(), op_metrics, cluster: self.telemetry.results() }
     }
 
-    /// The results of each cluster by name, if several were loaded at the same time: those of tasks alone.
+    /// The results of each cluster by name, if several were loaded at the same time.
     #[must_use]
     pub fn results_by_cluster(&self, track: &Track, challenge: &Challenge) -> Vec<Results> {
         let results = |(name, tasks): (&String, &Tasks)| {
             let op_metrics = operation_metrics(tasks, track, challenge);
-            Results { cluster_name: name.clone(), op_metrics, cluster: ClusterResults::default() }
+            let cluster = self.cluster_telemetry.get(name).map(TelemetryTotals::results).unwrap_or_default();
+            Results { cluster_name: name.clone(), op_metrics, cluster }
         };
         self.clusters.iter().map(results).collect()
     }
@@ -280,6 +288,8 @@ impl TaskTotals {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn interval(number: u64, made: u64, samples: u64) -> Interval {
@@ -331,11 +341,17 @@ mod tests {
             interval.tasks[0].cluster = Some(cluster.to_owned());
             metrics.add("d", &interval);
         }
-        assert_eq!(metrics.results(&track, challenge).op_metrics[0].error_rate, 3.0 / 24.0);
+        for (cluster, count) in [("a", 5), ("b", 7)] {
+            metrics.add_telemetry(&json!({"name": "merges_total_count", "value": count, "meta": {"cluster": cluster}}));
+        }
+        let results = metrics.results(&track, challenge);
+        assert_eq!((results.op_metrics[0].error_rate, results.cluster.merge_count), (3.0 / 24.0, Some(12.0)));
         let by_cluster = metrics.results_by_cluster(&track, challenge);
         let rates: Vec<_> =
             by_cluster.iter().map(|it| (it.cluster_name.as_str(), it.op_metrics[0].error_rate)).collect();
         assert_eq!(rates, [("a", 2.0 / 20.0), ("b", 1.0 / 4.0)]);
+        let merges: Vec<_> = by_cluster.iter().map(|it| it.cluster.merge_count).collect();
+        assert_eq!(merges, [Some(5.0), Some(7.0)]);
         let throughput = metrics.throughput_by_cluster(TaskIndex(0));
         assert_eq!(throughput.iter().map(|(cluster, _)| *cluster).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(metrics.throughput_by_cluster(TaskIndex(1)), []);

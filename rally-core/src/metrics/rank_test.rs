@@ -38,7 +38,7 @@ pub fn rank_test(one: &[f64], other: &[f64]) -> Option<f64> {
 /// The chance that a normal variable is farther than `z` from its mean, on either side; good to 1.2e-7.
 ///
 /// The rational approximation of erfc of Press et al., "Numerical Recipes", section 6.2.
-fn both_tails(z: f64) -> f64 {
+pub(super) fn both_tails(z: f64) -> f64 {
     const COEFFICIENTS: [f64; 10] = [
         -1.265_512_23,
         1.000_023_68,

@@ -120,12 +120,12 @@ pub fn result_documents(race: &RaceDocument) -> Vec<JsonObject> {
         }
         document
     };
-    let mut documents: Vec<_> = if race.results_by_cluster.is_empty() {
-        results.op_metrics.iter().flat_map(task_items).map(document).collect()
+    if race.results_by_cluster.is_empty() {
+        results.op_metrics.iter().flat_map(task_items).chain(cluster_items(results)).map(document).collect()
     } else {
         // As Rally has it, each cluster has results of its own, and there are none of all together.
         let of_cluster = |it: &Results| {
-            let items: Vec<_> = it.op_metrics.iter().flat_map(task_items).collect();
+            let items: Vec<_> = it.op_metrics.iter().flat_map(task_items).chain(cluster_items(it)).collect();
             let cluster = json!(it.cluster_name);
             items.into_iter().map(move |mut item| {
                 item["cluster"] = cluster.clone();
@@ -133,9 +133,7 @@ pub fn result_documents(race: &RaceDocument) -> Vec<JsonObject> {
             })
         };
         race.results_by_cluster.iter().flat_map(of_cluster).map(document).collect()
-    };
-    documents.extend(cluster_items(results).into_iter().map(document));
-    documents
+    }
 }
 
 fn common_of_results(race: &RaceDocument) -> JsonObject {
@@ -168,7 +166,7 @@ fn common_of_results(race: &RaceDocument) -> JsonObject {
         ("track-revision", race.track_revision.as_ref().map(|revision| json!(revision))),
         ("track-params", (!race.track_params.is_empty()).then(|| Value::Object(without_secrets(&race.track_params)))),
     ] {
-        if let Some(value) = value {
+        if let Some(value) = value.filter(|value| !value.is_null()) {
             common.insert(key.to_owned(), value);
         }
     }
@@ -296,7 +294,7 @@ mod tests {
         assert_eq!(
             short[6..],
             [
-                json!(["merge_time", {"single": 3.0}]),
+                json!(["merge_time", {"single": 3}]),
                 json!(["merge_time_per_shard", {"min": 1.0}]),
                 json!(["ml_processing_time", {"min": null, "mean": 2.0, "median": null, "max": null}]),
                 json!(["total_transform_throughput", {"single": 7.0}]),
@@ -314,5 +312,7 @@ mod tests {
         let documents = result_documents(&race);
         let rates = documents.iter().filter(|it| it["name"] == "error_rate").map(|it| it["cluster"].clone());
         assert_eq!(rates.collect::<Vec<_>>(), ["a", "b"]);
+        let merges = documents.iter().filter(|it| it["name"] == "merge_time").map(|it| it["cluster"].clone());
+        assert_eq!(merges.collect::<Vec<_>>(), ["a", "b"]);
     }
 }

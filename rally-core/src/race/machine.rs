@@ -139,6 +139,8 @@ pub enum RaceAction {
     Record {
         /// Who measured it.
         driver: DriverIndex,
+        /// When the driver told it, in coordinator time.
+        at: ClusterTime,
         /// What.
         interval: Box<Interval>,
     },
@@ -478,7 +480,10 @@ impl Race {
         driver.taken = event.sequence;
         driver.heard = driver.heard.max(now);
         match event.kind {
-            DriverEventKind::Measured(interval) => actions.extend(driver.record(now, index, event.at, interval)),
+            DriverEventKind::Measured(interval) => {
+                // Events may come late, but tell of nothing that is still to come.
+                actions.extend(driver.record(now, index, event.at.min(now), interval));
+            }
             DriverEventKind::Telemetry { json } => actions.push(RaceAction::RecordTelemetry { driver: index, json }),
             DriverEventKind::SegmentWritten { hash, length } => {
                 actions.push(RaceAction::FetchSegment { driver: index, hash, length });
@@ -854,7 +859,7 @@ impl Driver {
         &mut self,
         now: ClusterTime,
         index: DriverIndex,
-        told: ClusterTime,
+        at: ClusterTime,
         interval: Box<Interval>,
     ) -> Option<RaceAction> {
         let missing = interval.number.checked_sub(self.interval)?.checked_sub(1)?;
@@ -866,10 +871,10 @@ impl Driver {
         let requests = tasks.fold(0_u64, |requests, task| requests.saturating_add(task.samples));
         self.merged = self.merged.saturating_add(requests);
         if let Some(load) = &mut self.load {
-            let rate = requests as f64 / told.saturating_since(load.told).max(SHORTEST_SPAN).as_secs_f64();
-            *load = Load { arrived: now.max(load.arrived), told, rate, in_flight: interval.health.in_flight };
+            let rate = requests as f64 / at.saturating_since(load.told).max(SHORTEST_SPAN).as_secs_f64();
+            *load = Load { arrived: now.max(load.arrived), told: at, rate, in_flight: interval.health.in_flight };
         }
-        Some(RaceAction::Record { driver: index, interval })
+        Some(RaceAction::Record { driver: index, at, interval })
     }
 }
 

@@ -59,7 +59,7 @@ pub trait Recorder: Send + 'static {
         let _ = until;
     }
 
-    /// A driver measured something; each interval comes once.
+    /// A driver measured something, and told it at that time; each interval comes once.
     fn interval(&mut self, driver: DriverIndex, at: ClusterTime, interval: &Interval);
 
     /// Telemetry devices found something: a JSON array of metrics documents.
@@ -418,9 +418,9 @@ impl Run<'_> {
                 RaceAction::CompleteStep { driver, until } => self.request(driver, Request::CompleteStep(until)),
                 RaceAction::AttachTelemetry { driver } => self.request(driver, Request::AttachTelemetry),
                 RaceAction::Stop { driver, mode } => self.request(driver, Request::Stop(mode)),
-                RaceAction::Record { driver, interval } => {
+                RaceAction::Record { driver, at, interval } => {
                     self.progress.record(driver, &interval);
-                    self.recorder.interval(driver, self.timer.now(), &interval);
+                    self.recorder.interval(driver, at, &interval);
                 }
                 RaceAction::RecordTelemetry { driver, json } => self.recorder.telemetry(driver, &json),
                 RaceAction::FetchSegment { driver, hash, length } => self.recorder.segment(driver, hash, length),

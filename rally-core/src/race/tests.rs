@@ -74,7 +74,14 @@ impl Script {
                 RaceAction::CompleteStep { driver, until } => format!("complete {} {until}", name(driver)),
                 RaceAction::AttachTelemetry { driver } => format!("attach telemetry to {}", name(driver)),
                 RaceAction::Stop { driver, mode } => format!("stop {} {mode:?}", name(driver)),
-                RaceAction::Record { driver, interval } => format!("record {} {}", name(driver), interval.number),
+                RaceAction::Record { driver, at, interval } => {
+                    let (driver, number, told) = (name(driver), interval.number, at.as_nanos() / MS);
+                    if at == self.now {
+                        format!("record {driver} {number}")
+                    } else {
+                        format!("record {driver} {number} of {told} ms")
+                    }
+                }
                 RaceAction::RecordTelemetry { driver, .. } => format!("telemetry {}", name(driver)),
                 RaceAction::FetchSegment { driver, .. } => format!("fetch {}", name(driver)),
             });
@@ -86,6 +93,15 @@ impl Script {
         let sequence = self.sequences[driver.0].next();
         self.sequences[driver.0] = sequence;
         self.handle(RaceInput::Driver { driver, event: DriverEvent { sequence, at: self.now, kind } })
+    }
+
+    /// Like [`Self::says`], for an event that the driver told at another time.
+    fn told(&mut self, driver: DriverIndex, at: u64, number: u64) -> Vec<String> {
+        let sequence = self.sequences[driver.0].next();
+        self.sequences[driver.0] = sequence;
+        let kind = DriverEventKind::Measured(Box::new(Interval { number, ..Interval::default() }));
+        let event = DriverEvent { sequence, at: ClusterTime::from_nanos(at * MS), kind };
+        self.handle(RaceInput::Driver { driver, event })
     }
 
     fn reached(&mut self, driver: DriverIndex, at: u32) -> Vec<String> {
@@ -180,6 +196,15 @@ fn a_step_starts_later_the_farther_the_drivers_are_away() {
     }
     script.says(A, DriverEventKind::Prepared);
     assert_eq!(script.says(B, DriverEventKind::Prepared), ["drive a 1 at 200 ms", "drive b 1 at 200 ms"]);
+}
+
+#[test]
+fn what_was_measured_has_the_time_at_which_it_was_told_even_if_it_arrives_late() {
+    let mut script = Script::prepared(&two_steps(), OnDriverLoss::Fail);
+    script.later(Duration::from_secs(2));
+    assert_eq!(script.told(A, 1_000, 1), ["record a 1 of 1000 ms"]);
+    // A clock that is ahead.
+    assert_eq!(script.told(A, 60_000, 2), ["record a 2"]);
 }
 
 #[test]

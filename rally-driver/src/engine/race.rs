@@ -146,6 +146,8 @@ pub(crate) struct Race {
     at: JoinPoint,
     upcoming: Option<Upcoming>,
     driving: Option<Driving>,
+    /// The start of the step that runs or ran last.
+    started: Option<StepStart>,
     pending: Pending,
     intervals: u64,
     accounts: Accounts,
@@ -295,6 +297,7 @@ impl Race {
             at: JoinPoint(0),
             upcoming: None,
             driving: None,
+            started: None,
             pending: Pending::new(),
             intervals: 0,
             accounts: Accounts::default(),
@@ -462,7 +465,8 @@ impl Race {
     /// Does what it is asked for until it is stopped.
     async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<StopMode, RaceError> {
         let mut ticks = interval(INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Intervals end with the seconds of the step, on all drivers; a late one does not make all that follow late.
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
                 biased;
@@ -474,7 +478,7 @@ impl Race {
                         let _ = reply.send(accepted.map(|_| ()));
                         if begins {
                             self.drive(step)?;
-                            ticks.reset();
+                            ticks.reset_after(self.until_start() + INTERVAL);
                         }
                     }
                     Some(Command::CompleteStep { until }) => {
@@ -574,6 +578,7 @@ impl Race {
             monotonic: RequestTimer::now() + nanos(step.start.saturating_since(now)),
             cluster: step.start.max(now),
         };
+        self.started = Some(start);
         let samples = self.segments.as_ref().filter(|_| !self.segments_are_full).map(SegmentWriter::samples);
         self.driving = Some(Driving {
             until: step.until,
@@ -589,6 +594,12 @@ impl Race {
             self.ask(worker, WorkerRequest::Drive { start, samples: samples.clone() });
         }
         self.reach_if_all_have()
+    }
+
+    /// The time until the step starts that is to be driven; none if it runs.
+    fn until_start(&self) -> Duration {
+        let start = self.started.map(|start| start.monotonic).unwrap_or_default();
+        Duration::from_nanos(start.saturating_sub(RequestTimer::now()))
     }
 
     /// Ends the step early, once: each of its tasks may ask for it.
@@ -711,8 +722,12 @@ impl Race {
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
+        let elapsed = pending.since.elapsed();
+        let now = RequestTimer::now();
+        let second = |start: StepStart| start.second_between(now.saturating_sub(nanos(elapsed)), now);
+        let second = self.started.map(second).unwrap_or_default();
         let effort = Effort {
-            interval: pending.since.elapsed(),
+            interval: elapsed,
             busiest: pending.busiest,
             throttled: pending.recording.throttled,
             late: pending.recording.late,
@@ -734,13 +749,8 @@ impl Race {
             retries: pending.recording.retries,
         };
         let progress = sums.into_iter().map(ProgressSum::mean).collect();
-        self.tell(Interval {
-            number: 0,
-            tasks: pending.recording.tasks,
-            progress,
-            health,
-            ledger: self.accounts.ledger,
-        })
+        let (tasks, ledger) = (pending.recording.tasks, self.accounts.ledger);
+        self.tell(Interval { number: 0, second, tasks, progress, health, ledger })
     }
 
     /// Tells an interval, giving it its number and the final counts of its ledger.

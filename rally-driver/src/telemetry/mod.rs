@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use rally_core::RacePlan;
+use rally_core::track::JsonObject;
 use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
@@ -98,7 +99,7 @@ impl Telemetry {
     pub(crate) fn start(plan: &Arc<RacePlan>, clock: &CoordinatorClock, since: Since) -> Result<Option<Self>, String> {
         let answers_itself = plan.client_options.values().any(ClientOptions::answer_themselves);
         let has_cluster = plan.target_hosts.values().any(|hosts| !hosts.is_empty());
-        if plan.multi_cluster || answers_itself || !has_cluster {
+        if answers_itself || !has_cluster {
             return Ok(None);
         }
         let notices = selection::check(plan)?;
@@ -166,7 +167,12 @@ async fn run(
     detached: watch::Receiver<bool>,
     found: &mpsc::Sender<Found>,
 ) {
-    let report = Report { clock: Arc::clone(clock), found: found.clone(), failures: Failures::default() };
+    let report = Report {
+        clock: Arc::clone(clock),
+        found: found.clone(),
+        failures: Failures::default(),
+        names_clusters: plan.target_hosts.len() > 1,
+    };
     let mut devices = Vec::new();
     for (name, hosts) in &plan.target_hosts {
         if hosts.is_empty() {
@@ -236,7 +242,7 @@ impl Attached {
             Moment::Sample => self.device.sample(&self.cluster, &mut records).await,
             Moment::After => self.device.after(&self.cluster, &mut records).await,
         };
-        report.records(records).await;
+        report.records(&self.cluster.name, records).await;
         let Err(error) = result else { return true };
         // Before and after the race, all devices look at once, and what they say is told together.
         if self.fail(&error, report) && matches!(moment, Moment::Sample) {
@@ -287,6 +293,8 @@ struct Report {
     clock: CoordinatorClock,
     found: mpsc::Sender<Found>,
     failures: Failures,
+    /// Whether records say which cluster they are about.
+    names_clusters: bool,
 }
 
 impl Report {
@@ -302,7 +310,7 @@ impl Report {
     }
 
     /// Sends records as arrays of bounded length, with the time.
-    async fn records(&self, records: Records) {
+    async fn records(&self, cluster: &str, records: Records) {
         let (records, notices) = records.into_parts();
         for notice in notices {
             self.notice(notice).await;
@@ -311,6 +319,11 @@ impl Report {
         let mut array: Vec<u8> = Vec::new();
         for mut record in records {
             record.entry("@timestamp").or_insert_with(|| millis.into());
+            if self.names_clusters
+                && let Value::Object(meta) = record.entry("meta").or_insert_with(|| JsonObject::new().into())
+            {
+                meta.insert("cluster".to_owned(), cluster.into());
+            }
             let name = record.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
             let json = Value::Object(record).to_string();
             if json.len() > LONGEST_RECORD {

@@ -132,8 +132,12 @@ fn a_device_whose_first_look_took_too_long_says_so_once_and_tells_nothing() {
     let plan = plan(&directory, &[]);
     block_on(async {
         let (found, mut received) = mpsc::channel(100);
-        let report =
-            Report { clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)), found, failures: Failures::default() };
+        let report = Report {
+            clock: Arc::new(|| rally_core::ClusterTime::from_nanos(0)),
+            found,
+            failures: Failures::default(),
+            names_clusters: false,
+        };
         let cluster = Rc::new(Cluster::new(&plan, "default").await.unwrap());
         let mut device = Attached::new(Box::new(Waiting { before: None }), &cluster);
         device.attach(Since::Beginning, Duration::from_millis(1), &report).await;
@@ -580,12 +584,13 @@ fn records_are_sent_in_arrays_of_bounded_length_and_none_that_is_too_long() {
             clock: Arc::new(|| rally_core::ClusterTime::from_nanos(5_000_000_000)),
             found,
             failures: Failures::default(),
+            names_clusters: false,
         };
         let mut records = Records::default();
         for length in [100, 200_000, 100_000, LONGEST_RECORD + 1, 10] {
             records.document("d", object(json!({ "text": "x".repeat(length) })), JsonObject::new());
         }
-        report.records(records).await;
+        report.records("default", records).await;
         drop(report);
         let (mut lengths, mut notices) = (Vec::new(), 0);
         while let Some(found) = received.recv().await {

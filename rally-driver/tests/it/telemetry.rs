@@ -129,6 +129,26 @@ async fn without_a_first_look_nothing_is_told_of_the_race_and_the_reason_is_said
 }
 
 #[tokio::test]
+async fn each_of_several_clusters_that_are_loaded_at_once_is_looked_at_by_its_name() {
+    let answers = |seconds| {
+        Target::start(move |seen| match seen.line() {
+            INGEST => Act::Answer(200, ingested(seconds).to_string()),
+            _ => Act::ok(),
+        })
+    };
+    let (here, there) = (answers(1).await, answers(2).await);
+    let mut plan = plan(request(), &here.address);
+    plan.target_hosts.insert("remote".to_owned(), vec![there.address.clone()]);
+    plan.client_options.insert("remote".to_owned(), JsonObject::new());
+    plan.multi_cluster = true;
+    let heard = hear(&plan, |_| ()).await;
+    let counts = heard.records.iter().filter(|record| record["name"] == "ingest_pipeline_cluster_count");
+    let clusters: Vec<_> = counts.map(|record| record["meta"]["cluster"].as_str().unwrap()).collect();
+    assert_eq!(clusters, ["default", "remote"], "{heard:?}");
+    assert!(heard.records.iter().all(|record| record["meta"]["cluster"].is_string()), "{heard:?}");
+}
+
+#[tokio::test]
 async fn devices_look_at_the_same_time_so_that_none_waits_for_a_slow_one() {
     let target = Target::start(|seen| match seen.line() {
         // One after the other, the second one would never be asked.

@@ -55,7 +55,7 @@ impl Archive {
 
     /// The seconds of each task by its name. A race whose intervals or track are not there has none.
     ///
-    /// Drivers send their intervals once per second; those that arrive in the same second of coordinator time are added up.
+    /// Drivers end their intervals with the seconds of the step, so those of the same second are added up, whenever they arrived.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Archive {
         let mut tasks = BTreeMap::<TaskIndex, TaskSeries>::new();
         let path = self.intervals_path(race);
         let read = read_intervals(&path, |recorded| {
-            let second = recorded.at.as_nanos() / 1_000_000_000;
+            let second = u64::from(recorded.interval.second);
             for part in &recorded.interval.tasks {
                 if part.inner.is_none() && part.sample_type == SampleType::Normal && part.samples > 0 {
                     tasks.entry(part.task).or_default().add(second, part);

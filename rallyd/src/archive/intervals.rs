@@ -21,8 +21,8 @@ const HEADER: usize = 12;
 pub struct RecordedInterval {
     /// The driver's name.
     pub driver: String,
-    /// When it arrived, in coordinator time, which counts nanoseconds since the epoch: up to a second after the last
-    /// request that it tells of returned.
+    /// When the driver told it, in coordinator time, which counts nanoseconds since the epoch: up to a second after the
+    /// last request that it tells of returned.
     pub at: ClusterTime,
     /// What was measured.
     pub interval: Interval,

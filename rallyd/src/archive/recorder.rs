@@ -92,7 +92,7 @@ impl ArchiveRecorder {
         let began = surroundings.timer().now();
         let clocks = surroundings.clocks(&request.load_driver_hosts).await;
         let clocks = request.load_driver_hosts.iter().cloned().zip(clocks).collect();
-        let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"));
+        let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"), crate::REVISION);
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
             archive.made_directory(race)?;
@@ -186,6 +186,14 @@ impl ArchiveRecorder {
         if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             report.is_settled = true;
         }
+    }
+
+    /// Whether a record is about the cluster that ordinary operations use, or else the first one.
+    fn is_of_main_cluster(&self, record: &Value) -> bool {
+        let hosts = &self.plan.target_hosts;
+        let main = hosts.get_key_value("default").or_else(|| hosts.first()).map(|(name, _)| name.as_str());
+        let cluster = record["meta"]["cluster"].as_str();
+        cluster.is_none() || cluster == main
     }
 
     fn driver(&self, driver: DriverIndex) -> &str {
@@ -360,7 +368,9 @@ impl Recorder for ArchiveRecorder {
                 let mut lines = Vec::new();
                 for record in records {
                     self.metrics.add_telemetry(&record);
-                    self.document.add_environment(&record);
+                    if self.is_of_main_cluster(&record) {
+                        self.document.add_environment(&record);
+                    }
                     lines.extend(record.to_string().bytes());
                     lines.push(b'\n');
                 }

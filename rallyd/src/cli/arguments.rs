@@ -107,6 +107,10 @@ pub(crate) struct DemoArguments {
     /// How many seconds the searches take, after one of warm-up; with less than ten, nothing can be told from noise.
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=600))]
     pub(crate) seconds: u32,
+
+    /// How to show the report at the end.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 /// Show a race that runs, or the report of one that has ended.

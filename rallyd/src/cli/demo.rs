@@ -12,7 +12,7 @@ use rally_core::RaceId;
 use rally_core::metrics::{MetricsStore, RaceDocument, RaceFilter};
 use tempfile::TempDir;
 
-use super::arguments::{Arguments, Command, DemoArguments, RaceCommand};
+use super::arguments::{Arguments, Command, DemoArguments, Format, RaceCommand};
 use super::error::CommandError;
 use super::race::race;
 use super::races::archive;
@@ -167,9 +167,9 @@ fn race_command(
     target: &StandIn,
     drivers: &[String],
     port: u16,
-    DemoArguments { documents, seconds }: &DemoArguments,
+    DemoArguments { documents, seconds, format }: &DemoArguments,
 ) -> RaceCommand {
-    let line = [
+    let mut line = vec![
         "rallyd".to_owned(),
         "race".to_owned(),
         format!("--track-path={}", track.display()),
@@ -178,6 +178,9 @@ fn race_command(
         format!("--load-driver-hosts={}", drivers.join(",")),
         format!("--port={port}"),
     ];
+    if *format == Format::Json {
+        line.push("--format=json".to_owned());
+    }
     match Arguments::try_parse_from(line).map(|arguments| arguments.command) {
         Ok(Command::Race(command)) => *command,
         other => unreachable!("the demo's command line is one of a race: {other:?}"),

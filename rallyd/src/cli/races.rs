@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use jiff::civil::DateTime;
 use rally_core::metrics::{FoundRaces, MetricsStore, RaceDocument, RaceFilter};
 use rally_core::{Coordinator, RaceDescription, RaceId, RaceOutcome};
@@ -13,7 +13,7 @@ use super::arguments::Format;
 use super::ask;
 use super::catalog::CatalogArguments;
 use super::error::CommandError;
-use super::report::{is_of_original, write_file, write_report_file};
+use super::report::{archived_json, is_of_original, write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
 use crate::archive::Archive;
@@ -98,8 +98,8 @@ pub(crate) struct DeleteRaceArguments {
 ///
 /// They are in the archive of this machine, or in the Elasticsearch metrics store of rally.ini. The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
 /// test over the values of each second gives a chance of less than 1 % for it. It cannot be told where a race has less than
-/// eight seconds, and the column stays empty for numbers of which a race has only one. Two races say nothing of what differs
-/// between any two races; repeat them.
+/// eight seconds. For error rates it is the test of two proportions, and of numbers of which a race has only one nothing can be
+/// told. Two races say nothing of what differs between any two races; repeat them.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd compare --baseline=before --contender=after\n  \
@@ -128,7 +128,7 @@ pub(crate) struct CompareArguments {
     show_in_report: Option<String>,
 }
 
-/// Write a race as one HTML file.
+/// Write a race as one HTML file, or for programs.
 ///
 /// It has the verdict, the summary, charts of throughput and times of every task, how the load drivers did, and what is
 /// known of cluster and hosts. It needs nothing from elsewhere. Of a race that is not in the archive of this machine, but in the
@@ -136,13 +136,27 @@ pub(crate) struct CompareArguments {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd report nightly-7                                         writes nightly-7.html\n  \
-    rallyd report nightly-7 --output=-                              to standard output")]
+    rallyd report nightly-7 --output=-                              to standard output\n  \
+    rallyd report nightly-7 --format=json                           what `attach` and `race` give programs")]
 pub(crate) struct HtmlReportArguments {
     /// The id of the race; `rallyd list races` shows them.
     race_id: RaceId,
-    /// The file, or - for standard output [default: the id and .html, in the current directory].
+    /// The file, or - for standard output [default: the id and .html, in the current directory; standard output for JSON].
     #[arg(long)]
     output: Option<PathBuf>,
+    /// How to write it.
+    #[arg(long, value_enum, default_value_t)]
+    format: PageFormat,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum PageFormat {
+    /// For any browser.
+    #[default]
+    Html,
+    /// For programs; stable.
+    Json,
 }
 
 /// The archive of this machine.
@@ -354,12 +368,15 @@ pub(super) async fn report(
     let (archive, race) = (archive(directory, &settings), &arguments.race_id);
     let stores = stores(archive.clone(), &settings)?;
     let (_, document) = find(&stores, race).await?;
-    let html = RacePage::of(&archive, document)?.html();
-    let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{race}.html")));
+    let (text, default) = match arguments.format {
+        PageFormat::Html => (RacePage::of(&archive, document)?.html(), PathBuf::from(format!("{race}.html"))),
+        PageFormat::Json => (format!("{:#}\n", archived_json(&archive, document)?), PathBuf::from("-")),
+    };
+    let output = arguments.output.clone().unwrap_or(default);
     if output.as_os_str() == "-" {
-        console.data(&html)?;
+        console.data(&text)?;
     } else {
-        write_file(&output, &html)?;
+        write_file(&output, &text)?;
         console.info(&format!("the report of race {race} is in {}", output.display()));
     }
     Ok(())

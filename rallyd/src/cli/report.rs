@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use rally_core::metrics::{RaceDocument, RaceReport};
 use rally_core::race::RaceVerdict;
 use rally_core::{Coordinator, RaceId, RaceOutcome, Sequence, StopMode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::error::CommandError;
@@ -100,9 +100,25 @@ async fn race_times(coordinator: &dyn Coordinator, race: &RaceId) -> Result<Race
     Ok(times)
 }
 
-/// Shows a race of the archive of this machine. Of one whose end nobody wrote down, there is what was complete.
+/// Shows a race of the archive of this machine.
 pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'_>) -> Result<Exit, CommandError> {
-    let document = archive.load_with_results(race)?;
+    show_ended(archived(archive, archive.load_with_results(race)?)?, showing)
+}
+
+/// A race with what the archive of this machine has of it, for programs.
+pub(super) fn archived_json(archive: &Archive, document: RaceDocument) -> Result<Value, CommandError> {
+    let Ended { report, verdict, .. } = archived(archive, document)?;
+    Ok(race_json(&report, verdict.as_ref()))
+}
+
+/// A race that has ended, for programs.
+fn race_json(report: &RaceReport, verdict: Option<&RaceVerdict>) -> Value {
+    json!({"race": report.race, "verdict": verdict, "findings": report.findings})
+}
+
+/// Reads what the archive has of a race. Of one whose end nobody wrote down, there is what was complete.
+fn archived(archive: &Archive, document: RaceDocument) -> Result<Ended, CommandError> {
+    let race = &document.race_id;
     let (verdict, findings) = match archive.verdict(race)? {
         Some(archived) => (Some(archived.verdict), archived.findings),
         None => (None, Default::default()),
@@ -115,7 +131,7 @@ pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'
     };
     let times = RaceTimes::load(archive, race)?;
     let report = RaceReport { race: document, findings, is_settled: true };
-    show_ended(Ended { report, verdict, incomplete, times }, showing)
+    Ok(Ended { report, verdict, incomplete, times })
 }
 
 /// Whether a race is one of the original, which writes no outcome, and results only if the race has run to its end.
@@ -131,8 +147,7 @@ fn show_ended(ended: Ended, showing: Showing<'_>) -> Result<Exit, CommandError> 
         write_file(path, &junit(&report, verdict.as_ref(), incomplete, &times))?;
     }
     if showing.is_json {
-        let document = json!({"race": report.race, "verdict": verdict, "findings": report.findings});
-        console.data(&format!("{document:#}"))?;
+        console.data(&format!("{:#}", race_json(&report, verdict.as_ref())))?;
     } else {
         report.findings.notices.retain(|notice| !showing.seen.contains(notice));
         show_report(&report, incomplete, showing)?;
@@ -233,7 +248,7 @@ fn show_report(report: &RaceReport, incomplete: Option<&str>, showing: Showing<'
     let Showing { arguments, reporting, console, .. } = showing;
     if let Some(results) = report.race.results.as_ref().filter(|results| !results.op_metrics.is_empty()) {
         let options = arguments.options(reporting);
-        let text = summary(results, incomplete, options);
+        let text = summary(results, &report.race.results_by_cluster, incomplete, options);
         if options.format == ReportFormat::Markdown {
             console.plain(FINAL_SCORE);
         }

@@ -509,7 +509,7 @@ async fn begin(
     let plan = surroundings.plan(request.bundle).await?;
     let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
     if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
-        let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"));
+        let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"), crate::REVISION);
         store::begin(store, document).await.map_err(|error| error.to_string())?;
     }
     let (plan, content) =

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, TaskSeries, rank_test};
+use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, TaskSeries, proportion_test, rank_test};
 use serde_json::{Value, json};
 
 use super::rows::{Kind, Row, rows};
@@ -60,18 +60,6 @@ impl ComparedRace {
         }
         text
     }
-
-    /// What a row is about, in each second; none if it has one value for the whole race.
-    fn values(&self, row: &Row) -> Option<Vec<f64>> {
-        let series = self.series.get(&row.task);
-        match row.kind {
-            Kind::Throughput => Some(series.map(TaskSeries::work).unwrap_or_default()),
-            Kind::Percentile(kind, percentile) => {
-                Some(series.map(|series| series.percentile(kind, percentile)).unwrap_or_default())
-            }
-            Kind::Cluster | Kind::ErrorRate => None,
-        }
-    }
 }
 
 /// A line of a comparison.
@@ -104,16 +92,33 @@ pub enum Noise {
     Within,
     /// It cannot be told, since each race has only one value.
     OneValue,
+    /// It cannot be told, since what one of the races did in each second is not known.
+    NotKnown,
     /// It cannot be told, since the shorter of both races has values of so many seconds only.
     TooShort(usize),
 }
 
 impl Noise {
-    fn of(baseline: &[f64], contender: &[f64]) -> Self {
-        match rank_test(baseline, contender) {
+    /// What can be said of a row, from what its task did in both races.
+    fn of(row: &Row, baseline: Option<&TaskSeries>, contender: Option<&TaskSeries>) -> Self {
+        if row.kind == Kind::Cluster {
+            return Self::OneValue;
+        }
+        let (Some(baseline), Some(contender)) = (baseline, contender) else { return Self::NotKnown };
+        let seconds = |series: &TaskSeries| match row.kind {
+            Kind::Percentile(kind, percentile) => series.percentile(kind, percentile),
+            Kind::Throughput | Kind::ErrorRate | Kind::Cluster => series.work(),
+        };
+        let (chance, otherwise) = if row.kind == Kind::ErrorRate {
+            (proportion_test(baseline.failures(), contender.failures()), Self::NotKnown)
+        } else {
+            let (one, two) = (seconds(baseline), seconds(contender));
+            (rank_test(&one, &two), Self::TooShort(one.len().min(two.len())))
+        };
+        match chance {
             Some(chance) if chance < SIGNIFICANCE => Self::Beyond,
             Some(_) => Self::Within,
-            None => Self::TooShort(baseline.len().min(contender.len())),
+            None => otherwise,
         }
     }
 
@@ -122,7 +127,7 @@ impl Noise {
         match self {
             Self::Beyond => Some(true),
             Self::Within => Some(false),
-            Self::OneValue | Self::TooShort(_) => None,
+            Self::OneValue | Self::NotKnown | Self::TooShort(_) => None,
         }
     }
 
@@ -131,7 +136,8 @@ impl Noise {
     pub fn reason(self) -> Option<String> {
         match self {
             Self::Beyond | Self::Within => None,
-            Self::OneValue => Some("each race has one value".to_owned()),
+            Self::OneValue => Some("cannot be told: one value".to_owned()),
+            Self::NotKnown => Some("cannot be told: its samples are not known".to_owned()),
             Self::TooShort(seconds) => Some(format!("cannot be told: has {seconds} s, needs {RANK_TEST_MIN}")),
         }
     }
@@ -161,8 +167,9 @@ impl ComparedLine {
 ///
 /// A difference of throughput or of a time is more than noise if the two-sided Mann-Whitney U test over the values of each
 /// second gives a chance of less than [`SIGNIFICANCE`] for it. A second's value is the work done in it, or the same percentile
-/// of the times in it. With less than [`RANK_TEST_MIN`] seconds on either side nothing can be told, and neither can it for
-/// numbers of which a race has only one.
+/// of the times in it. With less than [`RANK_TEST_MIN`] seconds on either side nothing can be told. Error rates differ by more
+/// than noise if [`proportion_test`] gives a chance of less than that. Nothing can be told of numbers of which a race has only
+/// one.
 #[must_use]
 pub fn compare(baseline: &ComparedRace, contender: &ComparedRace, processing_time: bool) -> Vec<ComparedLine> {
     let rows_of = |race: &ComparedRace| {
@@ -177,10 +184,7 @@ pub fn compare(baseline: &ComparedRace, contender: &ComparedRace, processing_tim
             // Rally compares it as it is.
             (divisor, unit) = (1.0, "ms".to_owned());
         }
-        let noise = match (baseline.values(&row), contender.values(&row)) {
-            (Some(one), Some(two)) => Noise::of(&one, &two),
-            _ => Noise::OneValue,
-        };
+        let noise = Noise::of(&row, baseline.series.get(&row.task), contender.series.get(&row.task));
         Some(ComparedLine {
             metric: row.metric.replace("across primary shards", "across primary shard"),
             task: row.task,
@@ -216,9 +220,7 @@ pub fn comparison(
     let noise = |line: &ComparedLine| match line.noise {
         Noise::Beyond => "yes".to_owned(),
         Noise::Within => "no".to_owned(),
-        // That there is one value can be seen from the metric.
-        Noise::OneValue => String::new(),
-        Noise::TooShort(_) => line.noise.reason().unwrap_or_default(),
+        Noise::OneValue | Noise::NotKnown | Noise::TooShort(_) => line.noise.reason().unwrap_or_default(),
     };
     let cells: Vec<Vec<Cell>> = lines
         .iter()
@@ -282,6 +284,17 @@ mod tests {
 
     /// A race of some seconds with ten requests in each, which take these milliseconds.
     fn race(archive: &Archive, id: &str, seconds: u64, millis: impl Fn(u64) -> u64) -> ComparedRace {
+        race_with_errors(archive, id, seconds, millis, 0)
+    }
+
+    /// The same, in which so many of the ten requests of each second fail.
+    fn race_with_errors(
+        archive: &Archive,
+        id: &str,
+        seconds: u64,
+        millis: impl Fn(u64) -> u64,
+        failed: u64,
+    ) -> ComparedRace {
         let id: RaceId = id.parse().unwrap();
         let task = Task::builder(Operation::builder("search")).name("find");
         let track =
@@ -311,14 +324,15 @@ mod tests {
                 processing_time: times.clone(),
                 latency: times,
                 samples: 10,
-                failed: 0,
+                failed,
                 unit: "ops".to_owned(),
                 throughput: vec![bin],
                 reported_throughput: Vec::new(),
                 errors: Vec::new(),
                 duration: start,
             };
-            let interval = Interval { number: second + 1, tasks: vec![part], ..Interval::default() };
+            let interval =
+                Interval { number: second + 1, second: second as u32, tasks: vec![part], ..Interval::default() };
             log.append("a", ClusterTime::from_nanos(start), &interval).unwrap();
         }
         let value = ThroughputValue { at: 1, value: 1e3 / millis(0) as f64, sample_type: SampleType::Normal };
@@ -329,7 +343,7 @@ mod tests {
             latency: Percentiles::new(&all),
             service_time: Percentiles::new(&all),
             processing_time: Percentiles::new(&all),
-            error_rate: 0.0,
+            error_rate: failed as f64 / 10.0,
             duration: 1.0,
             meta: Default::default(),
         };
@@ -381,6 +395,27 @@ mod tests {
     }
 
     #[test]
+    fn error_rates_are_told_from_noise_and_what_is_not_here_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let one = race(&archive, "one", 10, |_| 10);
+        let failing = race_with_errors(&archive, "failing", 10, |_| 10, 1);
+        let again = race_with_errors(&archive, "again", 11, |_| 10, 1);
+        let error_rate = |one: &ComparedRace, two: &ComparedRace| {
+            compare(one, two, false).into_iter().find(|line| line.metric == "error rate").unwrap()
+        };
+        // None of 100, and 10 of 100.
+        let line = error_rate(&one, &failing);
+        assert_eq!((line.noise, line.is_better()), (Noise::Beyond, false));
+        assert_eq!(error_rate(&failing, &again).noise, Noise::Within);
+        let elsewhere = ComparedRace::new(failing.document, BTreeMap::new());
+        let line = error_rate(&one, &elsewhere);
+        assert_eq!(line.noise, Noise::NotKnown);
+        let json = comparison_json(&one, &elsewhere, &[line]);
+        assert_eq!(json["lines"][0]["beyond_noise_reason"], "cannot be told: its samples are not known");
+    }
+
+    #[test]
     fn equal_races_do_not_differ_and_short_ones_cannot_be_told() {
         let directory = tempfile::tempdir().unwrap();
         let archive = Archive::new(directory.path());
@@ -398,7 +433,7 @@ mod tests {
         let text = comparison(&one, &short, &lines, CompareFormat::Csv, NumberAlignment::default());
         let of = |metric: &str| text.lines().find(|line| line.starts_with(metric)).unwrap().to_owned();
         assert!(of("50th percentile latency").ends_with(",\"cannot be told: has 3 s, needs 8\""), "{text}");
-        assert!(of("Segment count").ends_with(','), "{text}");
+        assert!(of("Segment count").ends_with(",cannot be told: one value"), "{text}");
         // The first and the last second are left out of throughput.
         assert!(of("Mean Throughput").ends_with(",\"cannot be told: has 1 s, needs 8\""), "{text}");
     }

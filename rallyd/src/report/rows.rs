@@ -73,6 +73,23 @@ pub(super) fn rows(results: &Results, processing_time: bool) -> Vec<Row> {
     rows
 }
 
+/// All lines, each with its value for every cluster of `by_cluster`, or just the one of `results` if there are none.
+pub(super) fn rows_by_cluster(
+    results: &Results,
+    by_cluster: &[Results],
+    processing_time: bool,
+) -> Vec<(Row, Vec<Option<f64>>)> {
+    let of_clusters: Vec<Vec<Row>> = by_cluster.iter().map(|it| rows(it, processing_time)).collect();
+    let values = |row: &Row| {
+        if of_clusters.is_empty() {
+            return vec![row.raw];
+        }
+        let same = |other: &&Row| (&other.metric, &other.task) == (&row.metric, &row.task);
+        of_clusters.iter().map(|rows| rows.iter().find(same)?.raw).collect()
+    };
+    rows(results, processing_time).into_iter().map(|row| (row.clone(), values(&row))).collect()
+}
+
 fn cluster_rows(it: &ClusterResults) -> Vec<Row> {
     let mut rows = Vec::new();
     let mut row = |metric: &str, task: &str, raw: Option<f64>, divisor: f64, unit: &str| {

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use rally_core::metrics::Results;
 
-use super::rows::{Kind, Row, rows};
+use super::rows::{Kind, Row, rows_by_cluster};
 use super::table::{Cell, NumberAlignment, csv, markdown};
 
 /// Which lines are shown.
@@ -44,8 +44,6 @@ pub struct SummaryOptions {
 /// How the mark of a report begins that is not about a whole race.
 const INCOMPLETE: &str = "INCOMPLETE";
 
-const HEADER: [&str; 4] = ["Metric", "Task", "Value", "Unit"];
-
 /// What stands above the report on a terminal.
 pub const FINAL_SCORE: &str = r"
 ------------------------------------------------------
@@ -59,33 +57,45 @@ pub const FINAL_SCORE: &str = r"
 
 /// The summary report.
 ///
+/// With results `by_cluster` it has a column for each cluster in place of one for the value.
+///
 /// Results that are not those of a whole race are marked with the reason `incomplete`: in the first line of Markdown, and in
 /// the first row of CSV, which has neither value nor unit.
 #[must_use]
-pub fn summary(results: &Results, incomplete: Option<&str>, options: SummaryOptions) -> String {
+pub fn summary(results: &Results, by_cluster: &[Results], incomplete: Option<&str>, options: SummaryOptions) -> String {
     let is_shown = |row: &Row| match options.shown {
         Shown::Available => row.raw.is_some(),
         Shown::AllPercentiles => row.raw.is_some() || matches!(row.kind, Kind::Percentile(..)),
         Shown::All => true,
     };
-    let lines: Vec<Vec<Cell>> = rows(results, options.processing_time)
+    let clusters: Vec<&str> = by_cluster.iter().map(|it| it.cluster_name.as_str()).collect();
+    let columns = if clusters.is_empty() { vec!["Value"] } else { clusters };
+    let header = [&["Metric", "Task"], &columns[..], &["Unit"]].concat();
+    let lines: Vec<Vec<Cell>> = rows_by_cluster(results, by_cluster, options.processing_time)
         .into_iter()
-        .filter(is_shown)
-        .map(|row| {
-            let (divisor, unit) = row.unit.resolve(row.raw.unwrap_or_default());
-            let value = Cell::Number(row.raw.map(|raw| raw / divisor));
-            vec![Cell::Text(row.metric), Cell::Text(row.task), value, Cell::Text(unit)]
+        .filter(|(row, _)| is_shown(row))
+        .map(|(row, values)| {
+            let (divisor, unit) = row.unit.resolve(values.iter().flatten().copied().fold(0.0, f64::max));
+            let mut cells = vec![Cell::Text(row.metric), Cell::Text(row.task)];
+            cells.extend(values.into_iter().map(|value| Cell::Number(value.map(|raw| raw / divisor))));
+            cells.push(Cell::Text(unit));
+            cells
         })
         .collect();
     let mark = incomplete.map(|reason| format!("{INCOMPLETE}: {reason}"));
     match options.format {
         ReportFormat::Markdown => {
             let mark = mark.map(|mark| format!("{mark}\n\n")).unwrap_or_default();
-            mark + &markdown(&HEADER, &lines, options.alignment)
+            mark + &markdown(&header, &lines, options.alignment)
         }
         ReportFormat::Csv => {
-            let mark = mark.map(|mark| vec![Cell::Text(mark), Cell::text(""), Cell::Number(None), Cell::text("")]);
-            csv(&HEADER, &mark.into_iter().chain(lines).collect::<Vec<_>>())
+            let mark = mark.map(|mark| {
+                let mut cells = vec![Cell::Text(mark), Cell::text("")];
+                cells.extend(columns.iter().map(|_| Cell::Number(None)));
+                cells.push(Cell::text(""));
+                cells
+            });
+            csv(&header, &mark.into_iter().chain(lines).collect::<Vec<_>>())
         }
     }
 }
@@ -115,7 +125,7 @@ pub fn warnings(results: &Results) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use rally_core::metrics::{
-        Distribution, OperationMetrics, Percentiles, SampleType, ThroughputSummary, ThroughputValue,
+        ClusterResults, Distribution, OperationMetrics, Percentiles, SampleType, ThroughputSummary, ThroughputValue,
     };
 
     use super::*;
@@ -145,6 +155,7 @@ mod tests {
         let results = Results { cluster: cluster(), ..results(0.0) };
         insta::assert_snapshot!(summary(
             &results,
+            &[],
             None,
             SummaryOptions { processing_time: true, ..Default::default() }
         ));
@@ -154,15 +165,16 @@ mod tests {
     fn lines_without_a_value_are_shown_on_request() {
         let options = |shown| SummaryOptions { shown, format: ReportFormat::Csv, ..Default::default() };
         let results = results(1.0);
-        insta::assert_snapshot!(summary(&results, None, options(Shown::All)));
-        let lines = |shown| summary(&results, None, options(shown)).lines().count();
+        insta::assert_snapshot!(summary(&results, &[], None, options(Shown::All)));
+        let lines = |shown| summary(&results, &[], None, options(shown)).lines().count();
         assert_eq!((lines(Shown::Available), lines(Shown::AllPercentiles)), (1 + 3 + 3 + 1, 1 + 6 + 6 + 1));
     }
 
     #[test]
     fn results_of_a_race_that_was_cut_short_are_marked_first() {
         let of = |format| {
-            summary(&results(0.0), Some("it was, so to say, cut"), SummaryOptions { format, ..Default::default() })
+            let options = SummaryOptions { format, ..Default::default() };
+            summary(&results(0.0), &[], Some("it was, so to say, cut"), options)
         };
         let text = of(ReportFormat::Markdown);
         assert!(text.starts_with("INCOMPLETE: it was, so to say, cut\n\n|"), "{text}");
@@ -170,6 +182,24 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("Metric,Task,Value,Unit"));
         assert_eq!(lines.next(), Some("\"INCOMPLETE: it was, so to say, cut\",,,"));
+    }
+
+    #[test]
+    fn each_of_several_clusters_has_a_column() {
+        let of = |name: &str, bytes: f64| Results {
+            cluster_name: name.to_owned(),
+            cluster: ClusterResults { store_size: Some(bytes), ..ClusterResults::default() },
+            ..results(0.0)
+        };
+        let mut by_cluster = [of("here", 1024.0 * 1024.0 * 1024.0), of("there", 0.0)];
+        by_cluster[1].op_metrics.clear();
+        let options = SummaryOptions { format: ReportFormat::Csv, ..Default::default() };
+        let text = summary(&of("default", 1024.0 * 1024.0 * 1024.0), &by_cluster, Some("cut"), options);
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("Metric,Task,here,there,Unit"));
+        assert_eq!(lines.next(), Some("INCOMPLETE: cut,,,,"));
+        assert_eq!(lines.next(), Some("Store size,,1,0,GB"));
+        assert_eq!(lines.next(), Some("Min Throughput,\"index, then | wait\",1234.57,,docs/s"));
     }
 
     #[test]

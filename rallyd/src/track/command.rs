@@ -123,6 +123,17 @@ pub struct RenderArgs {
     /// File to write to [default: standard output].
     #[arg(long)]
     output_path: Option<PathBuf>,
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t)]
+    format: RenderedFormat,
+}
+
+/// How a rendered track is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum RenderedFormat {
+    /// What a track is.
+    #[default]
+    Json,
 }
 
 /// Arguments of `validate-track`.
@@ -321,6 +332,7 @@ async fn render(
     out: &mut (dyn Write + Send),
     warn: &mut (dyn FnMut(&str) + Send),
 ) -> Result<(), TrackCommandError> {
+    let RenderedFormat::Json = args.format;
     let (directory, options) = find(&args.track, &args.template, settings, warn).await?;
     let rendered = render_track(Arc::new(directory), &options)?;
     match args.output_path {

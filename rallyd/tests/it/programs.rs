@@ -75,6 +75,8 @@ fn what_there_is_to_race_is_a_document() {
     assert_eq!(tracks["tracks"][0]["challenges"], json!(["index-and-search"]));
     let valid = home.json(0, &["validate-track", &path(&track)]);
     assert_eq!(valid, json!({"track": "places", "valid": true, "warnings": []}));
+    let rendered = home.json(0, &["render-track", &path(&track)]);
+    assert_eq!(rendered["corpora"][0]["name"], "places", "{rendered}");
     std::fs::write(track.join("track.json"), "{\"version\": 2, \"challenges\": 7}").unwrap();
     let invalid = home.json(64, &["validate-track", &path(&track)]);
     assert!(invalid["error"]["message"].is_string() || invalid["error"]["faults"].is_array(), "{invalid}");

@@ -179,9 +179,17 @@ fn left_of_demo(home: &Path) -> Vec<String> {
 #[test]
 fn the_demo_races_over_three_daemons_and_takes_everything_down() {
     let home = tempfile::tempdir().unwrap();
-    let (exit, _, stderr) = run(home.path(), &["demo", "--documents=2000", "--seconds=1"]);
+    let (exit, stdout, stderr) = run(home.path(), &["demo", "--documents=2000", "--seconds=1", "--format=json"]);
     assert_eq!(exit, 0, "{stderr}");
     let race = only_race(home.path());
+    let document: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!(
+        (document["race"]["race-id"].as_str(), document["verdict"]["outcome"].as_str()),
+        (Some(&*race), Some("completed"))
+    );
+    let (exit, again, stderr_of_report) = run(home.path(), &["report", &race, "--format=json"]);
+    assert_eq!(exit, 0, "{stderr_of_report}");
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap()["race"], document["race"]);
     let page = home.path().join(".rally/benchmarks/races").join(&race).join("report.html");
     let program = env!("CARGO_BIN_EXE_rallyd");
     let below = std::env::current_dir().unwrap();

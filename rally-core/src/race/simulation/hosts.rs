@@ -274,7 +274,7 @@ impl Coordinator {
                 }
                 RaceAction::AttachTelemetry { driver } => ask(running, driver, Request::AttachTelemetry, outbox),
                 RaceAction::Stop { driver, mode } => ask(running, driver, Request::Stop(mode), outbox),
-                RaceAction::Record { driver, interval } => {
+                RaceAction::Record { driver, interval, .. } => {
                     let account = &mut running.accounts[driver.0];
                     account.merged += interval.tasks.iter().map(|task| task.samples).sum::<u64>();
                     account.told = interval.ledger;

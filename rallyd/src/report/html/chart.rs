@@ -5,11 +5,15 @@ use std::fmt::Write as _;
 use crate::report::escape::escaped;
 
 const WIDTH: f64 = 460.0;
-const HEIGHT: f64 = 220.0;
-const LEFT: f64 = 60.0;
+const HEIGHT: f64 = 230.0;
+const LEFT: f64 = 58.0;
 const RIGHT: f64 = 10.0;
-const TOP: f64 = 10.0;
-const BOTTOM: f64 = 38.0;
+/// Room for the unit of values.
+const TOP: f64 = 24.0;
+const BOTTOM: f64 = 40.0;
+
+/// What a character takes at the largest size of text, that of small screens.
+const CHARACTER: f64 = 8.0;
 
 const SPARK_WIDTH: f64 = 120.0;
 const SPARK_HEIGHT: f64 = 26.0;
@@ -148,30 +152,30 @@ fn draw_axes(svg: &mut String, it: &Chart<'_>, scale: &Scale, x_ticks: &[(f64, S
         let height = bottom - TOP;
         let _ =
             write!(svg, "<rect class=\"warmup\" x=\"{LEFT}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\"/>");
-        if width > 44.0 {
-            let _ = write!(svg, "<text class=\"note\" x=\"{}\" y=\"{}\">warm-up</text>", LEFT + 4.0, TOP + 11.0);
+        if width > 7.0 * CHARACTER {
+            let _ = write!(svg, "<text class=\"note\" x=\"{}\" y=\"{}\">warm-up</text>", LEFT + 4.0, TOP + 14.0);
         }
     }
     for &tick in y_ticks {
         let y = scale.y(tick);
-        let text = number(tick);
+        let text = short(tick);
         let _ = write!(svg, "<line class=\"grid\" x1=\"{LEFT}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
-        let _ = write!(svg, "<text class=\"tick end\" x=\"{}\" y=\"{:.1}\">{text}</text>", LEFT - 6.0, y + 3.5);
+        let _ = write!(svg, "<text class=\"tick end\" x=\"{}\" y=\"{:.1}\">{text}</text>", LEFT - 6.0, y + 4.0);
     }
     let mut free = f64::NEG_INFINITY;
     for (tick, text) in x_ticks {
         let x = scale.x(*tick);
-        // About six units for each character, so that texts do not touch.
-        let half = text.len() as f64 * 3.0;
+        // So that texts do not touch.
+        let half = text.len() as f64 * CHARACTER / 2.0;
         if x - half < free {
             continue;
         }
-        free = x + half + 6.0;
+        free = x + half + CHARACTER;
         let anchor = if x + half > WIDTH { "end" } else { "middle" };
         let x_of_text = x.min(WIDTH - 1.0);
         let _ =
             write!(svg, "<line class=\"grid\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{bottom}\" y2=\"{}\"/>", bottom + 4.0);
-        let y = bottom + 16.0;
+        let y = bottom + 17.0;
         let _ = write!(svg, "<text class=\"tick {anchor}\" x=\"{x_of_text:.1}\" y=\"{y}\">{text}</text>");
     }
     let x_unit = match it.x {
@@ -184,11 +188,9 @@ fn draw_axes(svg: &mut String, it: &Chart<'_>, scale: &Scale, x_ticks: &[(f64, S
         svg,
         "<text class=\"unit middle\" x=\"{}\" y=\"{}\">{x_unit}</text>",
         (LEFT + right) / 2.0,
-        HEIGHT - 3.0
+        HEIGHT - 5.0
     );
-    let y = (TOP + bottom) / 2.0;
-    let _ =
-        write!(svg, "<text class=\"unit middle\" transform=\"rotate(-90 10 {y})\" x=\"10\" y=\"{y}\">{y_unit}</text>");
+    let _ = write!(svg, "<text class=\"unit\" x=\"2\" y=\"{}\">{y_unit}</text>", TOP - 10.0);
 }
 
 /// A line without axes, small enough for a table. The lines of a column have the same `largest` place and value, so that they
@@ -271,6 +273,15 @@ pub(super) fn number(value: f64) -> String {
     if fraction.is_empty() { grouped } else { format!("{grouped}.{fraction}") }
 }
 
+/// A number for an axis: like [`number`], but millions and more with a letter.
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 1e9 => format!("{} G", number(value / 1e9)),
+        size if size >= 1e6 => format!("{} M", number(value / 1e6)),
+        _ => number(value),
+    }
+}
+
 /// Seconds as `s`, `min` or `h`, whichever reads best.
 pub(super) fn clock(seconds: f64) -> String {
     match seconds {
@@ -317,6 +328,7 @@ mod tests {
         ] {
             assert_eq!(number(value), text);
         }
+        assert_eq!((short(400_000.0), short(2.5e6), short(1e10)), ("400,000".into(), "2.5 M".into(), "10 G".into()));
         assert_eq!((clock(90.0), clock(600.0), clock(36_000.0)), ("90 s".into(), "10 min".into(), "10 h".into()));
     }
 }

@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 
-use rally_core::metrics::RaceDocument;
+use rally_core::metrics::{Distribution, RaceDocument};
 
-use super::chart::{Chart, Line, XAxis, chart, number};
+use super::chart::{Chart, Line, XAxis, chart, clock, number};
+use super::values::{Column, percentile_name, write_values};
 use super::{
     CLUSTER, Cell, PERCENTILE_TICKS, RacePage, began, begin, curve, end, grouped, write_figure, write_folded,
     write_table,
@@ -103,6 +104,20 @@ fn write_charts(page: &mut String, baseline: &RacePage, contender: &RacePage) {
             charts.push(("Latency, p99", "ms", seconds, latency(2)));
             charts.push(("Latency by percentile", "ms", percentiles, curves));
         }
+        let over_time = charts.iter().filter(|(_, _, x, _)| matches!(x, XAxis::Seconds(_)));
+        let columns = over_time.flat_map(|(title, unit, _, (one, two))| {
+            [("baseline", one), ("contender", two)]
+                .map(|(race, values)| Column::new(format!("{title}, {unit}, {race}"), values.clone()))
+        });
+        let columns: Vec<Column> = columns.collect();
+        let by_percentile = |what: &str, one: &Distribution, two: &Distribution| {
+            [("baseline", one), ("contender", two)]
+                .map(|(race, times)| Column::by_percentile(format!("{what}, ms, {race}"), times))
+        };
+        let mut percentiles = Vec::from(by_percentile("Service time", &one.all_service_times, &two.all_service_times));
+        if one.is_throttled() || two.is_throttled() {
+            percentiles.extend(by_percentile("Latency", &one.all_latencies, &two.all_latencies));
+        }
         for (title, unit, x, (one, two)) in charts {
             let svg = chart(&Chart {
                 label: format!("{title} of {name} in both races"),
@@ -115,6 +130,8 @@ fn write_charts(page: &mut String, baseline: &RacePage, contender: &RacePage) {
             });
             write_figure(page, title, &svg, &[("two", "baseline"), ("one", "contender")]);
         }
+        write_values(page, "Values over time", ("Time", clock), &columns);
+        write_values(page, "Values by percentile", ("Percentile", percentile_name), &percentiles);
         page.push_str("</div>\n");
     }
 }
@@ -126,7 +143,7 @@ fn percentile(times: &[(f64, [f64; 4])], index: usize) -> Vec<(f64, f64)> {
 
 /// Lines of tasks, then those of the cluster, of which the same in both races are folded away.
 fn write_lines(page: &mut String, lines: &[ComparedLine]) {
-    page.push_str("<h2>Differences</h2>\n<p class=\"soft\">A difference of throughput or of a time is beyond noise if the two-sided Mann-Whitney U test over the values of each second gives a chance of less than 1 % for it. It cannot be told with less than eight seconds in either race. Where nothing is said, each race has one value.</p>\n");
+    page.push_str("<h2>Differences</h2>\n<p class=\"soft\">A difference of throughput or of a time is beyond noise if the two-sided Mann-Whitney U test over the values of each second gives a chance of less than 1 % for it. It cannot be told with less than eight seconds in either race. For error rates it is the test of two proportions. One value of each race tells nothing of noise.</p>\n");
     let head = ["Metric", "#Baseline", "#Contender", "#Difference", "Unit", "#Change", ""];
     let (of_tasks, of_cluster): (Vec<&ComparedLine>, Vec<_>) = lines.iter().partition(|line| line.is_of_task);
     let (same, of_cluster): (Vec<&ComparedLine>, Vec<_>) =
@@ -143,7 +160,8 @@ fn cells(line: &ComparedLine) -> Vec<Cell> {
         Noise::Beyond if line.is_better() => Cell::of("good", "better, beyond noise"),
         Noise::Beyond => Cell::of("bad", "worse, beyond noise"),
         Noise::Within => Cell::of("soft", "noise"),
-        Noise::OneValue => Cell::text(""),
+        Noise::OneValue => Cell::of("soft", "cannot be told: one value"),
+        Noise::NotKnown => Cell::of("soft", "cannot be told: no samples"),
         Noise::TooShort(seconds) => Cell::of("soft", format!("cannot be told: {seconds} s")),
     };
     let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value));

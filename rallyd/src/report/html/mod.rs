@@ -3,6 +3,7 @@
 mod chart;
 mod compare;
 mod timeline;
+mod values;
 
 pub use compare::comparison_html;
 
@@ -17,8 +18,9 @@ use serde_json::Value;
 
 use self::chart::{Band, Chart, Line, XAxis, chart, clock, number, sparkline};
 use self::timeline::{DriverPoint, TaskLine, Timeline};
+use self::values::{Column, percentile_name, write_values};
 use super::escape::escaped;
-use super::rows::{Kind, Row, rows};
+use super::rows::{Kind, Row, rows_by_cluster};
 use super::tags_text;
 use crate::archive::{Archive, ArchiveError};
 use crate::race::verdict_text;
@@ -90,7 +92,7 @@ impl RacePage {
         self.write_drivers(&mut page);
         self.write_environment(&mut page);
         if let Some(results) = &it.results {
-            write_summary(&mut page, results);
+            write_summary(&mut page, results, &it.results_by_cluster);
         }
         end(page, &[&it.rally_version])
     }
@@ -221,6 +223,15 @@ impl RacePage {
                 write_times(page, &name, "Service time, which is latency, too", line, &line.service_time);
             }
             write_distribution(page, &name, line);
+            let mut columns = vec![Column::new(format!("Throughput, {}/s", line.unit), line.throughput.clone())];
+            columns.extend(Column::of_times("Service time", &line.service_time));
+            let mut percentiles = vec![Column::by_percentile("Service time, ms", &line.all_service_times)];
+            if line.is_throttled() {
+                columns.extend(Column::of_times("Latency", &line.latency));
+                percentiles.push(Column::by_percentile("Latency, ms", &line.all_latencies));
+            }
+            write_values(page, "Values over time", ("Time", clock), &columns);
+            write_values(page, "Values by percentile", ("Percentile", percentile_name), &percentiles);
             page.push_str("</div>\n");
         }
         let short: Vec<_> = short.into_iter().map(|(name, _)| name).collect();
@@ -270,7 +281,7 @@ impl RacePage {
     }
 
     fn write_environment(&self, page: &mut String) {
-        if !self.document.cluster.is_empty() {
+        if self.document.cluster.values().any(|value| !value.is_null()) {
             page.push_str("<h2>Cluster under test</h2>\n");
             write_facts(page, self.document.cluster.iter().map(|(key, value)| (called(key), plain(key, value))));
         }
@@ -411,11 +422,17 @@ fn write_table(page: &mut String, head: &[&str], lines: &[Vec<Cell>]) {
     page.push_str("</tbody>\n</table></div>\n");
 }
 
+/// Characters of a fact that has a line of its own.
+const WIDE: usize = 40;
+
 /// Names with values; those without a value are left out.
 fn write_facts(page: &mut String, facts: impl Iterator<Item = (String, String)>) {
     page.push_str("<dl class=\"facts\">\n");
     for (name, value) in facts.filter(|(_, value)| !value.is_empty()) {
-        let _ = writeln!(page, "<div><dt>{}</dt><dd>{}</dd></div>", escaped(&name), escaped(&value));
+        let class = if value.chars().count() > WIDE { " class=\"wide\"" } else { "" };
+        // A line that is too long ends at the name of a value, and not within a number.
+        let value = escaped(&value).replace('=', "=<wbr/>");
+        let _ = writeln!(page, "<div{class}><dt>{}</dt><dd>{value}</dd></div>", escaped(&name));
     }
     page.push_str("</dl>\n");
 }
@@ -463,16 +480,22 @@ fn write_tasks_at_a_glance(page: &mut String, results: &Results) {
 
 /// All lines of the summary report that have a value: those of tasks, each under its name, then those of the cluster, of which
 /// zeros are folded away.
-fn write_summary(page: &mut String, results: &Results) {
+fn write_summary(page: &mut String, results: &Results, by_cluster: &[Results]) {
     page.push_str("<h2>Summary report</h2>\n");
-    let with_value = rows(results, true).into_iter().filter(|row| row.raw.is_some());
-    let (cluster, tasks): (Vec<Row>, Vec<Row>) = with_value.partition(|row| row.kind == Kind::Cluster);
-    let (zeros, cluster): (Vec<Row>, Vec<Row>) = cluster.into_iter().partition(|row| row.raw == Some(0.0));
-    let head = ["Metric", "#Value", "Unit"];
-    let line = |row: Row| {
-        let raw = row.raw.unwrap_or_default();
-        let (divisor, unit) = row.unit.resolve(raw);
-        (row.task, vec![Cell::text(row.metric), Cell::number(number(raw / divisor)), Cell::text(unit)])
+    type Line = (Row, Vec<Option<f64>>);
+    let with_value = rows_by_cluster(results, by_cluster, true).into_iter().filter(|(row, _)| row.raw.is_some());
+    let (cluster, tasks): (Vec<Line>, Vec<Line>) = with_value.partition(|(row, _)| row.kind == Kind::Cluster);
+    let (zeros, cluster): (Vec<Line>, Vec<Line>) = cluster.into_iter().partition(|(row, _)| row.raw == Some(0.0));
+    let names = by_cluster.iter().map(|it| format!("#{}", it.cluster_name));
+    let names: Vec<String> = if by_cluster.is_empty() { vec!["#Value".to_owned()] } else { names.collect() };
+    let head: Vec<&str> = [&["Metric"], &names.iter().map(String::as_str).collect::<Vec<_>>()[..], &["Unit"]].concat();
+    let line = |(row, values): Line| {
+        let (divisor, unit) = row.unit.resolve(values.iter().flatten().copied().fold(0.0, f64::max));
+        let mut cells = vec![Cell::text(row.metric)];
+        let shown = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| number(value / divisor));
+        cells.extend(values.into_iter().map(|value| Cell::number(shown(value))));
+        cells.push(Cell::text(unit));
+        (row.task, cells)
     };
     let of_tasks = grouped(tasks.into_iter().map(line), "");
     let of_cluster = grouped(cluster.into_iter().map(line), CLUSTER);

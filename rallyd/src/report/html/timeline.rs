@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rally_core::TaskIndex;
-use rally_core::metrics::{Distribution, SampleType, TaskInterval};
+use rally_core::metrics::{Distribution, Moments, SampleType, TaskInterval};
 
 use crate::archive::{RecordedInterval, read_intervals};
 
@@ -39,7 +39,7 @@ pub(super) struct TaskLine {
     /// By the second in which requests ended, warm-up included.
     pub(super) latency: Vec<(f64, [f64; 4])>,
     pub(super) service_time: Vec<(f64, [f64; 4])>,
-    /// When the last sample of warm-up ended.
+    /// When the first request that counts was started, if there is a warm-up; the end if none counts.
     pub(super) warmup_until: Option<f64>,
     /// Without warm-up, in nanoseconds.
     pub(super) all_latencies: Distribution,
@@ -72,11 +72,13 @@ pub(super) struct DriverPoint {
     pub(super) in_flight: u32,
 }
 
-/// When things begin and end, in nanoseconds of coordinator time.
+/// How long things take.
 #[derive(Debug, Default)]
 struct Extent {
+    /// Its first and its last moment, in nanoseconds of coordinator time.
     race: Option<(u64, u64)>,
-    tasks: BTreeMap<TaskIndex, (u64, u64)>,
+    /// The last second of each task.
+    tasks: BTreeMap<TaskIndex, u64>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +92,10 @@ struct OpenTask {
     line: TaskLine,
     /// Work by bin.
     work: BTreeMap<u64, u64>,
-    current: Option<(u64, Bin)>,
+    times: Moments<Bin>,
+    has_warmup: bool,
+    /// The start of the first request that counts, in nanoseconds since the start of the step.
+    normal_from: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -108,12 +113,12 @@ impl Timeline {
         let is_damaged = read_intervals(path, |recorded| {
             let at = recorded.at.as_nanos();
             for part in recorded.interval.tasks.iter().filter(|part| part.inner.is_none()) {
-                if let Some(&(start, end)) = extent.tasks.get(&part.task) {
-                    tasks.entry(part.task).or_default().add(part, since(start, at), width(start, end));
-                }
+                let width = width(extent.tasks.get(&part.task).copied().unwrap_or_default());
+                tasks.entry(part.task).or_default().add(part, u64::from(recorded.interval.second), width);
             }
             let Some((start, end)) = extent.race else { return };
-            drivers.entry(recorded.driver.clone()).or_default().add(&recorded, since(start, at), width(start, end));
+            let width = width(since(start, end));
+            drivers.entry(recorded.driver.clone()).or_default().add(&recorded, since(start, at), width);
         })?;
         let tasks = tasks.into_iter().map(|(task, open)| (task, open.close())).collect();
         let drivers = drivers.into_iter().map(|(driver, open)| (driver, open.close())).collect();
@@ -126,9 +131,9 @@ fn since(start: u64, at: u64) -> u64 {
     (at.saturating_sub(start) + SECOND / 2) / SECOND
 }
 
-/// Seconds of a point.
-fn width(start: u64, end: u64) -> u64 {
-    since(start, end).div_ceil(POINTS).max(1)
+/// Seconds of a point, if there are seconds up to this one.
+fn width(last: u64) -> u64 {
+    (last + 1).div_ceil(POINTS)
 }
 
 impl Extent {
@@ -137,11 +142,9 @@ impl Extent {
         let (first, last) = self.race.unwrap_or((at, at));
         self.race = Some((first.min(at), last.max(at)));
         for part in recorded.interval.tasks.iter().filter(|part| part.inner.is_none() && part.samples > 0) {
-            // The first interval of a task may come long after the start of its step.
-            let second = part.throughput.iter().map(|bin| u64::from(bin.second)).max().unwrap_or_default();
-            let start = at.saturating_sub(second * SECOND);
-            let (first, last) = self.tasks.get(&part.task).copied().unwrap_or((start, at));
-            self.tasks.insert(part.task, (first, last.max(at)));
+            let seconds = part.throughput.iter().map(|bin| bin.second).chain([recorded.interval.second]);
+            let last = self.tasks.entry(part.task).or_default();
+            *last = seconds.map(u64::from).fold(*last, u64::max);
         }
     }
 }
@@ -160,23 +163,24 @@ impl OpenTask {
             return;
         }
         match part.sample_type {
-            SampleType::Warmup => self.line.warmup_until = Some((second + 1) as f64),
+            SampleType::Warmup => self.has_warmup = true,
             SampleType::Normal => {
+                let starts = part.throughput.iter().map(|bin| bin.first);
+                self.normal_from = self.normal_from.into_iter().chain(starts).min();
                 self.line.all_latencies.merge(&part.latency);
                 self.line.all_service_times.merge(&part.service_time);
             }
         }
-        let number = second / width;
-        if self.current.as_ref().is_none_or(|(current, _)| *current != number) {
-            self.end_bin();
+        if let Some(bin) = self.times.at(second / width) {
+            bin.latency.merge(&part.latency);
+            bin.service_time.merge(&part.service_time);
         }
-        let (_, bin) = self.current.get_or_insert_with(|| (number, Bin::default()));
-        bin.latency.merge(&part.latency);
-        bin.service_time.merge(&part.service_time);
+        if let Some((number, bin)) = self.times.over() {
+            self.end_bin(number, bin);
+        }
     }
 
-    fn end_bin(&mut self) {
-        let Some((number, bin)) = self.current.take() else { return };
+    fn end_bin(&mut self, number: u64, bin: Bin) {
         let at = middle(number, self.line.width);
         for (line, times) in [(&mut self.line.latency, bin.latency), (&mut self.line.service_time, bin.service_time)] {
             if let Ok(bands) = <[f64; 4]>::try_from(times.percentiles(&BANDS)) {
@@ -186,7 +190,7 @@ impl OpenTask {
     }
 
     fn close(mut self) -> TaskLine {
-        self.end_bin();
+        self.times.rest().into_iter().for_each(|(number, bin)| self.end_bin(number, bin));
         // The last one is not whole.
         if self.work.len() > 3 {
             self.work.pop_last();
@@ -194,10 +198,10 @@ impl OpenTask {
         let width = self.line.width.max(1);
         if let (Some(&first), Some(&last)) = (self.work.keys().next(), self.work.keys().next_back()) {
             let work = |number: u64| self.work.get(&number).copied().unwrap_or_default() as f64 / width as f64;
-            // What a damaged file says of seconds does not make the line endless.
-            let numbers = first..=last.min(first.saturating_add(2 * POINTS));
-            self.line.throughput = numbers.map(|number| (middle(number, width), work(number))).collect();
+            self.line.throughput = (first..=last).map(|number| (middle(number, width), work(number))).collect();
         }
+        let normal_from = self.normal_from.map(|start| start as f64 / SECOND as f64);
+        self.line.warmup_until = self.has_warmup.then(|| normal_from.unwrap_or_else(|| self.line.until()));
         self.line
     }
 }
@@ -244,7 +248,9 @@ mod tests {
     fn part(second: u32, sample_type: SampleType) -> TaskInterval {
         let mut times = Distribution::default();
         (1..=10).for_each(|it| times.record(it * 1_000_000));
-        let bin = ThroughputBin { second, first: 0, first_weight: 1, last: 1, weight: 10, task_start: 0 };
+        // The first request that counts is started in the middle of a second.
+        let first = u64::from(second) * SECOND + SECOND / 2;
+        let bin = ThroughputBin { second, first, first_weight: 1, last: first, weight: 10, task_start: 0 };
         TaskInterval {
             task: TaskIndex(3),
             inner: None,
@@ -270,11 +276,12 @@ mod tests {
         for second in 0..seconds {
             let sample_type = if second < 2 { SampleType::Warmup } else { SampleType::Normal };
             let tasks = vec![part(second, sample_type)];
-            // With jitter.
-            let at =
-                ClusterTime::from_nanos(7 * SECOND + u64::from(second) * SECOND + u64::from(second % 3) * 90_000_000);
+            // Every other one arrives almost a second late.
+            let jitter = u64::from(second % 2) * 990_000_000;
+            let at = ClusterTime::from_nanos(7 * SECOND + u64::from(second) * SECOND + jitter);
             for driver in ["a", "b"] {
-                let interval = Interval { number: u64::from(second) + 1, tasks: tasks.clone(), ..Interval::default() };
+                let number = u64::from(second) + 1;
+                let interval = Interval { number, second, tasks: tasks.clone(), ..Interval::default() };
                 log.append(driver, at, &interval).unwrap();
             }
         }
@@ -288,7 +295,7 @@ mod tests {
         assert_eq!(line.throughput, [(0.5, 20.0), (1.5, 20.0), (2.5, 20.0), (3.5, 20.0), (4.5, 20.0)]);
         assert_eq!(line.latency.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]);
         assert_eq!((line.latency[0].1[0], line.latency[0].1[3]), (5.5, 10.0));
-        assert_eq!((line.warmup_until, line.all_latencies.count()), (Some(2.0), 4 * 20));
+        assert_eq!((line.warmup_until, line.all_latencies.count()), (Some(2.5), 4 * 20));
         assert_eq!(timeline.drivers.keys().collect::<Vec<_>>(), ["a", "b"]);
         assert!(!timeline.is_damaged);
     }
