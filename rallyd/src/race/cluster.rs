@@ -411,7 +411,7 @@ impl Surroundings for ClusterSurroundings {
         if found.is_err() {
             delete_parts(directory, &name);
         }
-        found.map(drop).map_err(|error| error.to_string())
+        found.map(drop).map_err(|error| causes(error.as_ref()).join(": "))
     }
 
     async fn forget(&self, content: ContentHash) {
