@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compare what the load driver costs, and what it measures, with wrk, oha and the original Rally, in the same run.
+"""Compare what the load driver costs, and what it measures, with wrk, wrk2, oha and the original Rally, in the same run.
 
-    benches/scripts/load.py [--seconds N] [--rounds N] [--oha PATH] [--rally [DIRECTORY]] [--realtime] [SECTION ...]
+    benches/scripts/load.py [--seconds N] [--rounds N] [--oha PATH] [--wrk2 PATH] [--rally [DIRECTORY]] [--realtime] [SECTION ...]
 
 Sections: closed, memory, bulk, open, freeze; all by default. Needs Linux with two cores, Debian's nginx, libnginx-mod-http-lua
-and wrk, and oha from crates.io (left out if it is not there).
+and wrk. oha from crates.io, and wrk2, which no distribution has a package of, are left out if they are not there.
 
 The server is nginx on the first core, with one answer to a search (2.7 kB) and one to a bulk of 1,000 documents; generators run
 on the second core, one after the other. Requests are counted by the server, CPU time by the kernel for the whole process, from
@@ -21,6 +21,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -211,19 +212,30 @@ class Original:
 
 
 class Generators:
-    def __init__(self, ours, oha, original, directory):
-        self.ours, self.oha, self.original, self.directory = ours, oha, original, directory
+    def __init__(self, ours, args, original, directory):
+        self.ours, self.oha, self.wrk2 = ours, args.oha, args.wrk2
+        self.original, self.directory = original, directory
 
     def rally(self, task, operation=None, url=SEARCH, *documents):
         operation = operation or {"operation-type": "raw-request", "method": "POST", "body": QUERY}
         return [self.ours, url, json.dumps(task), json.dumps(operation), *documents]
 
-    def wrk(self, clients, seconds, *options):
-        return ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "-s", self.directory / "post.lua", *options, SEARCH]
+    def wrk(self, clients, seconds, *options, binary="wrk"):
+        return [binary, "-t1", f"-c{clients}", f"-d{seconds}s", "-s", self.directory / "post.lua", *options, SEARCH]
 
     def oha_of(self, clients, seconds, *options):
         body = ["-m", "POST", "-H", "content-type: application/json", "-d", json.dumps(QUERY)]
         return [self.oha, "--no-tui", "--output-format", "json", "-z", f"{seconds}s", "-c", clients, *body, *options, SEARCH]
+
+    def wrk2_times(self, server, clients, seconds, rate, kind, during=None):
+        """Percentiles in ms: of the `Recorded` latency, or of the `Uncorrected` one, which is a service time."""
+        # In longer runs it leaves out the first ten seconds.
+        command = self.wrk(clients, min(seconds, 9), f"-R{rate}", "--latency", "--u_latency", binary=self.wrk2)
+        text, *_ = run(server, command, during)
+        units = {"us": 1e-3, "ms": 1, "s": 1e3}
+        lines = re.search(rf"HdrHistogram - {kind} Latency.*?\n\n", text, re.DOTALL)[0]
+        found = re.findall(r"^ *([\d.]+)% +([\d.]+)(us|ms|s) *$", lines, re.MULTILINE)
+        return {f"{float(share):g}": float(value) * units[unit] for share, value, unit in found}
 
     def closed(self, clients, seconds):
         yield "wrk", self.wrk(clients, seconds)
@@ -296,6 +308,9 @@ def open_loop(server, generators, args):
             text, *_ = run(server, generators.oha_of(8, args.seconds, "-q", rate))
             found = json.loads(text)["latencyPercentiles"]
             times("oha", rate, {key: value * 1e3 for key, value in found.items() if value}, ("p50", "p99", "p99.9"))
+        if generators.wrk2:
+            found = generators.wrk2_times(server, 8, args.seconds, rate, "Uncorrected")
+            times("wrk2, uncorrected", rate, found, ("50", "99", "99.9"))
         task = {"clients": 8, "time-period": args.seconds, "target-throughput": rate}
         text, *_ = run(server, generators.rally(task))
         report = json.loads(text)
@@ -335,6 +350,9 @@ def freeze(server, generators, args):
         report = json.loads(text)
         found = [report["latencyPercentiles"][key] * 1e3 for key in ("p90", "p99", "p99.9")]
         print("| oha, corrected | " + " | ".join(f"{value:.0f}" for value in [*found, report["summary"]["slowest"] * 1e3]) + " |")
+    if generators.wrk2:
+        found = generators.wrk2_times(server, 32, seconds, 500, "Recorded", during)
+        print("| wrk2, corrected | " + " | ".join(f"{found[key]:.0f}" for key in ("90", "99", "99.9", "100")) + " |")
     task = {"clients": 32, "time-period": seconds, "target-throughput": 500}
     text, *_ = run(server, generators.rally(task), during)
     found = json.loads(text)["latency_ms"]
@@ -354,6 +372,7 @@ def main():
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--oha", default=shutil.which("oha"))
+    parser.add_argument("--wrk2", default=shutil.which("wrk2"))
     parser.add_argument("--rally", type=pathlib.Path, nargs="?", const=original.VENV)
     parser.add_argument("--realtime", action="store_true")
     parser.add_argument("--generator", help="a binary that is built already")
@@ -369,7 +388,7 @@ def main():
         directory.chmod(0o755)
         server = Server(directory, args.realtime)
         try:
-            generators = Generators(ours, args.oha, args.rally and Original(args.rally, directory), directory)
+            generators = Generators(ours, args, args.rally and Original(args.rally, directory), directory)
             for section in args.sections or SECTIONS:
                 SECTIONS[section](server, generators, args)
         finally:

@@ -127,12 +127,12 @@ impl Connection {
         Ok(Box::new(Self { sender, driver, copies: false, watchdog }))
     }
 
-    /// Sends a request that was begun at a time of [`RequestTimer::now`] and reads its answer to the last byte, with its
+    /// Sends a request that was begun at a time of [`RequestTimer::now`], maybe by opening this connection, and reads its answer to the last byte, with its
     /// headers if they are wanted. Without an answer the connection is gone.
     pub(super) fn exchange(
         mut self: Box<Self>,
         request: http::Request<Full<Bytes>>,
-        sent: u64,
+        begun: u64,
         limit: Duration,
         wants_headers: bool,
     ) -> impl Future<Output = Result<(Answer, Box<Self>), NoAnswer>> {
@@ -149,7 +149,7 @@ impl Connection {
                 Ok(Answer { status, encoding, headers, body: read(body, LARGEST_BODY).await? })
             });
             let exchange = together(Pin::new(driver), answer);
-            let answer = watchdog.guard(sent, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))?;
+            let answer = watchdog.guard(begun, limit, exchange).await.unwrap_or(Err(NoAnswer::Late))?;
             Ok((answer, self))
         }
     }
@@ -279,7 +279,7 @@ impl Watchdog {
     async fn guard<T>(&mut self, begin: u64, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
         let deadline = begin.saturating_add(nanos(limit));
         if self.rings_at > deadline {
-            self.set(deadline, begin);
+            self.set(deadline, RequestTimer::now());
         }
         let mut work = pin!(work);
         poll_fn(|context| {
@@ -337,6 +337,13 @@ mod tests {
                 (result, expected) => panic!("{pieces:?}: {result:?}, not {expected:?}"),
             }
         }
+    }
+
+    #[tokio::test]
+    async fn time_that_was_spent_connecting_is_a_part_of_the_limit() {
+        let begun = RequestTimer::now() - nanos(FOR_EVER);
+        let guarded = async { Watchdog::new(FOR_EVER).guard(begun, FOR_EVER, pending::<()>()).await };
+        assert_eq!(timeout(FOR_EVER / 2, guarded).await.expect("the limit is over"), None);
     }
 
     #[tokio::test]

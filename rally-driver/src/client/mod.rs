@@ -26,7 +26,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Uri};
 use indexmap::IndexMap;
 use rally_core::RacePlan;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio_rustls::TlsConnector;
 
 pub(crate) use api_keys::{ApiKeys, SetupError};
@@ -54,6 +55,9 @@ const WARM_UP: Duration = Duration::from_secs(5);
 
 /// The longest part of an answer that stands in an error, in characters.
 const LONGEST_DESCRIPTION: usize = 2_000;
+
+/// The most of an error's body that is kept as an example, in bytes.
+const LONGEST_KEPT: usize = 16 << 10;
 
 /// The header in which a hosted cluster says which one it is.
 pub(crate) const HANDLING_CLUSTER: &str = "x-found-handling-cluster";
@@ -129,7 +133,7 @@ impl Client {
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(encoding));
         if let Some(authorization) = &options.authorization {
             let mut value = HeaderValue::try_from(authorization.header())
-                .map_err(|_| wrong("basic_auth_password", "it has characters that no header may have".to_owned()))?;
+                .map_err(|_| wrong(authorization.option(), "it has characters that no header may have".to_owned()))?;
             value.set_sensitive(true);
             headers.insert(header::AUTHORIZATION, value);
         }
@@ -332,10 +336,25 @@ impl Client {
     /// [`RunnerError::Transport`] without an answer, [`RunnerError::Api`] if the status is above 299 and the request does
     /// not ignore it.
     pub async fn send(&self, request: &PreparedRequest) -> Result<Response, RunnerError> {
+        let answer = self.answer(request).await?;
+        let body = answer.unpacked()?;
+        Ok(Response { status: answer.status, headers: answer.headers, body })
+    }
+
+    /// The same for those who do not look at the body of the answer: what came is not unpacked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::send`].
+    pub async fn send_unread(&self, request: &PreparedRequest) -> Result<(), RunnerError> {
+        self.answer(request).await?.is_packed().map(drop)
+    }
+
+    async fn answer(&self, request: &PreparedRequest) -> Result<Answer, RunnerError> {
         if let Some(body) = &request.answer {
             self.timer.sent();
             self.timer.received();
-            return Ok(Response { status: 200, headers: None, body: body.clone() });
+            return Ok(Answer { status: 200, encoding: None, headers: None, body: body.clone() });
         }
         let mut attempt = 0;
         loop {
@@ -352,7 +371,7 @@ impl Client {
                 _ => self.hosts[host].failed(),
             }
             if !again || attempt >= self.options.max_retries {
-                return self.finish(result?, request);
+                return self.accept(result?, request);
             }
             attempt += 1;
             self.retries.set(self.retries.get() + 1);
@@ -360,11 +379,12 @@ impl Client {
     }
 
     async fn send_to(&self, index: usize, request: &PreparedRequest) -> Result<Answer, RunnerError> {
+        let mut begun = None;
         let connection = match self.take_idle(index) {
             Some(connection) => connection,
             None => {
                 // Time to connect counts: the user of the cluster would wait for it, too.
-                self.timer.sent();
+                begun = Some(self.timer.sent());
                 let (host, tls) = (&self.hosts[index], self.shared.tls.as_ref());
                 // In a box, the future of every request is a lot smaller.
                 let connection = Box::pin(Connection::open(host, tls, self.number, request.timeout)).await;
@@ -380,7 +400,10 @@ impl Client {
         let message = request.message(index);
         let sent = self.timer.sent();
         let result = match connection {
-            Ok(connection) => connection.exchange(message, sent, request.timeout, request.wants_headers).await,
+            Ok(connection) => {
+                let begun = begun.unwrap_or(sent);
+                connection.exchange(message, begun, request.timeout, request.wants_headers).await
+            }
             Err(no_answer) => Err(no_answer),
         };
         self.timer.received();
@@ -436,23 +459,13 @@ impl Client {
             .unwrap_or(start)
     }
 
-    fn finish(&self, answer: Answer, request: &PreparedRequest) -> Result<Response, RunnerError> {
+    /// Makes an error of a status that is one.
+    fn accept(&self, answer: Answer, request: &PreparedRequest) -> Result<Answer, RunnerError> {
         let status = answer.status;
-        let body = match answer.encoding.as_ref().map(HeaderValue::as_bytes) {
-            // An answer to `HEAD` says how the body is packed that it does not have.
-            _ if answer.body.is_empty() => answer.body,
-            Some(b"gzip" | b"x-gzip") => unpack(&answer.body, LARGEST_BODY)?,
-            None | Some(b"identity") => answer.body,
-            Some(other) => {
-                let other = String::from_utf8_lossy(other);
-                return Err(RunnerError::response(format!(
-                    "an answer is packed with `{other}`, which nobody asked for"
-                )));
-            }
-        };
         if status <= 299 || request.ignore.contains(&status) {
-            return Ok(Response { status, headers: answer.headers, body });
+            return Ok(answer);
         }
+        let body = answer.unpacked()?;
         let meta = [
             ("request_id", "x-cloud-request-id"),
             ("handling_node", "x-found-handling-instance"),
@@ -463,25 +476,62 @@ impl Client {
             .filter_map(|(name, header)| Some((name, answer.headers.as_ref()?.get(header)?.to_str().ok()?.to_owned())));
         let meta = meta.collect();
         let description = describe(&body);
-        self.error_body.replace(body);
+        // A slice would keep all of it.
+        let kept = if body.len() > LONGEST_KEPT { Bytes::copy_from_slice(&body[..LONGEST_KEPT]) } else { body };
+        self.error_body.replace(kept);
         Err(RunnerError::Api { status, description, meta })
+    }
+}
+
+impl Answer {
+    /// The body, unpacked if it is packed. An answer may consist of several parts that were packed on their own.
+    fn unpacked(&self) -> Result<Bytes, RunnerError> {
+        if self.is_packed()? { unpack(&self.body, LARGEST_BODY) } else { Ok(self.body.clone()) }
+    }
+
+    fn is_packed(&self) -> Result<bool, RunnerError> {
+        match self.encoding.as_ref().map(HeaderValue::as_bytes) {
+            // An answer to `HEAD` says how the body is packed that it does not have.
+            _ if self.body.is_empty() => Ok(false),
+            Some(b"gzip" | b"x-gzip") => Ok(true),
+            None | Some(b"identity") => Ok(false),
+            Some(other) => {
+                let other = String::from_utf8_lossy(other);
+                Err(RunnerError::response(format!("an answer is packed with `{other}`, which nobody asked for")))
+            }
+        }
     }
 }
 
 /// The type of an error and its reason in parentheses, or else the beginning of the body.
 fn describe(body: &[u8]) -> String {
-    let parsed: Option<Value> = serde_json::from_slice(body).ok();
-    let error = parsed.as_ref().and_then(|body| body.get("error"));
-    let text = match error {
-        Some(Value::String(text)) => text.clone(),
-        Some(error) => {
-            let kind = error.get("type").and_then(Value::as_str).unwrap_or("unknown");
-            match error.get("reason").and_then(Value::as_str) {
+    // Only what is asked for is read: an answer may be of any size.
+    #[derive(Deserialize)]
+    struct Failed<'a> {
+        #[serde(borrow)]
+        error: &'a RawValue,
+    }
+    #[derive(Deserialize)]
+    struct Cause<'a> {
+        #[serde(borrow, rename = "type")]
+        kind: Option<&'a RawValue>,
+        #[serde(borrow)]
+        reason: Option<&'a RawValue>,
+    }
+    let text_of = |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str::<String>(raw.get()).ok());
+    let error = serde_json::from_slice(body).ok().map(|Failed { error }| error);
+    let text = match (text_of(error), error) {
+        (Some(text), _) => text,
+        (None, Some(error)) => {
+            let cause = serde_json::from_str(error.get()).ok();
+            let (kind, reason) = cause.map_or((None, None), |Cause { kind, reason }| (text_of(kind), text_of(reason)));
+            let kind = kind.unwrap_or_else(|| "unknown".to_owned());
+            match reason {
                 Some(reason) => format!("{kind} ({reason})"),
-                None => kind.to_owned(),
+                None => kind,
             }
         }
-        None => String::from_utf8_lossy(&body[..body.len().min(4 * LONGEST_DESCRIPTION)]).into_owned(),
+        (None, None) => String::from_utf8_lossy(&body[..body.len().min(4 * LONGEST_DESCRIPTION)]).into_owned(),
     };
     text.chars().take(LONGEST_DESCRIPTION).collect()
 }
@@ -504,7 +554,6 @@ fn compress(body: &[u8]) -> std::io::Result<Bytes> {
     encoder.finish().map(Bytes::from)
 }
 
-/// An answer may consist of several parts that were packed on their own.
 fn unpack(body: &[u8], limit: u64) -> Result<Bytes, RunnerError> {
     let mut unpacked = Vec::with_capacity(body.len().saturating_mul(4).min(UNPACKED_AT_FIRST));
     MultiGzDecoder::new(body)
@@ -661,6 +710,33 @@ mod tests {
         client.hosts[0].answered();
         client.hosts[1].answered();
         assert_eq!(picks(3), [0, 1, 0]);
+    }
+
+    #[test]
+    fn errors_are_described_whatever_they_look_like() {
+        for (body, expected) in [
+            (r#"{"error":{"type":"t","reason":"r","root_cause":[{"type":"u"}]},"status":400}"#, "t (r)"),
+            (r#"{"error":{"type":"t"}}"#, "t"),
+            (r#"{"error":{"reason":{"no":"text"},"type":"t"}}"#, "t"),
+            (r#"{"error":{"reason":"r"}}"#, "unknown (r)"),
+            (r#"{"status":404,"error":"no \u0022x\u0022"}"#, "no \"x\""),
+            (r#"{"error":[]}"#, "unknown"),
+            (r#"{"message":"m"}"#, r#"{"message":"m"}"#),
+            ("<html>", "<html>"),
+            ("", ""),
+        ] {
+            assert_eq!(describe(body.as_bytes()), expected, "{body}");
+        }
+    }
+
+    #[test]
+    fn an_option_that_no_header_may_have_is_named() {
+        for (option, value) in [("bearer_auth", "a\nb"), ("api_key", "a\nb")] {
+            let options = ClientOptions::try_from(&[(option.to_owned(), value.into())].into_iter().collect());
+            let client = Client::new(&["a".to_owned()], options.unwrap(), MediaTypes::default(), 1, Rc::default());
+            let problem = client.unwrap_err().to_string();
+            assert_eq!(problem, format!("client option `{option}`: it has characters that no header may have"));
+        }
     }
 
     #[test]

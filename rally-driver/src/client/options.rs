@@ -120,6 +120,11 @@ impl Authorization {
     pub(super) fn header(&self) -> &str {
         &self.0
     }
+
+    /// The option that is wrong if no header may have this value: users, passwords and pairs are encoded.
+    pub(super) fn option(&self) -> &'static str {
+        if self.0.starts_with("Bearer ") { "bearer_auth" } else { "api_key" }
+    }
 }
 
 impl fmt::Debug for Authorization {

@@ -1,6 +1,8 @@
 //! What one simulated client does in one step.
 
+use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,7 @@ use rally_core::metrics::{RequestTimes, SampleType};
 use rally_core::track::Task;
 use rally_core::{ClientTask, OnError};
 use serde_json::Value;
+use tokio::task::yield_now;
 
 use super::error::{ClientError, Panicked, TaskError};
 use super::length::Length;
@@ -25,6 +28,9 @@ use crate::{
     ErrorClass, Outcome, ParamSource, ParamSourceSetup, Params, Partition, RequestTimer, Runner, RunnerError,
     RunnerSetup, SchedulerSetup, Span,
 };
+
+/// A client whose requests never wait lets others have their turn after this time, in nanoseconds.
+const TURN: u64 = 1_000_000;
 
 /// What one simulated client does in a step, made ready before the step begins.
 pub(crate) struct ClientSteps {
@@ -149,6 +155,8 @@ struct ClientTaskLoop {
     pace: Pace,
     length: Length,
     first: First,
+    /// Since when nobody else had a turn, in nanoseconds of the driver's clock.
+    turn: u64,
 }
 
 /// What is done first.
@@ -204,6 +212,7 @@ impl ClientTaskLoop {
             source,
             prepared: None,
             first: First::Undrawn,
+            turn: 0,
         })
     }
 
@@ -227,17 +236,22 @@ impl ClientTaskLoop {
             let due = intended.unwrap_or(0).max(begin);
             let called = if number == 0 || due > free {
                 let Some(woken) = self.wait_until(step, due).await? else { break };
+                self.turn = woken;
                 woken
             } else {
                 // Runners that never wait would starve everybody else on this worker.
-                tokio::task::coop::consume_budget().await;
+                let gives_way = free.saturating_sub(self.turn) >= TURN;
+                if gives_way {
+                    yield_now().await;
+                    self.turn = free;
+                }
                 if step.ends(self.allocated.task) {
                     break;
                 }
                 // The clock is only read again if time has passed since the last request.
-                if request.was_prepared { RequestTimer::now() } else { free }
+                if gives_way || request.was_prepared { RequestTimer::now() } else { free }
             };
-            let moments = Moments { start, intended, free, called };
+            let moments = Moments { start, intended, due, free, called };
             free = self.execute(step, moments, &request).await?;
             number += 1;
             if self.runner.is_self_terminating() && self.runner.progress().is_some_and(|progress| progress >= 1.0) {
@@ -287,12 +301,24 @@ impl ClientTaskLoop {
         moments: Moments,
         request: &NextRequest,
     ) -> Result<u64, ClientError> {
-        let Moments { start, intended, free, called } = moments;
+        let Moments { start, intended, due, free, called } = moments;
         self.pace.before_request(elapsed(start, called));
         step.in_flight.set(step.in_flight.get() + 1);
-        let result = self.runner.run().await;
+        let mut has_waited = false;
+        let result = {
+            let mut run = pin!(self.runner.run());
+            poll_fn(|context| {
+                let polled = run.as_mut().poll(context);
+                has_waited |= polled.is_pending();
+                polled
+            })
+            .await
+        };
         step.in_flight.set(step.in_flight.get() - 1);
         let returned = RequestTimer::now();
+        if has_waited {
+            self.turn = returned;
+        }
         let span = self.lane.timer.take();
 
         let (outcome, error, mut ends, span) = match result {
@@ -313,8 +339,11 @@ impl ClientTaskLoop {
             },
         };
         match self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit) {
-            Ok(None) => {}
-            Ok(Some(_)) => step.notice_other_unit(self.allocated.task, &outcome.unit),
+            // Of all clients of the task, on whatever host, one tells it.
+            Ok(Some(_)) if self.allocated.client_in_task == 0 => {
+                step.notice_other_unit(self.allocated.task, &outcome.unit);
+            }
+            Ok(_) => {}
             Err(error) => ends = ends.or(Some(error.into())),
         }
         step.set_progress(self.client, self.allocated.task, self.runner.progress().or(request.progress));
@@ -326,8 +355,8 @@ impl ClientTaskLoop {
             client: self.client,
             sample_type: request.sample_type,
             times: RequestTimes { intended, called, sent: span.sent, received: span.received, returned },
-            dispatch_lag: intended.map(|intended| span.sent.saturating_sub(intended.max(free))),
-            is_behind: intended.is_some_and(|intended| intended < free),
+            dispatch_lag: intended.map(|_| span.sent.saturating_sub(due.max(free))),
+            is_behind: intended.is_some() && due < free,
             task_start: start,
             outcome,
             error: error.map(|failure| failure.recorded(&self.lane.clients)),
@@ -363,6 +392,8 @@ struct Moments {
     start: u64,
     /// The schedule wants the request to start; none if it is not throttled.
     intended: Option<u64>,
+    /// The earliest time at which it could: after the ramp-up.
+    due: u64,
     /// The client had done the request before, or its ramp-up was over.
     free: u64,
     /// The runner is called.

@@ -155,6 +155,8 @@ struct Driving {
     clients: BTreeMap<TaskIndex, (u32, u32)>,
     /// The user was told that clients are too busy.
     is_behind: bool,
+    /// Workers were asked to end the step early.
+    is_completed: bool,
 }
 
 /// What becomes the next interval.
@@ -501,6 +503,7 @@ impl Race {
             awaiting: (0..self.workers.len()).collect(),
             clients: clients.into_iter().map(|(task, clients)| (task, (clients, clients))).collect(),
             is_behind: false,
+            is_completed: false,
         });
         self.pending = Pending::new();
         for worker in 0..self.workers.len() {
@@ -509,8 +512,12 @@ impl Race {
         self.reach_if_all_have()
     }
 
-    fn complete_step(&self) {
-        (0..self.workers.len()).for_each(|worker| self.ask(worker, WorkerRequest::CompleteStep));
+    /// Ends the step early, once: each of its tasks may ask for it.
+    fn complete_step(&mut self) {
+        if let Some(driving) = self.driving.as_mut().filter(|driving| !driving.is_completed) {
+            driving.is_completed = true;
+            (0..self.workers.len()).for_each(|worker| self.ask(worker, WorkerRequest::CompleteStep));
+        }
     }
 
     /// Asks all workers what they measured. What those that were asked before did not tell is left for the next time.

@@ -142,7 +142,7 @@ impl WorkerStep {
         sums
     }
 
-    /// Tells the user once for each task.
+    /// Tells the user once for each task, whose client may run it against several clusters.
     pub(crate) fn notice_other_unit(&self, task: TaskIndex, unit: &str) {
         let mut noticed = self.noticed_unit.borrow_mut();
         if !noticed.contains(&task) {

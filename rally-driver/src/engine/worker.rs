@@ -22,7 +22,8 @@ use crate::RequestTimer;
 use crate::client::SetupError;
 use crate::recorder::{Recording, StepStart};
 
-/// Requests to one worker that may wait. The race sends a new one of each kind only once the last is answered.
+/// Requests to one worker that may wait. The race sends a new one of each kind only once the last is answered, asks each
+/// step to end early at most once, and to stop at most twice.
 const REQUESTS: usize = 8;
 
 /// How long requests in flight may take when the race is stopped.

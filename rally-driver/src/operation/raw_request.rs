@@ -31,7 +31,7 @@ impl Runner for RawRequest {
     }
 
     async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        self.client.send(self.request.as_ref().ok_or_else(unprepared)?).await?;
+        self.client.send_unread(self.request.as_ref().ok_or_else(unprepared)?).await?;
         Ok(Outcome::default())
     }
 }

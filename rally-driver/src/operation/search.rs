@@ -49,10 +49,12 @@ impl Runner for Search {
         if let Some(scroll) = &mut self.scroll {
             return scroll.run().await;
         }
-        let response = self.client.send(self.request.as_ref().ok_or_else(unprepared)?).await?;
+        let request = self.request.as_ref().ok_or_else(unprepared)?;
         let meta = if self.detailed {
+            let response = self.client.send(request).await?;
             SearchAnswer::read(&response.body, Needed::Details).map_err(senseless("a search"))?.details()
         } else {
+            self.client.send_unread(request).await?;
             JsonObject::new()
         };
         Ok(Outcome { meta, ..Outcome::default() })

@@ -76,8 +76,9 @@ impl ParamSource for BulkSource {
         Ok(self.bulk()?)
     }
 
+    /// A looped one begins again, but it is not for a task without a length to end after one bulk.
     fn is_infinite(&self) -> bool {
-        self.looped
+        false
     }
 
     fn progress(&self) -> Option<f64> {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use rally_core::OnError;
 use rally_core::track::{Corpus, Documents, JsonObject, Operation, OperationBuilder, Task, Track};
 use rally_driver::{ParamSource, Params, Registry, RunnerError, TaskReport, TaskRun, TaskRunError};
 use serde_json::{Value, json};
@@ -68,6 +69,14 @@ impl Target {
         &self,
         adjust: impl FnOnce(OperationBuilder) -> OperationBuilder,
     ) -> Result<TaskReport, TaskRunError> {
+        self.try_bulks(adjust, OnError::default()).await
+    }
+
+    async fn try_bulks(
+        &self,
+        adjust: impl FnOnce(OperationBuilder) -> OperationBuilder,
+        on_error: OnError,
+    ) -> Result<TaskReport, TaskRunError> {
         let home = tempfile::tempdir().unwrap();
         std::fs::create_dir(home.path().join("c")).unwrap();
         std::fs::write(home.path().join("c/d.json"), "{\"a\":1}\n{\"a\":2}\n{\"a\":3}\n").unwrap();
@@ -76,6 +85,7 @@ impl Target {
         TaskRun::new(Task::builder(operation))
             .track(Track::builder("tests").corpus(Corpus::builder("c").documents(documents)))
             .target_hosts([&self.url])
+            .on_error(on_error)
             .client_options(JsonObject::from_iter([("max_retries".to_owned(), json!(0))]))
             .cores(1)
             .data_dir(home.path())
@@ -120,6 +130,17 @@ async fn a_bulk_has_an_action_line_before_each_document_and_only_the_options_tha
     let measured = report.normal().unwrap();
     assert_eq!((measured.samples, measured.failed, &*measured.unit), (1, 0, "docs"));
     assert_eq!(measured.throughput.iter().map(|bin| bin.weight).sum::<u64>(), 3);
+}
+
+#[tokio::test]
+async fn a_looped_bulk_without_a_length_goes_on_until_something_else_ends_it() {
+    // What comes after these is an error.
+    let target = target((0..5).map(|_| items(&[200, 200, 200]))).await;
+    let ended = target.try_bulks(|bulk| bulk.property("looped", true), OnError::Abort).await.unwrap_err();
+    assert!(ended.to_string().contains("a request failed (http 500)"), "{ended}");
+    let bodies: Vec<_> = target.requests().into_iter().map(|(_, body)| body).collect();
+    assert_eq!(bodies.len(), 6);
+    assert!(bodies.iter().all(|body| *body == bodies[0]));
 }
 
 #[tokio::test]

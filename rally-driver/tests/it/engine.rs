@@ -117,6 +117,32 @@ async fn any_task_that_is_done_ends_its_step_and_wakes_clients_that_wait() {
 }
 
 #[tokio::test]
+async fn any_of_many_tasks_ends_each_of_many_steps() {
+    let (registry, calls) = scripted(|_| takes(0));
+    let step = |number| {
+        let tasks = (0..16).map(|task_of| task(&format!("{number}-{task_of}")).iterations(2));
+        tasks.fold(ParallelBuilder::new().completed_by("any"), ParallelBuilder::task)
+    };
+    let steps = (0..20).fold(challenge(), |challenge, number| challenge.parallel(step(number)));
+    run(registry, &plan(steps), 2).await;
+    assert!((0..20).all(|number| (0..16).any(|task| calls.count(&format!("{number}-{task}")) == 2)));
+}
+
+#[tokio::test]
+async fn requests_that_were_due_during_the_ramp_up_do_not_tell_of_too_few_clients() {
+    let (registry, _) = scripted(|_| takes(0));
+    let task = task("a")
+        .clients(2)
+        .warmup_time_period(Duration::from_secs(2))
+        .time_period(Duration::from_secs(1))
+        .target_throughput(100.0)
+        .property("ramp-up-time-period", 2);
+    let told = run(registry, &plan(challenge().task(task)), 1).await;
+    let notices: Vec<_> = told.others.iter().filter(|kind| matches!(kind, DriverEventKind::Noticed { .. })).collect();
+    assert!(notices.is_empty(), "{notices:?}");
+}
+
+#[tokio::test]
 async fn clients_with_several_tasks_run_one_after_the_other() {
     let (registry, calls) = scripted(|_| takes(1));
     let element = ParallelBuilder::new()
