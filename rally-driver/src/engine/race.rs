@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout_at};
 
 use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
-use super::health::{Effort, saturation, starvation};
+use super::health::{Effort, PULSE, saturation, starvation, stood_still};
 use super::step::{ProgressSum, RaceContext, StepShare};
 use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
 use crate::client::{InvalidClientOptions, SetupError};
@@ -167,6 +167,8 @@ struct Pending {
     progress: BTreeMap<usize, Vec<ProgressSum>>,
     busiest: f64,
     in_flight: u32,
+    /// Time in which this driver did not run at all.
+    still: Duration,
     /// Workers that were asked and have not answered.
     awaiting: BTreeSet<usize>,
 }
@@ -179,6 +181,7 @@ impl Pending {
             progress: BTreeMap::new(),
             busiest: 0.0,
             in_flight: 0,
+            still: Duration::ZERO,
             awaiting: BTreeSet::new(),
         }
     }
@@ -401,6 +404,8 @@ impl Race {
     async fn serve(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<StopMode, RaceError> {
         let mut ticks = interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -413,6 +418,7 @@ impl Race {
                         if begins {
                             self.drive(step)?;
                             ticks.reset();
+                            pulse.reset();
                         }
                     }
                     Some(Command::CompleteStep { until }) => {
@@ -426,6 +432,7 @@ impl Race {
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
                 found = next_found(&mut self.telemetry) => self.hear(found).await?,
+                due = pulse.tick(), if self.driving.is_some() => self.pending.still += stood_still(due.elapsed()),
                 _ = ticks.tick(), if self.driving.is_some() || self.is_detaching => match self.driving {
                     Some(_) => self.measure()?,
                     // Whoever waits for the end sees that this driver is alive.
@@ -638,6 +645,7 @@ impl Race {
             busiest: pending.busiest,
             throttled: pending.recording.throttled,
             late: pending.recording.late,
+            still: pending.still,
             silent: &silent,
         };
         let Recording { throttled, behind, .. } = pending.recording;

@@ -191,7 +191,7 @@ impl PlacesLab {
     /// asked afterwards.
     pub(crate) fn documents_of(&self, load: &Load, clients: Range<u64>) -> u64 {
         let found = |index: &str, documents: u64| {
-            let [from, to] = [clients.start, clients.end].map(|client| client * documents / CLIENTS);
+            let [from, to] = [clients.start, clients.end].map(|client| first_of(documents, client));
             let path = format!("/{index}/_count?q=geonameid:%5B{from}%20TO%20{}%5D", to - 1);
             let document = self.server.get(&path).unwrap();
             document["count"].as_u64().unwrap_or_else(|| panic!("{path}: {document}"))
@@ -273,7 +273,7 @@ pub(crate) fn clients(drivers: usize) -> impl Iterator<Item = Range<u64>> {
 impl Load {
     /// How many bulks some clients make: each makes its own of either kind of document, and the last one may be smaller.
     pub(crate) fn bulks(&self, clients: Range<u64>) -> u64 {
-        let share = |documents: u64, client: u64| (client + 1) * documents / CLIENTS - client * documents / CLIENTS;
+        let share = |documents, client| first_of(documents, client + 1) - first_of(documents, client);
         let of = |client| [self.documents, COUNTRIES].map(|it| share(it, client).div_ceil(self.bulk_size));
         clients.flat_map(of).sum()
     }
@@ -323,6 +323,11 @@ impl Load {
         });
         write_track(directory, name, &track)
     }
+}
+
+/// Where the part of a client begins: parts are as equal as they can be.
+fn first_of(documents: u64, client: u64) -> u64 {
+    (2 * client * documents + CLIENTS) / (2 * CLIENTS)
 }
 
 /// Documents with fields of geonames.

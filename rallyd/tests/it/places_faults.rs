@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rally_core::RaceOutcome;
 use rally_core::race::Shortfall;
+use rallyd::archive::read_intervals;
 use rustix::process::Signal;
 
 use crate::lab::{Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, files, note, report, within};
@@ -23,7 +24,7 @@ const LOAD: Load =
     Load { documents: 18_000, bulk_size: 100, indexing: Some(3_000), searching: Searching::Seconds(6), naps: None };
 
 /// The same with enough samples for their files to be under way for some time.
-const MANY_SAMPLES: Load = Load { naps: Some(20_000), searching: Searching::Seconds(2), ..LOAD };
+const MANY_SAMPLES: Load = Load { naps: Some(8_000), searching: Searching::Seconds(2), ..LOAD };
 
 /// Clients of each driver.
 const EACH: u64 = CLIENTS / 3;
@@ -54,7 +55,7 @@ impl PlacesLab {
     fn was_named_in_time(&self, race: &str, host: &Host) {
         let name = host.ip.to_string();
         let mut last = 0;
-        rallyd::archive::read_intervals(&self.lab.archive().intervals_path(&id(race)), |recorded| {
+        read_intervals(&self.lab.archive().intervals_path(&id(race)), |recorded| {
             if recorded.driver == name {
                 last = recorded.at.as_nanos();
             }
@@ -100,6 +101,18 @@ impl PlacesLab {
         assert!((searches..=searches + searches_under_way).contains(&got.searches), "{got:?}, {searches} are told");
         let under_way = if held == Work::Index { EACH } else { 0 };
         (0..self.lab.drivers().len()).for_each(|driver| self.has_indexed(race, &LOAD, driver, under_way));
+    }
+
+    /// In how many intervals drivers say that they stood still.
+    fn stood_still(&self, race: &str) -> BTreeMap<String, u64> {
+        let mut intervals = BTreeMap::new();
+        read_intervals(&self.lab.archive().intervals_path(&id(race)), |recorded| {
+            if recorded.interval.health.saturated.is_some_and(|reason| reason.contains("it stood still for")) {
+                *intervals.entry(recorded.driver).or_default() += 1;
+            }
+        })
+        .unwrap();
+        intervals
     }
 
     /// The samples of a kind of work that a driver has on its own disk, but for those in files that were there before.
@@ -184,11 +197,12 @@ fn a_driver_that_stands_still_in_a_race_over_places_costs_no_document_and_no_req
         stopped.resume();
     }
     lab.is_complete(&racing.end(), "moment", lab.lab.drivers(), &LOAD);
+    assert!(lab.stood_still("moment").contains_key(&name), "{:?}", lab.stood_still("moment"));
 
     note("for four fifths of the time");
     let racing = lab.race("slow", &LOAD, &[]);
     lab.is_told("slow", Work::Index, from_ref(victim));
-    for _ in 0..16 {
+    while lab.lab.coordinator().running().race()["id"] == "slow" {
         let stopped = victim.signal(Signal::STOP);
         sleep(Duration::from_millis(400));
         stopped.resume();
@@ -197,10 +211,11 @@ fn a_driver_that_stands_still_in_a_race_over_places_costs_no_document_and_no_req
     let said = racing.end();
     lab.is_complete(&said, "slow", lab.lab.drivers(), &LOAD);
     assert!(said.stderr.contains(&format!("load driver {name} was the bottleneck in ")), "{}", said.stderr);
+    let stood_still = lab.stood_still("slow");
+    let of_victim = stood_still.get(&name).copied().unwrap_or_default();
+    assert!(of_victim >= 3 && stood_still.values().all(|it| *it <= of_victim), "{stood_still:?}");
     let found = lab.lab.verdict("slow").findings.drivers;
-    let slow = found.iter().find(|driver| driver.driver == name).unwrap();
-    assert!(slow.saturated >= 3, "{found:?}");
-    assert!(slow.reason.as_ref().is_some_and(|reason| reason.contains("could not keep up")), "{found:?}");
+    assert!(found.iter().any(|it| it.driver == name && it.saturated >= of_victim), "{found:?}");
 
     note("for 20 s, in which the race ends");
     let racing = lab.race("frozen", &LOAD, &[]);
@@ -219,7 +234,6 @@ fn a_driver_that_stands_still_in_a_race_over_places_costs_no_document_and_no_req
     lab.lab.is_free();
     lab.server.answer();
     lab.adds_up_without("frozen", Work::All);
-    lab.completes("after", &LOAD);
 }
 
 #[test]
@@ -270,7 +284,6 @@ fn a_network_that_fails_in_a_race_over_places_costs_nothing_or_is_named() {
     lab.lab.is_free();
     assert_eq!(lab.got(), got, "it has asked for nothing since");
     (0..3).for_each(|driver| lab.has_indexed("parted", &LOAD, driver, 0));
-    lab.completes("after", &LOAD);
 }
 
 #[test]
@@ -394,7 +407,6 @@ fn a_server_that_dies_in_a_race_over_places_fails_it_or_is_counted_as_errors() {
     };
     let got = lab.got();
     assert!((since(back)..=since(killed)).contains(&got.bulks), "{got:?}, {} to {}", since(back), since(killed));
-    lab.completes("after", &LOAD);
 }
 
 #[test]

@@ -13,7 +13,7 @@ fn documents_and_requests_of_the_report_are_those_of_the_server_whatever_the_num
         documents: 200_000,
         bulk_size: 5_000,
         indexing: None,
-        searching: Searching::Requests { unthrottled: 12, throttled: 300 },
+        searching: Searching::Requests { unthrottled: 9, throttled: 300 },
         naps: None,
     };
     for number in 1..=3 {
