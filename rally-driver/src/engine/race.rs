@@ -165,7 +165,8 @@ struct Pending {
     recording: Recording,
     /// By worker.
     progress: BTreeMap<usize, Vec<ProgressSum>>,
-    busiest: f64,
+    /// CPU time by worker, in nanoseconds.
+    busy: BTreeMap<usize, u64>,
     in_flight: u32,
     /// Time in which this driver did not run at all.
     still: Duration,
@@ -179,7 +180,7 @@ impl Pending {
             since: Instant::now(),
             recording: Recording::default(),
             progress: BTreeMap::new(),
-            busiest: 0.0,
+            busy: BTreeMap::new(),
             in_flight: 0,
             still: Duration::ZERO,
             awaiting: BTreeSet::new(),
@@ -620,7 +621,7 @@ impl Race {
             self.pending.progress.insert(worker, progress);
         }
         self.pending.in_flight += in_flight;
-        self.pending.busiest = self.pending.busiest.max(busy);
+        *self.pending.busy.entry(worker).or_default() += busy;
     }
 
     /// Merges what a worker measured that has ended. Its requests under way were cut off: they are no samples of any interval.
@@ -640,9 +641,13 @@ impl Race {
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
+        let interval = pending.since.elapsed();
+        // A worker that is done with the step just after it was asked was busy for no longer than that.
+        let busiest = pending.busy.into_values().max().unwrap_or_default();
+        let busiest = (busiest as f64 / nanos(interval).max(1) as f64).min(1.0);
         let effort = Effort {
-            interval: pending.since.elapsed(),
-            busiest: pending.busiest,
+            interval,
+            busiest,
             throttled: pending.recording.throttled,
             late: pending.recording.late,
             still: pending.still,
@@ -658,7 +663,7 @@ impl Race {
         let health = DriverHealth {
             saturated: saturation(&self.setup.host, &effort),
             dispatch_lag: pending.recording.dispatch_lag,
-            busiest_worker: pending.busiest,
+            busiest_worker: busiest,
             in_flight: pending.in_flight,
             reconnects: pending.recording.reconnects,
             retries: pending.recording.retries,

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rally_core::metrics::DriverFindings;
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -118,6 +119,9 @@ fn a_driver_that_stalls_costs_nothing_for_a_moment_and_is_named_if_it_lasts() {
         sleep(Duration::from_millis(100));
     }
     lab.completes(racing);
+    let found = lab.verdict("slow").findings.drivers;
+    let is_named = |it: &DriverFindings| it.driver == victim.ip.to_string() && it.saturated > 0;
+    assert!(found.iter().any(is_named), "{found:?}");
 
     note("for 20 s, in which the race ends and another one runs");
     let racing = lab.race("frozen", &[]);
