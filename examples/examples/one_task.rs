@@ -17,8 +17,12 @@ use tokio::task::JoinSet;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    run(std::env::args().nth(1)).await
+}
+
+pub(crate) async fn run(url: Option<String>) -> anyhow::Result<()> {
     let mut server = JoinSet::new();
-    let url = match std::env::args().nth(1) {
+    let url = match url {
         Some(url) => url,
         None => {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -37,6 +41,7 @@ async fn main() -> anyhow::Result<()> {
     let report = TaskRun::new(task).target_hosts([url]).run(Registry::rally()).await?;
 
     let normal = report.normal().context("everything was warm-up")?;
+    anyhow::ensure!(normal.failed < normal.samples, "no request succeeded: {:?}", normal.errors);
     println!("{} requests, {} of them failed", normal.samples, normal.failed);
     for (name, times) in [("service time", &normal.service_time), ("latency", &normal.latency)] {
         let [median, high, max] = times.percentiles(&[50.0, 99.0, 100.0])[..] else { continue };

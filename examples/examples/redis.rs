@@ -97,8 +97,12 @@ impl ParamSource for Keys {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
+    run(std::env::args().nth(1)).await
+}
+
+pub(crate) async fn run(address: Option<String>) -> anyhow::Result<()> {
     let mut server = JoinSet::new();
-    let address = match std::env::args().nth(1) {
+    let address = match address {
         Some(address) => address,
         None => {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -118,6 +122,7 @@ async fn main() -> anyhow::Result<()> {
     let report = TaskRun::new(task).run(registry).await?;
 
     let normal = report.normal().context("everything was warm-up")?;
+    anyhow::ensure!(normal.failed < normal.samples, "no command succeeded: {:?}", normal.errors);
     let [median, high] = normal.service_time.percentiles(&[50.0, 99.0])[..] else { return Ok(()) };
     println!(
         "{} commands in {:.1} s, {} of them failed; median {:.3} ms, p99 {:.3} ms",

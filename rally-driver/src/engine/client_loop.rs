@@ -338,7 +338,7 @@ impl ClientTaskLoop {
                 (None, None) => return Err(failure.into()),
             },
         };
-        match self.pace.after_request(elapsed(start, returned), outcome.weight, &outcome.unit) {
+        match self.pace.after_request(elapsed(start, returned), &outcome) {
             // Of all clients of the task, on whatever host, one tells it.
             Ok(Some(_)) if self.allocated.client_in_task == 0 => {
                 step.notice_other_unit(self.allocated.task, &outcome.unit);

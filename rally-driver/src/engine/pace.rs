@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rally_core::track::Task;
 
-use crate::RunnerError;
 use crate::scheduler::Scheduler;
+use crate::{Outcome, RunnerError};
 
 /// The pace of one client.
 pub(crate) struct Pace {
@@ -67,14 +67,10 @@ impl Pace {
     /// # Errors
     ///
     /// [`RunnerError::Other`] if the target counts something that the runner does not.
-    pub(crate) fn after_request(
-        &mut self,
-        now: Duration,
-        weight: u64,
-        unit: &str,
-    ) -> Result<Option<OtherUnit>, RunnerError> {
+    pub(crate) fn after_request(&mut self, now: Duration, outcome: &Outcome) -> Result<Option<OtherUnit>, RunnerError> {
         let Some(scheduler) = &mut self.scheduler else { return Ok(None) };
-        scheduler.after_request(now, weight, unit);
+        scheduler.after_request(now, outcome);
+        let (weight, unit) = (outcome.weight, &*outcome.unit);
         let Some(target) = self.target.as_mut().filter(|target| weight > 0 && target.weight != Some(weight)) else {
             return Ok(None);
         };
@@ -104,6 +100,10 @@ mod tests {
         Pace::new(&crate::testing::task(task), Some(Box::new(Deterministic)))
     }
 
+    fn did(weight: u64, unit: &'static str) -> Outcome {
+        Outcome { weight, unit: unit.into(), ..Outcome::default() }
+    }
+
     fn due(pace: &mut Pace) -> Option<u128> {
         pace.next().map(|due| due.as_millis())
     }
@@ -112,9 +112,9 @@ mod tests {
     fn requests_are_not_throttled_until_one_has_told_its_weight() {
         let mut pace = pace("1000 docs/s", 2);
         assert_eq!(due(&mut pace), None);
-        assert_eq!(pace.after_request(Duration::ZERO, 0, "ops"), Ok(None));
+        assert_eq!(pace.after_request(Duration::ZERO, &did(0, "ops")), Ok(None));
         assert_eq!(due(&mut pace), None);
-        assert_eq!(pace.after_request(Duration::ZERO, 50, "docs"), Ok(None));
+        assert_eq!(pace.after_request(Duration::ZERO, &did(50, "docs")), Ok(None));
         assert_eq!((due(&mut pace), due(&mut pace)), (Some(100), Some(200)));
     }
 
@@ -123,7 +123,7 @@ mod tests {
         let mut pace = pace("100 docs/s", 1);
         let mut schedule = Vec::new();
         for weight in [10, 20, 0, 10] {
-            pace.after_request(Duration::ZERO, weight, "docs").unwrap();
+            pace.after_request(Duration::ZERO, &did(weight, "docs")).unwrap();
             schedule.extend(due(&mut pace));
         }
         assert_eq!(schedule, [100, 300, 500, 600]);
@@ -132,15 +132,15 @@ mod tests {
     #[test]
     fn a_target_in_operations_counts_every_request_as_one_and_says_so_once() {
         let mut pace = pace("10 ops/s", 1);
-        assert_eq!(pace.after_request(Duration::ZERO, 500, "docs"), Ok(Some(OtherUnit)));
+        assert_eq!(pace.after_request(Duration::ZERO, &did(500, "docs")), Ok(Some(OtherUnit)));
         assert_eq!(due(&mut pace), Some(100));
-        assert_eq!(pace.after_request(Duration::ZERO, 700, "docs"), Ok(None));
+        assert_eq!(pace.after_request(Duration::ZERO, &did(700, "docs")), Ok(None));
         assert_eq!(due(&mut pace), Some(200));
     }
 
     #[test]
     fn a_target_in_another_unit_is_an_error() {
-        let error = pace("10 docs/s", 1).after_request(Duration::ZERO, 3, "pages").unwrap_err();
+        let error = pace("10 docs/s", 1).after_request(Duration::ZERO, &did(3, "pages")).unwrap_err();
         assert_eq!(
             error.to_string(),
             "the target throughput is in `docs/s`, but the operation counts `pages`; give the target in `pages/s` or \

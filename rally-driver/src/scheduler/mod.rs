@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use rally_core::track::Task;
 
+use crate::Outcome;
+
 pub(crate) use deterministic::Deterministic;
 pub(crate) use poisson::Poisson;
 
@@ -61,8 +63,8 @@ pub trait Scheduler {
     /// A request is about to be sent, at this time since the start of the client's task.
     fn before_request(&mut self, _now: Duration) {}
 
-    /// A request is done, at this time since the start of the client's task, with this weight and unit.
-    fn after_request(&mut self, _now: Duration, _weight: u64, _unit: &str) {}
+    /// A request is done, at this time since the start of the client's task, and this is what came of it.
+    fn after_request(&mut self, _now: Duration, _outcome: &Outcome) {}
 }
 
 /// The time between two requests at a rate. A rate that is no positive number means no time at all.

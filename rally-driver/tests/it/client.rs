@@ -1,15 +1,22 @@
 //! The HTTP client against a target that does as it is told.
 
 use std::cell::Cell;
+use std::io::Read;
 use std::rc::Rc;
 use std::time::Duration;
 
+use axum::Router;
+use bytes::Bytes;
+use flate2::read::GzDecoder;
+use http::HeaderMap;
 use rally_core::track::JsonObject;
 use rally_driver::client::{Body, Client, ClientOptions, MediaTypes, Request};
 use rally_driver::{ErrorClass, RequestTimer, RunnerError};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::target::{Act, Target};
 
@@ -47,6 +54,45 @@ async fn requests_carry_what_elasticsearch_wants() {
         assert_eq!(seen[0].header(name), Some(value), "{name}");
     }
     assert_eq!(seen[1].header("content-type"), None);
+}
+
+#[tokio::test]
+async fn tokens_and_keys_are_sent_as_they_are_given() {
+    for (options, expected) in [
+        (json!({ "bearer_auth": "t.o.k" }), "Bearer t.o.k"),
+        (json!({ "api_key": "a2V5" }), "ApiKey a2V5"),
+        (json!({ "api_key": ["id", "key"] }), "ApiKey aWQ6a2V5"),
+    ] {
+        let target = Target::acting(&[answer(200, "{}")]).await;
+        let (client, _) = client(&[&target], options);
+        client.request(&Request::new("GET", "/")).await.unwrap();
+        assert_eq!(target.seen()[0].header("authorization"), Some(expected));
+    }
+}
+
+#[tokio::test]
+async fn bodies_are_packed_if_the_user_wants_it_and_say_so() {
+    let (sender, mut arrived) = mpsc::channel(1);
+    let app = Router::new().fallback(move |headers: HeaderMap, body: Bytes| async move {
+        sender.send((headers, body)).await.unwrap();
+        "{}"
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hosts = [listener.local_addr().unwrap().to_string()];
+    let mut server = JoinSet::new();
+    server.spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let options = JsonObject::from_iter([("http_compress".to_owned(), true.into())]);
+    let options = ClientOptions::try_from(&options).unwrap();
+    let client = Client::new(&hosts, options, MediaTypes::default(), 0, Rc::default()).unwrap();
+    let body = "{\"a\":1}\n".repeat(1_000);
+    let request = Request { body: Body::Ndjson(body.clone().into()), ..Request::new("POST", "/_bulk") };
+    client.request(&request).await.unwrap();
+    let (headers, packed) = arrived.recv().await.unwrap();
+    assert_eq!(headers["content-encoding"], "gzip");
+    assert!(packed.len() < body.len() / 10, "{} bytes", packed.len());
+    let mut unpacked = String::new();
+    GzDecoder::new(&packed[..]).read_to_string(&mut unpacked).unwrap();
+    assert!(unpacked == body);
 }
 
 #[tokio::test]
@@ -155,9 +201,11 @@ async fn service_time_ends_with_the_last_byte_of_the_body() {
     let target = Target::acting(&[Act::Drip(pause), Act::Late(delay, "late")]).await;
     let (client, timer) = client(&[&target], json!({}));
     for (least, body) in [(pause, "abcd"), (delay, "late")] {
+        let begun = RequestTimer::now();
         assert_eq!(client.request(&Request::new("GET", "/")).await.unwrap().body, body);
-        let span = timer.take().unwrap();
+        let (span, ended) = (timer.take().unwrap(), RequestTimer::now());
         assert!(Duration::from_nanos(span.received - span.sent) >= least);
+        assert!(begun <= span.sent && span.received <= ended, "{begun} {span:?} {ended}");
     }
 }
 

@@ -292,6 +292,10 @@ impl Race {
 /// The times of a raw sample.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RawTimes {
+    /// Of the race.
+    pub(crate) client: i32,
+    /// When the runner was called, since the start of the step.
+    pub(crate) called: i64,
     pub(crate) service_time: i64,
     pub(crate) latency: i64,
     pub(crate) dispatch_lag: Option<i64>,
@@ -311,6 +315,8 @@ pub(crate) async fn raw_samples(registry: Registry, plan: &RacePlan) -> Vec<RawT
     let reader = SerializedFileReader::new(File::open(segment.unwrap()).unwrap()).unwrap();
     let rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
     rows.map(|row| RawTimes {
+        client: row.get_int(4).unwrap(),
+        called: row.get_long(7).unwrap(),
         service_time: row.get_long(8).unwrap(),
         latency: row.get_long(10).unwrap(),
         dispatch_lag: row.get_long(11).ok(),

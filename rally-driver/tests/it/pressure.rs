@@ -1,6 +1,6 @@
 //! The driver against a target that does as it is told: what is measured is compared with what the target did.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rally_core::metrics::{Distribution, SampleType, TaskInterval};
 use rally_core::track::{JsonObject, Operation, Task, TaskBuilder};
@@ -49,7 +49,9 @@ async fn slow_answers_are_in_the_percentiles_that_they_belong_to() {
         _ => Act::ok(),
     })
     .await;
+    let begun = Instant::now();
     let told = run(Registry::rally(), &against(&target, [request("a").iterations(100)], json!({})), 1).await;
+    let took = begun.elapsed().as_nanos();
     assert_eq!(told.samples(0, SampleType::Normal), 100);
     let times: [fn(&TaskInterval) -> &Distribution; 3] =
         [|task| &task.service_time, |task| &task.processing_time, |task| &task.latency];
@@ -58,6 +60,8 @@ async fn slow_answers_are_in_the_percentiles_that_they_belong_to() {
         told.tasks(0, SampleType::Normal).for_each(|interval| all.merge(time(interval)));
         let percentiles = all.percentiles(&[81.0, 91.0]);
         assert!(percentiles[0] >= 40e6 && percentiles[1] >= 80e6, "{percentiles:?}");
+        // One after the other, they cannot have taken longer than all of it.
+        assert!(all.sum() <= took, "{} of {took} ns", all.sum());
     }
 }
 
@@ -67,7 +71,9 @@ async fn a_stall_is_in_the_latency_of_every_request_that_was_due_meanwhile() {
     let target = Target::start(move |seen| if seen.number == 10 { Act::Late(stall, "{}") } else { Act::ok() }).await;
     let mut plan = against(&target, [request("a").iterations(80).target_throughput(100.0)], json!({}));
     plan.sample_bytes = 1 << 20;
+    let begun = Instant::now();
     let samples = raw_samples(Registry::rally(), &plan).await;
+    let took = begun.elapsed().as_nanos() as i64;
     let mut latencies: Vec<i64> = samples.iter().map(|sample| sample.latency).collect();
     latencies.sort_unstable_by(|one, other| other.cmp(one));
     // The request that stalled, and one every 10 ms after it: each waited for the rest of the stall at least.
@@ -77,6 +83,11 @@ async fn a_stall_is_in_the_latency_of_every_request_that_was_due_meanwhile() {
     }
     let slow = samples.iter().filter(|sample| sample.service_time >= 400_000_000).count();
     assert_eq!(slow, 1, "the service time of the others knows nothing of it");
+    assert!(samples.iter().map(|sample| sample.service_time).sum::<i64>() <= took, "one came after the other");
+    for sample in &samples {
+        let due = sample.called - (sample.latency - sample.service_time);
+        assert!(due <= 800_000_000 && sample.latency <= took - due.max(0), "{sample:?} of {took} ns");
+    }
 }
 
 #[tokio::test]
