@@ -18,7 +18,6 @@ use super::client_loop::{ClientSteps, PreparedTask};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::roster::Roster;
 use super::step::{ProgressSum, RaceContext, StepShare, WorkerStep};
-use crate::RequestTimer;
 use crate::client::SetupError;
 use crate::recorder::{Recording, StepStart};
 
