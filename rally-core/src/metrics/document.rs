@@ -1,12 +1,15 @@
 //! What is written down of a race, and what whoever watched it is told at its end.
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{ErrorCount, Results, ThresholdOutcome};
 use crate::race::{RacePlan, RaceVerdict};
-use crate::track::JsonObject;
+use crate::track::{Challenge, JsonObject, Track};
 use crate::{RaceId, RaceOutcome};
+
+/// The challenge of a track that has nothing but a schedule.
+const MADE_UP_CHALLENGE: &str = "default";
 
 /// A race as Rally writes it down, before and after its benchmark.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -96,8 +99,12 @@ impl RaceDocument {
         }
     }
 
-    /// Takes what a telemetry device says of the cluster under test as a whole: a record `cluster_environment`.
-    pub fn add_environment(&mut self, record: &JsonObject) {
+    /// Takes what a telemetry device says of the cluster under test as a whole: a record `cluster_environment`. Others are about
+    /// something else.
+    pub fn add_environment(&mut self, record: &Value) {
+        if record["name"] != "cluster_environment" {
+            return;
+        }
         for (key, name) in [
             ("revision", "source_revision"),
             ("distribution-version", "distribution_version"),
@@ -109,6 +116,21 @@ impl RaceDocument {
             if let Some(value) = record.get(name).filter(|value| !value.is_null()) {
                 self.cluster.insert(key.to_owned(), value.clone());
             }
+        }
+    }
+
+    /// The name of the challenge; that of one that was made up is the one that Rally gives it.
+    #[must_use]
+    pub fn challenge_name(&self) -> &str {
+        self.challenge.as_deref().unwrap_or(MADE_UP_CHALLENGE)
+    }
+
+    /// The challenge, in the track as it was run.
+    #[must_use]
+    pub fn challenge_of<'a>(&self, track: &'a Track) -> Option<&'a Challenge> {
+        match &self.challenge {
+            Some(name) => track.challenge(name),
+            None => track.selected_challenge_or_default(),
         }
     }
 
@@ -184,8 +206,6 @@ pub struct ArchivedVerdict {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
 
     #[test]
@@ -198,7 +218,7 @@ mod tests {
         let mut race: RaceDocument = serde_json::from_value(race).unwrap();
         let record = json!({"name": "cluster_environment", "distribution_version": "8.15.3", "source_revision": "abc",
             "target_platform": null});
-        let Value::Object(record) = record else { unreachable!() };
+        race.add_environment(&json!({"name": "other", "distribution_version": "1"}));
         race.add_environment(&record);
         assert_eq!(Value::Object(race.cluster.clone()), json!({"distribution-version": "8.15.3", "revision": "abc"}));
         assert_eq!(race.distribution_version(), Some("8.15.3"));

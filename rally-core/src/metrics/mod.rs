@@ -1,5 +1,5 @@
-//! What is measured: the times of a request, distributions that can be merged, and intervals on their way to the
-//! coordinator.
+//! What is measured: the times of a request, distributions that can be merged, intervals on their way to the coordinator, and
+//! the documents and stores in which it is kept.
 
 mod cluster;
 mod distribution;
@@ -9,6 +9,8 @@ mod race;
 mod rank_test;
 mod record;
 mod results;
+mod series;
+mod store;
 mod threshold;
 mod throughput;
 mod times;
@@ -17,10 +19,12 @@ pub use cluster::{ClusterResults, FieldUsage, JobTimes, Spread, TelemetryTotals,
 pub use distribution::Distribution;
 pub use document::{ArchivedVerdict, DriverFindings, Findings, RaceDocument, RaceReport, TaskErrors};
 pub use interval::{DriverHealth, ErrorCount, Interval, Ledger, TaskInterval, TaskProgress, ThroughputBin};
-pub use race::{IntervalStanding, RaceMetrics};
+pub use race::{IntervalStanding, RaceMetrics, task_meta};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
-pub use record::{MemoryStore, MetricsStore, RecordContext, StoreError, TaskValue, result_documents};
+pub use record::{RecordContext, TaskValue, result_documents};
 pub use results::{OperationMetrics, Percentiles, Results, ThroughputSummary};
+pub use series::{TaskSeries, series_of_records};
+pub use store::{FoundRaces, MemoryStore, MetricsStore, RECORD_PAGE, RaceFilter, RecordPages, StoreError};
 pub use threshold::{
     Aggregate, Threshold, ThresholdMetric, ThresholdOperator, ThresholdOutcome, ThresholdStanding,
     ThresholdSyntaxError, ThresholdTask, ThresholdUnit, TimeValue,

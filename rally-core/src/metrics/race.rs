@@ -9,7 +9,7 @@ use super::{
     ThroughputSummary, ThroughputValue,
 };
 use crate::allocation::TaskIndex;
-use crate::track::{Challenge, Task, Track};
+use crate::track::{Challenge, JsonObject, Task, Track};
 
 /// Error classes of a task that are told apart; what a peer sends beyond is not kept.
 const MAX_ERROR_CLASSES: usize = 100;
@@ -140,6 +140,13 @@ impl RaceMetrics {
         self.tasks.get(&task).map_or((Vec::new(), ""), |totals| (totals.throughput(), &totals.unit))
     }
 
+    /// The throughput of a task over time against each cluster by its name, if several were loaded at the same time.
+    #[must_use]
+    pub fn throughput_by_cluster(&self, task: TaskIndex) -> Vec<(&str, Vec<ThroughputValue>)> {
+        let clusters = self.clusters.iter();
+        clusters.filter_map(|(name, tasks)| Some((name.as_str(), tasks.get(&task)?.throughput()))).collect()
+    }
+
     /// The errors of a task by class, warm-up included.
     #[must_use]
     pub fn errors(&self, task: TaskIndex) -> &[ErrorCount] {
@@ -178,16 +185,19 @@ impl RaceMetrics {
     }
 }
 
+/// The metadata of track, challenge, operation and task, of which the last one prevails.
+#[must_use]
+pub fn task_meta(track: &Track, challenge: &Challenge, task: &Task) -> JsonObject {
+    let all = [&track.meta, &challenge.meta, &task.operation.meta, &task.meta];
+    all.into_iter().flat_map(Clone::clone).collect()
+}
+
 fn operation_metrics(tasks: &Tasks, track: &Track, challenge: &Challenge) -> Vec<OperationMetrics> {
     let tasks = challenge.tasks().enumerate().filter_map(|(index, task)| {
         let totals = tasks.get(&TaskIndex(index as u32))?;
         let error_rate = totals.error_rate().unwrap_or_default();
         if !task.operation.include_in_reporting() && error_rate == 0.0 {
             return None;
-        }
-        let mut meta = track.meta.clone();
-        for more in [&challenge.meta, &task.operation.meta, &task.meta] {
-            meta.extend(more.clone());
         }
         Some(OperationMetrics {
             task: task.name.clone(),
@@ -198,7 +208,7 @@ fn operation_metrics(tasks: &Tasks, track: &Track, challenge: &Challenge) -> Vec
             processing_time: Percentiles::new(&totals.processing_time),
             error_rate,
             duration: totals.duration as f64 / 1e6,
-            meta,
+            meta: task_meta(track, challenge, task),
         })
     });
     tasks.collect()
@@ -310,6 +320,9 @@ mod tests {
         let rates: Vec<_> =
             by_cluster.iter().map(|it| (it.cluster_name.as_str(), it.op_metrics[0].error_rate)).collect();
         assert_eq!(rates, [("a", 2.0 / 20.0), ("b", 1.0 / 4.0)]);
+        let throughput = metrics.throughput_by_cluster(TaskIndex(0));
+        assert_eq!(throughput.iter().map(|(cluster, _)| *cluster).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(metrics.throughput_by_cluster(TaskIndex(1)), []);
     }
 
     #[test]

@@ -1,6 +1,5 @@
-//! Metrics as documents, with the fields of Rally's metrics store, and the stores that take them.
+//! Metrics as documents, with the fields of Rally's metrics store.
 
-use async_trait::async_trait;
 use serde_json::{Value, json};
 
 use super::{OperationMetrics, RaceDocument, Results, SampleType, ThroughputSummary};
@@ -8,73 +7,6 @@ use crate::track::JsonObject;
 
 /// Values of track parameters whose names begin so are secrets.
 const SECRET_PREFIX: &str = "secret_";
-
-/// Takes what a race leaves behind. Whoever stores waits for it, so a store need not be quick.
-#[async_trait(?Send)]
-pub trait MetricsStore {
-    /// Stores the document of a race, in place of one that was stored before.
-    ///
-    /// # Errors
-    ///
-    /// If it cannot be stored, after as many attempts as the store finds sensible.
-    async fn store_race(&mut self, race: &RaceDocument) -> Result<(), StoreError>;
-
-    /// Adds metrics records of a race.
-    ///
-    /// # Errors
-    ///
-    /// If some of them cannot be stored; which ones is not said.
-    async fn store_records(&mut self, race: &RaceDocument, records: Vec<JsonObject>) -> Result<(), StoreError>;
-
-    /// Adds the result documents of a race.
-    ///
-    /// # Errors
-    ///
-    /// If some of them cannot be stored.
-    async fn store_results(&mut self, race: &RaceDocument, results: Vec<JsonObject>) -> Result<(), StoreError>;
-}
-
-/// A store did not take what it was given.
-#[derive(Debug, thiserror::Error)]
-#[error("the metrics store at {place} could not {action}: {cause}")]
-pub struct StoreError {
-    /// Where the store is.
-    pub place: String,
-    /// What it was asked to do, as a verb phrase.
-    pub action: String,
-    /// Why not.
-    pub cause: String,
-}
-
-/// A store in memory, for programs that look at the records themselves.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryStore {
-    /// Documents of races, one for each race.
-    pub races: Vec<RaceDocument>,
-    /// Metrics records of all races.
-    pub records: Vec<JsonObject>,
-    /// Result documents of all races.
-    pub results: Vec<JsonObject>,
-}
-
-#[async_trait(?Send)]
-impl MetricsStore for MemoryStore {
-    async fn store_race(&mut self, race: &RaceDocument) -> Result<(), StoreError> {
-        self.races.retain(|known| known.race_id != race.race_id);
-        self.races.push(race.clone());
-        Ok(())
-    }
-
-    async fn store_records(&mut self, _: &RaceDocument, records: Vec<JsonObject>) -> Result<(), StoreError> {
-        self.records.extend(records);
-        Ok(())
-    }
-
-    async fn store_results(&mut self, _: &RaceDocument, results: Vec<JsonObject>) -> Result<(), StoreError> {
-        self.results.extend(results);
-        Ok(())
-    }
-}
 
 /// Makes records of one race: what all of them have in common.
 #[derive(Clone, Debug)]
@@ -117,7 +49,7 @@ impl RecordContext {
         common.insert("race-timestamp".to_owned(), json!(race.race_timestamp));
         common.insert("environment".to_owned(), json!(race.environment));
         common.insert("track".to_owned(), json!(race.track));
-        common.insert("challenge".to_owned(), json!(race.challenge));
+        common.insert("challenge".to_owned(), json!(race.challenge_name()));
         common.insert("car".to_owned(), json!(race.car.join("+")));
         if !race.track_params.is_empty() {
             common.insert("track-params".to_owned(), Value::Object(without_secrets(&race.track_params)));
@@ -220,7 +152,7 @@ fn common_of_results(race: &RaceDocument) -> JsonObject {
         ("distribution-flavor", race.cluster.get("distribution-flavor").cloned().unwrap_or_default()),
         ("user-tags", json!(race.user_tags)),
         ("track", json!(race.track)),
-        ("challenge", json!(race.challenge)),
+        ("challenge", json!(race.challenge_name())),
         ("car", json!(race.car.join("+"))),
         ("active", json!(true)),
     ] {
@@ -349,7 +281,7 @@ mod tests {
         let Value::Object(record) = record else { unreachable!() };
         let expected = json!({
             "@timestamp": 7, "name": "segments_count", "value": 3, "race-id": "r", "sample-type": "normal",
-            "race-timestamp": "20261101T000000Z", "environment": "local", "track": "geonames", "challenge": null,
+            "race-timestamp": "20261101T000000Z", "environment": "local", "track": "geonames", "challenge": "default",
             "car": "external", "track-params": {"secret_key": "<hidden>", "size": 3}, "meta": {"target_id": "docker", "tag_setup": "x", "a": 1},
         });
         assert_eq!(Value::Object(context.telemetry(record)), expected);

@@ -187,15 +187,19 @@ async fn attempt(
     let resume = part.resume(url).await;
     let mut request = client.get(url.clone());
     if let Some((length, tag)) = &resume {
-        if expected == Some(*length) {
-            return Ok(());
-        }
         request = request.header(RANGE, format!("bytes={length}-")).header(IF_RANGE, tag);
     }
     let response = request.send().await.map_err(|error| unanswered(&error))?;
     let (mut length, file) = match (response.status(), resume) {
         (StatusCode::PARTIAL_CONTENT, Some((length, _))) if starts_at(&response, length) => {
             (length, OpenOptions::new().append(true).open(&part.path).await?)
+        }
+        // All of it is there, and the server still has the same.
+        (StatusCode::RANGE_NOT_SATISFIABLE, Some((length, _))) if ends_at(&response, length) => {
+            if let Some(expected) = expected.filter(|expected| *expected != length) {
+                return Err(wrong_size(&format!("the server has {length} bytes"), expected));
+            }
+            return Ok(File::open(&part.path).await?.sync_all().await?);
         }
         (StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE, Some(_)) => {
             // The server has another idea of where to go on; the next attempt begins from the start.
@@ -246,8 +250,17 @@ async fn receive(
 }
 
 fn starts_at(response: &Response, length: u64) -> bool {
-    let range = response.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
-    range.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()) == Some(length)
+    range_of(response).and_then(|range| range.split_once('-')?.0.parse().ok()) == Some(length)
+}
+
+/// Whether a file has so many bytes, by an answer that has none of them.
+fn ends_at(response: &Response, length: u64) -> bool {
+    range_of(response).and_then(|range| range.strip_prefix("*/")?.parse().ok()) == Some(length)
+}
+
+/// What an answer says of the part of the file that it has, behind its unit.
+fn range_of(response: &Response) -> Option<&str> {
+    response.headers().get(CONTENT_RANGE)?.to_str().ok()?.strip_prefix("bytes ")
 }
 
 fn refused(status: StatusCode) -> Failure {

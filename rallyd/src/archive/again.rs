@@ -1,56 +1,83 @@
-//! What a race measured, added up again from its archive: for a race whose end nobody could write down.
+//! What a race measured, added up again from its archive: for a race whose end nobody could write down, and for whoever wants more
+//! than its results.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::collections::BTreeMap;
 
-use rally_core::metrics::{RaceDocument, RaceMetrics, Results};
+use rally_core::metrics::{RaceDocument, RaceMetrics, Results, SampleType, TaskSeries};
+use rally_core::{RaceId, RaceOutcome, TaskIndex};
+use serde_json::Value;
 
+use super::store::failed;
 use super::{Archive, ArchiveError, read_intervals};
 
 impl Archive {
-    /// The results of a race: those that stand in its document, or what the intervals and the telemetry that were complete
-    /// amount to. None if there is no interval.
+    /// The document of a race with its results: those that stand in it, or what the intervals and the telemetry that were
+    /// complete amount to, which is incomplete. It has none if there is no interval.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such race, or a file of it is there but cannot be read.
+    pub fn load_with_results(&self, race: &RaceId) -> Result<RaceDocument, ArchiveError> {
+        let mut document = self.load(race)?;
+        if document.results.is_none() {
+            document.results = self.results(&document)?;
+            if document.results.is_some() {
+                document.outcome.get_or_insert(RaceOutcome::Incomplete);
+            }
+        }
+        Ok(document)
+    }
+
+    fn results(&self, document: &RaceDocument) -> Result<Option<Results>, ArchiveError> {
+        let race = &document.race_id;
+        let (mut metrics, intervals) = self.measured(race)?;
+        if intervals == 0 {
+            return Ok(None);
+        }
+        for record in self.telemetry(race)? {
+            metrics.add_telemetry(&Value::Object(record?));
+        }
+        let track = self.track(race)?;
+        Ok(document.challenge_of(&track).map(|challenge| metrics.results(&track, challenge)))
+    }
+
+    /// What the intervals of a race amount to, and how many there are.
+    pub(super) fn measured(&self, race: &RaceId) -> Result<(RaceMetrics, u64), ArchiveError> {
+        let (mut metrics, mut intervals) = (RaceMetrics::default(), 0);
+        let path = self.intervals_path(race);
+        let read = read_intervals(&path, |recorded| {
+            intervals += 1;
+            let _ = metrics.add(&recorded.driver, &recorded.interval);
+        });
+        read.map_err(failed("read", &path))?;
+        Ok((metrics, intervals))
+    }
+
+    /// The seconds of each task by its name. A race whose intervals or track are not there has none.
+    ///
+    /// Drivers send their intervals once per second; those that arrive in the same second of coordinator time are added up.
     ///
     /// # Errors
     ///
     /// If a file is there but cannot be read.
-    pub fn results(&self, document: &RaceDocument) -> Result<Option<Results>, ArchiveError> {
-        if let Some(results) = &document.results {
-            return Ok(Some(results.clone()));
-        }
+    pub fn task_series(&self, document: &RaceDocument) -> Result<BTreeMap<String, TaskSeries>, ArchiveError> {
         let race = &document.race_id;
-        let mut metrics = RaceMetrics::default();
+        let mut tasks = BTreeMap::<TaskIndex, TaskSeries>::new();
         let path = self.intervals_path(race);
-        let mut is_empty = true;
-        read_intervals(&path, |recorded| {
-            is_empty = false;
-            let _ = metrics.add(&recorded.driver, &recorded.interval);
-        })
-        .map_err(|source| ArchiveError::File { action: "read", path, source })?;
-        if is_empty {
-            return Ok(None);
-        }
-        let path = self.telemetry_path(race);
-        let read = File::open(&path).and_then(|file| {
-            BufReader::new(file).split(b'\n').try_for_each(|line| {
-                // A torn last line is left out.
-                if let Ok(record) = serde_json::from_slice(&line?) {
-                    metrics.add_telemetry(&record);
+        let read = read_intervals(&path, |recorded| {
+            let second = recorded.at.as_nanos() / 1_000_000_000;
+            for part in &recorded.interval.tasks {
+                if part.inner.is_none() && part.sample_type == SampleType::Normal && part.samples > 0 {
+                    tasks.entry(part.task).or_default().add(second, part);
                 }
-                Ok(())
-            })
-        });
-        match read {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                return Err(ArchiveError::File { action: "read", path, source });
             }
-            Ok(()) | Err(_) => {}
-        }
-        let track = self.track(race)?;
-        let challenge = match &document.challenge {
-            Some(name) => track.challenge(name),
-            None => track.selected_challenge_or_default(),
+        });
+        read.map_err(failed("read", &path))?;
+        let Some(names) = self.tasks(document)? else { return Ok(BTreeMap::new()) };
+        let named = |(index, mut series): (TaskIndex, TaskSeries)| {
+            series.end();
+            Some((names.get(index.0 as usize)?.clone(), series))
         };
-        Ok(challenge.map(|challenge| metrics.results(&track, challenge)))
+        Ok(tasks.into_iter().filter_map(named).collect())
     }
 }

@@ -3,8 +3,10 @@
 mod again;
 mod clocks;
 mod intervals;
+mod lines;
+mod metrics_store;
 mod recorder;
-mod series;
+mod records;
 mod store;
 mod writer;
 
@@ -13,5 +15,4 @@ pub use clocks::HostClock;
 pub(crate) use clocks::clock_trouble;
 pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
 pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
-pub use series::{TaskSeries, task_series};
 pub use store::{Archive, ArchiveError};

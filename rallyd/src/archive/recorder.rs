@@ -8,8 +8,7 @@ use rally_core::metrics::{
     ArchivedVerdict, Findings, Interval, RaceDocument, RaceMetrics, RaceReport, ThresholdOutcome,
 };
 use rally_core::race::{DriverIndex, RaceVerdict, Recorder};
-use rally_core::track::{JsonObject, Task};
-use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RacePlan, RaceRequest, TaskIndex};
+use rally_core::{ClusterTime, ContentHash, HostFacts, RaceDriver, RaceEventKind, RacePlan, RaceRequest};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -18,7 +17,6 @@ use super::writer::{Entry, Trouble, Writer};
 use super::{Archive, ArchiveError};
 use crate::causes::causes;
 use crate::race::Surroundings;
-use crate::store::TaskRecords;
 
 /// Notices that a verdict has; a talkative race says more than anybody reads.
 const MAX_NOTICES: usize = 100;
@@ -31,9 +29,6 @@ pub(crate) struct ArchiveRecorder {
     document: RaceDocument,
     drivers: Vec<String>,
     metrics: RaceMetrics,
-    cluster: JsonObject,
-    /// When the step of each task started.
-    starts: BTreeMap<TaskIndex, ClusterTime>,
     notices: Vec<String>,
     /// What others noticed of the race's hosts while it ran.
     asides: Asides,
@@ -41,6 +36,8 @@ pub(crate) struct ArchiveRecorder {
     /// The clocks of drivers by their names, and that of the coordinator, when the race began.
     clocks: BTreeMap<String, Option<HostClock>>,
     own_clock: HostClock,
+    /// Whether the coordinator is one of the drivers.
+    coordinator_drives: bool,
     /// What the archive knows of hosts: first the drivers.
     hosts: Vec<HostRecord>,
     trouble: Trouble,
@@ -97,6 +94,7 @@ impl ArchiveRecorder {
         });
         Self {
             own_clock: surroundings.clock(),
+            coordinator_drives: surroundings.is_among(&request.load_driver_hosts).await,
             surroundings,
             began,
             clocks,
@@ -106,8 +104,6 @@ impl ArchiveRecorder {
             document,
             drivers: Vec::new(),
             metrics: RaceMetrics::default(),
-            cluster: JsonObject::new(),
-            starts: BTreeMap::new(),
             notices: Vec::new(),
             asides: Asides::default(),
             trouble,
@@ -126,28 +122,6 @@ impl ArchiveRecorder {
     /// Where the race is archived.
     pub(crate) fn archive(&self) -> Option<&Archive> {
         self.archive.as_ref()
-    }
-
-    /// What the records of a metrics store need to know of the tasks.
-    pub(crate) fn task_records(&self) -> Vec<TaskRecords> {
-        let Some(challenge) = self.plan.challenge() else { return Vec::new() };
-        let records = |(index, task): (u32, &Task)| {
-            let mut meta = self.plan.track.meta.clone();
-            for more in [&challenge.meta, &task.operation.meta, &task.meta] {
-                meta.extend(more.clone());
-            }
-            let (throughput, unit) = self.metrics.throughput(TaskIndex(index));
-            TaskRecords {
-                task: task.name.clone(),
-                operation: task.operation.name.clone(),
-                operation_type: task.operation.operation_type.as_str().to_owned(),
-                meta,
-                start: self.starts.get(&TaskIndex(index)).copied(),
-                throughput,
-                unit: unit.to_owned(),
-            }
-        };
-        (0..).zip(challenge.tasks()).map(records).collect()
     }
 
     /// Where notices may be left that are to stand in the verdict.
@@ -172,24 +146,6 @@ impl ArchiveRecorder {
         if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             report.is_settled = true;
         }
-    }
-
-    /// What is known of the cluster under test as a whole.
-    pub(crate) fn cluster(&self) -> &JsonObject {
-        &self.cluster
-    }
-
-    /// Takes what a telemetry device says of the cluster as a whole.
-    fn environment(&mut self, record: &Value) {
-        let Some(record) = record.as_object() else { return };
-        match record.get("name").and_then(Value::as_str) {
-            Some("cluster_environment") => self.document.add_environment(record),
-            Some("shared_node_environment") => {}
-            _ => return,
-        }
-        let about =
-            record.iter().filter(|(key, _)| !matches!(key.as_str(), "name" | "cluster" | "@timestamp" | "meta"));
-        self.cluster.extend(about.map(|(key, value)| (key.clone(), value.clone())));
     }
 
     fn driver(&self, driver: DriverIndex) -> &str {
@@ -322,7 +278,7 @@ impl Recorder for ArchiveRecorder {
             }
         }
         let own = self.surroundings.facts();
-        if !facts.contains(&own) {
+        if !self.coordinator_drives {
             self.hosts.push(HostRecord::new(own.name.clone(), "coordinator", None, own, Some(self.own_clock)));
         }
         self.store_hosts();
@@ -344,7 +300,7 @@ impl Recorder for ArchiveRecorder {
                 let mut lines = Vec::new();
                 for record in records {
                     self.metrics.add_telemetry(&record);
-                    self.environment(&record);
+                    self.document.add_environment(&record);
                     lines.extend(record.to_string().bytes());
                     lines.push(b'\n');
                 }
@@ -362,13 +318,8 @@ impl Recorder for ArchiveRecorder {
     }
 
     fn event(&mut self, at: ClusterTime, kind: &RaceEventKind) {
-        match kind {
-            RaceEventKind::Noticed { driver, message } => self.notice(format!("{driver}: {message}")),
-            RaceEventKind::StepStarted { step, tasks, .. } => {
-                self.starts.extend(tasks.iter().map(|running| (running.task, step.start)));
-            }
-            // Only written down.
-            _ => {}
+        if let RaceEventKind::Noticed { driver, message } = kind {
+            self.notice(format!("{driver}: {message}"));
         }
         self.write(event_line(at, json!(kind)));
     }

@@ -4,13 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use rally_core::RaceId;
+use parquet::errors::ParquetError;
 use rally_core::metrics::{ArchivedVerdict, RaceDocument};
-use rally_core::track::Track;
-use serde::Serialize;
+use rally_core::track::{Challenge, JsonObject, Track};
+use rally_core::{ClusterTime, RaceEventKind, RaceId};
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::IntervalLog;
+use super::lines::read_lines;
 
 const RACE: &str = "race.json";
 const INTERVALS: &str = "intervals";
@@ -25,6 +28,7 @@ const SAMPLES: &str = "samples";
 #[derive(Clone, Debug)]
 pub struct Archive {
     directory: PathBuf,
+    pub(super) downsample_factor: u64,
 }
 
 /// The archive cannot be used.
@@ -59,12 +63,35 @@ pub enum ArchiveError {
         #[source]
         source: serde_json::Error,
     },
+    /// A file of raw samples is damaged.
+    #[error("cannot read the samples in {}", path.display())]
+    Samples {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: ParquetError,
+    },
+}
+
+/// A line of the log of a race.
+#[derive(Deserialize)]
+struct LoggedEvent {
+    /// In nanoseconds of coordinator time.
+    at: u64,
+    event: RaceEventKind,
 }
 
 impl Archive {
     /// The archive in this directory, usually `~/.rally/benchmarks/races`. It is made when the first race is stored.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self { directory: directory.into() }
+        Self { directory: directory.into(), downsample_factor: 1 }
+    }
+
+    /// The same archive, which has records of every so many requests only; of none if it is 0. The others are still in its files.
+    #[must_use]
+    pub fn downsampled(self, factor: u64) -> Self {
+        Self { downsample_factor: factor, ..self }
     }
 
     /// The directory of all races.
@@ -122,22 +149,46 @@ impl Archive {
     ///
     /// If it is not there, or cannot be understood.
     pub fn track(&self, race: &RaceId) -> Result<Track, ArchiveError> {
-        self.read_json(race, TRACK)?.ok_or_else(|| self.unknown(race))
+        self.known_track(race)?.ok_or_else(|| self.unknown(race))
+    }
+
+    /// The track of a race, if it is there.
+    pub(super) fn known_track(&self, race: &RaceId) -> Result<Option<Track>, ArchiveError> {
+        self.read_json(race, TRACK)
     }
 
     /// The names of the tasks of a race, in the order of its schedule: the task of [`TaskIndex`](rally_core::TaskIndex)
-    /// *n* is number *n*.
+    /// *n* is number *n*. None if its track is not there.
     ///
     /// # Errors
     ///
-    /// If its track is not there, or cannot be understood.
-    pub fn tasks(&self, document: &RaceDocument) -> Result<Vec<String>, ArchiveError> {
-        let track = self.track(&document.race_id)?;
-        let challenge = match &document.challenge {
-            Some(name) => track.challenge(name),
-            None => track.selected_challenge_or_default(),
-        };
-        Ok(challenge.map(|it| it.tasks().map(|task| task.name.clone()).collect()).unwrap_or_default())
+    /// If its track cannot be understood.
+    pub fn tasks(&self, document: &RaceDocument) -> Result<Option<Vec<String>>, ArchiveError> {
+        let Some(track) = self.known_track(&document.race_id)? else { return Ok(None) };
+        let tasks = document.challenge_of(&track).into_iter().flat_map(Challenge::tasks);
+        Ok(Some(tasks.map(|task| task.name.clone()).collect()))
+    }
+
+    /// What is known of the hosts of a race; nothing if that is not there.
+    pub(crate) fn hosts(&self, race: &RaceId) -> Result<Vec<Value>, ArchiveError> {
+        Ok(self.read_json(race, HOSTS)?.unwrap_or_default())
+    }
+
+    /// The records of telemetry devices, as they came.
+    pub(super) fn telemetry(
+        &self,
+        race: &RaceId,
+    ) -> Result<impl Iterator<Item = Result<JsonObject, ArchiveError>> + use<>, ArchiveError> {
+        read_lines(self.telemetry_path(race))
+    }
+
+    /// What happened in a race and when, as its log tells.
+    pub(crate) fn events(
+        &self,
+        race: &RaceId,
+    ) -> Result<impl Iterator<Item = Result<(ClusterTime, RaceEventKind), ArchiveError>> + use<>, ArchiveError> {
+        let lines = read_lines::<LoggedEvent>(self.events_path(race))?;
+        Ok(lines.map(|line| line.map(|LoggedEvent { at, event }| (ClusterTime::from_nanos(at), event))))
     }
 
     /// Where the drivers of a race are, with what is known of their hosts: JSON.
@@ -195,7 +246,7 @@ impl Archive {
         self.read_json(race, RACE)?.ok_or_else(|| self.unknown(race))
     }
 
-    /// All races, the latest first; those whose documents cannot be understood come as errors beside them.
+    /// All races, in any order; those whose documents cannot be understood come as errors beside them.
     ///
     /// # Errors
     ///
@@ -216,7 +267,6 @@ impl Archive {
                 Err(error) => damaged.push(error),
             }
         }
-        races.sort_by(|one, other| (&other.race_timestamp, &other.race_id).cmp(&(&one.race_timestamp, &one.race_id)));
         Ok((races, damaged))
     }
 
@@ -266,7 +316,7 @@ impl Archive {
     }
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArchiveError {
     let path = path.to_owned();
     move |source| ArchiveError::File { action, path, source }
 }
@@ -320,7 +370,9 @@ mod tests {
         archive.store(&new).unwrap();
         new.results = Some(Results::default());
         archive.store(&new).unwrap();
-        assert_eq!(archive.list().unwrap().0, [new.clone(), old.clone()]);
+        let mut all = archive.list().unwrap().0;
+        all.sort_by(|one, other| one.race_id.cmp(&other.race_id));
+        assert_eq!(all, [new.clone(), old.clone()]);
         archive.delete(&old.race_id).unwrap();
         assert!(matches!(archive.load(&old.race_id), Err(ArchiveError::Unknown { .. })));
         assert!(matches!(archive.delete(&old.race_id), Err(ArchiveError::Unknown { .. })));

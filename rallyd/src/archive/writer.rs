@@ -1,7 +1,6 @@
 //! Writes what a race measures on a thread of its own, so that a slow disk does not hold up the race.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -12,6 +11,7 @@ use rally_core::RaceId;
 use tokio::sync::oneshot;
 use tracing::warn;
 
+use super::lines::Lines;
 use super::{Archive, ArchiveError, IntervalLog};
 use crate::causes::causes;
 
@@ -157,29 +157,6 @@ impl Files {
 
     fn failed(&self, path: &Path, error: &io::Error) {
         self.trouble.notice(format!("{} is not complete: {}", path.display(), causes(error).join(": ")));
-    }
-}
-
-/// A file of lines.
-struct Lines {
-    file: File,
-    path: PathBuf,
-}
-
-impl Lines {
-    fn open(path: PathBuf) -> Result<Self, ArchiveError> {
-        match OpenOptions::new().create(true).append(true).open(&path) {
-            Ok(file) => Ok(Self { file, path }),
-            Err(source) => Err(ArchiveError::File { action: "open", path, source }),
-        }
-    }
-
-    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
-        let end = self.file.metadata()?.len();
-        self.file.write_all(lines).inspect_err(|_| {
-            // Half a line would spoil the next one.
-            let _ = self.file.set_len(end);
-        })
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use clap::Parser;
 use rally_core::RaceId;
-use rally_core::metrics::RaceDocument;
+use rally_core::metrics::{MetricsStore, RaceDocument, RaceFilter};
 use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -64,7 +64,7 @@ pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: C
         console.info(&format!("its report, for any browser, is {}", page.display()));
     }
     if let (Some(race), Exit::Success) = (&kept, exit) {
-        console.info(&next(race, earlier(&archive, race)?.as_ref()));
+        console.info(&next(race, earlier(&archive, race).await?.as_ref()));
     }
     Ok(exit)
 }
@@ -121,10 +121,11 @@ fn own_name() -> String {
 }
 
 /// The demo before the one that was `race`, if it is still in the archive.
-fn earlier(archive: &Archive, race: &RaceId) -> Result<Option<RaceId>, CommandError> {
-    let (races, _) = archive.list()?;
-    let other = |it: &RaceDocument| it.track == TRACK && it.race_id != *race && it.results.is_some();
-    Ok(races.into_iter().find(other).map(|it| it.race_id))
+async fn earlier(archive: &Archive, race: &RaceId) -> Result<Option<RaceId>, CommandError> {
+    let demos = RaceFilter { track: Some(TRACK.to_owned()), ..RaceFilter::default() };
+    let found = archive.races(&demos, usize::MAX).await?;
+    let other = |it: &RaceDocument| it.race_id != *race && it.results.is_some();
+    Ok(found.races.into_iter().find(other).map(|it| it.race_id))
 }
 
 async fn run(

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use rally_core::metrics::StoreError;
 use rally_core::{InvalidRaceId, RaceId, RoleError};
+use rally_driver::client::InvalidClientOptions;
 
 use crate::address::AddressError;
 use crate::archive::ArchiveError;
@@ -46,6 +47,8 @@ pub(crate) enum CommandError {
     NoRace,
     #[error("no daemon runs on this machine that could know race `{race}`, and it is not in {}", directory.display())]
     NoSuchRace { race: RaceId, directory: PathBuf },
+    #[error("no race `{race}` is in {places}")]
+    UnknownRace { race: RaceId, places: String },
     #[error("race {0} runs; end it first")]
     RaceRuns(RaceId),
     #[error("race {0} has no results: it still runs, or it never got so far")]
@@ -56,6 +59,8 @@ pub(crate) enum CommandError {
     Store(#[from] StoreError),
     #[error(transparent)]
     StoreSettings(#[from] InvalidStoreSettings),
+    #[error("the metrics store of rally.ini cannot be used")]
+    UnusableStore(#[source] Box<InvalidClientOptions>),
     #[error(transparent)]
     RaceId(#[from] InvalidRaceId),
     #[error("{flag} makes no sense")]
@@ -149,6 +154,8 @@ impl CommandError {
             | Self::Archive(_)
             | Self::Store(_)
             | Self::StoreSettings(_)
+            | Self::UnusableStore(_)
+            | Self::UnknownRace { .. }
             | Self::ReportFile { .. }
             | Self::WriteFile { .. }
             | Self::Address(_)

@@ -127,7 +127,7 @@ async fn carry_out(command: Command, offline: bool, console: Console) -> Result<
         Command::List(ListCommand::Races(arguments)) => races::list(&directory, arguments, console).await?,
         Command::Delete(DeleteCommand::Race(arguments)) => races::delete(&directory, arguments, console).await?,
         Command::Compare(arguments) => races::compare(&directory, &arguments, console).await?,
-        Command::Report(arguments) => races::report(&directory, &arguments, console)?,
+        Command::Report(arguments) => races::report(&directory, &arguments, console).await?,
         Command::Track(track) => track::track(&directory, track, offline, console).await?,
         Command::Daemon => return Ok(background::be_daemon().await),
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use jiff::civil::DateTime;
-use rally_core::metrics::RaceDocument;
-use rally_core::{Coordinator, RaceId, RaceOutcome};
+use rally_core::metrics::{FoundRaces, MetricsStore, RaceDocument, RaceFilter};
+use rally_core::{Coordinator, RaceDescription, RaceId, RaceOutcome};
 use rally_net::HostRole;
 use serde_json::json;
 
@@ -16,17 +16,16 @@ use super::error::CommandError;
 use super::report::{is_of_original, write_file, write_report_file};
 use super::selection::Filter;
 use super::start::settings;
-use crate::archive::{Archive, ArchiveError};
-use crate::causes::causes;
+use crate::archive::Archive;
 use crate::console::Console;
 use crate::control::{Request, Response};
 use crate::race::ControlCoordinator;
 use crate::report::{
-    CompareFormat, ComparedRace, NumberAlignment, RaceFilter, RacePage, compare as compare_races, comparison,
-    comparison_heading, comparison_html, races_json, races_table,
+    CompareFormat, ComparedRace, NumberAlignment, RacePage, compare as compare_races, comparison, comparison_heading,
+    comparison_html, races_json, races_table,
 };
 use crate::settings::{Flags, Settings};
-use crate::store::{StoreSettings, on_own_thread};
+use crate::store::{ElasticsearchStore, StoreSettings};
 use crate::track::{ListArgs, parse_list, parse_map};
 
 /// List what there is.
@@ -95,9 +94,9 @@ pub(crate) struct DeleteRaceArguments {
     format: Format,
 }
 
-/// Compare two races of the archive of this machine.
+/// Compare two races.
 ///
-/// The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
+/// They are in the archive of this machine, or in the Elasticsearch metrics store of rally.ini. The last column says whether a difference of throughput or of a time is more than noise: the two-sided Mann-Whitney U
 /// test over the values of each second gives a chance of less than 1 % for it. It cannot be told where a race has less than
 /// eight seconds, and the column stays empty for numbers of which a race has only one. Two races say nothing of what differs
 /// between any two races; repeat them.
@@ -129,10 +128,11 @@ pub(crate) struct CompareArguments {
     show_in_report: Option<String>,
 }
 
-/// Write a race of the archive of this machine as one HTML file.
+/// Write a race as one HTML file.
 ///
 /// It has the verdict, the summary, charts of throughput and times of every task, how the load drivers did, and what is
-/// known of cluster and hosts. It needs nothing from elsewhere.
+/// known of cluster and hosts. It needs nothing from elsewhere. Of a race that is not in the archive of this machine, but in the
+/// Elasticsearch metrics store of rally.ini, it has the summary alone.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  \
     rallyd report nightly-7                                         writes nightly-7.html\n  \
@@ -145,12 +145,47 @@ pub(crate) struct HtmlReportArguments {
     output: Option<PathBuf>,
 }
 
-/// Where races are run unless `env.name` in section `[system]` of rally.ini says otherwise.
-const DEFAULT_ENVIRONMENT: &str = "local";
-
 /// The archive of this machine.
 pub(super) fn archive(directory: &Path, settings: &Settings) -> Archive {
     Archive::new(settings.root(directory).join("races"))
+}
+
+/// Where races are: the archive of this machine, and the metrics store that rally.ini names, if any.
+fn stores(archive: Archive, settings: &Settings) -> Result<Vec<Box<dyn MetricsStore>>, CommandError> {
+    let mut stores: Vec<Box<dyn MetricsStore>> = vec![Box::new(archive)];
+    if let Some(store) = StoreSettings::new(&settings.reporting)? {
+        let environment = settings.system.env_name.clone();
+        let environment = environment.unwrap_or_else(|| RaceDescription::default().environment);
+        let store = ElasticsearchStore::new(store, &environment);
+        stores.push(Box::new(store.map_err(|source| CommandError::UnusableStore(Box::new(source)))?));
+    }
+    Ok(stores)
+}
+
+fn places<'a>(stores: impl IntoIterator<Item = &'a Box<dyn MetricsStore>>, and: &str) -> String {
+    stores.into_iter().map(|store| store.place()).collect::<Vec<_>>().join(and)
+}
+
+/// The first store that has a race, with the document that it has.
+async fn find<'a>(
+    stores: &'a [Box<dyn MetricsStore>],
+    race: &RaceId,
+) -> Result<(&'a dyn MetricsStore, RaceDocument), CommandError> {
+    for store in stores {
+        if let Some(document) = store.race(race).await? {
+            return Ok((&**store, document));
+        }
+    }
+    Err(CommandError::UnknownRace { race: race.clone(), places: places(stores, " or in ") })
+}
+
+async fn has_any(stores: &[Box<dyn MetricsStore>]) -> Result<bool, CommandError> {
+    for store in stores {
+        if !store.races(&RaceFilter::default(), 1).await?.races.is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 pub(super) async fn list(
@@ -160,6 +195,7 @@ pub(super) async fn list(
 ) -> Result<(), CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
     let archive = archive(directory, &settings);
+    let stores = stores(archive.clone(), &settings)?;
     let user_tags = parse_map(&arguments.user_tags)
         .map_err(|source| CommandError::Value { flag: "--user-tags", source: Box::new(source) })?;
     let filter = RaceFilter {
@@ -170,38 +206,28 @@ pub(super) async fn list(
         from: arguments.from_date,
         to: arguments.to_date,
     };
-    let (races, damaged) = archive.list()?;
-    for error in damaged {
-        console.warning(&causes(&error).join(": "));
+    let (mut found, mut failures) = (FoundRaces::default(), Vec::new());
+    for store in &stores {
+        match store.races(&filter, arguments.limit).await {
+            Ok(more) => found.add(more, arguments.limit),
+            Err(error) => failures.push(error),
+        }
     }
-    let is_empty = races.is_empty();
-    let mut races: Vec<RaceDocument> = races.into_iter().filter(|race| filter.takes(race)).collect();
-    if let Some((store, environment)) = store(&settings)? {
-        let limit = arguments.limit;
-        let asked = on_own_thread(store, async move |store| store.races(&environment, &filter, limit).await).await;
-        let stored = asked.unwrap_or_else(|error| {
-            console.warning(&format!("{}; these are the races of the archive alone", causes(&error).join(": ")));
-            Vec::new()
-        });
-        let is_new = |race: &RaceDocument| races.iter().all(|known| known.race_id != race.race_id);
-        let stored: Vec<_> = stored.into_iter().filter(is_new).collect();
-        races.extend(stored);
-        races.sort_by(|one, other| other.race_timestamp.cmp(&one.race_timestamp));
+    if failures.len() == stores.len()
+        && let Some(error) = failures.pop()
+    {
+        return Err(error.into());
     }
-    races.truncate(arguments.limit);
+    failures.iter().for_each(|error| console.warning(&format!("{error}; its races are not in the list")));
+    found.damaged.iter().for_each(|text| console.warning(text));
+    let races = found.races;
     match arguments.format {
         Format::Json => console.data(&format!("{:#}", races_json(&races)))?,
-        Format::Text if is_empty && races.is_empty() => console.info(&empty_archive(directory, &archive).await?),
-        Format::Text if races.is_empty() => console.info("no race of the archive is like that"),
-        Format::Text => console.data(&races_table(&races))?,
+        Format::Text if !races.is_empty() => console.data(&races_table(&races))?,
+        Format::Text if has_any(&stores).await? => console.info("no race is like that"),
+        Format::Text => console.info(&empty_archive(directory, &archive).await?),
     }
     Ok(())
-}
-
-/// The metrics store that rally.ini names, if any, and the environment whose races are meant.
-fn store(settings: &Settings) -> Result<Option<(StoreSettings, String)>, CommandError> {
-    let environment = settings.system.env_name.clone().unwrap_or_else(|| DEFAULT_ENVIRONMENT.to_owned());
-    Ok(StoreSettings::new(&settings.reporting)?.map(|store| (store, environment)))
 }
 
 /// Why there is no race, and where there may be some.
@@ -225,14 +251,19 @@ pub(super) async fn delete(
     console: Console,
 ) -> Result<(), CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
-    let (archive, store) = (archive(directory, &settings), store(&settings)?);
+    let archive = archive(directory, &settings);
+    let mut stores = stores(archive.clone(), &settings)?;
     let ids =
         parse_list(&arguments.id).map_err(|source| CommandError::Value { flag: "--id", source: Box::new(source) })?;
     let races = ids.iter().map(|id| id.parse()).collect::<Result<Vec<RaceId>, _>>()?;
     // Nothing is deleted if one of them makes no sense.
     for race in &races {
-        if !archive.directory(race).exists() && stored(store.as_ref(), race).await?.is_none() {
-            archive.load(race)?;
+        let mut is_known = false;
+        for store in &stores {
+            is_known = is_known || store.contains(race).await?;
+        }
+        if !is_known {
+            return Err(CommandError::UnknownRace { race: race.clone(), places: places(&stores, " or in ") });
         }
         for daemon in Filter::default().running(directory)? {
             let current = ControlCoordinator::new(daemon.instance).current_race().await;
@@ -243,18 +274,16 @@ pub(super) async fn delete(
     }
     let (mut failure, mut deleted) = (Ok(()), Vec::new());
     for race in &races {
-        let place = archive.directory(race);
         if arguments.dry_run {
-            let and_store = if store.is_some() { ", and in the metrics store" } else { "" };
-            console.info(&format!("would delete race {race} in {}{and_store}", place.display()));
+            console.info(&format!("would delete race {race} from {}", places(&stores, " and from ")));
         } else {
-            failure = delete_race(&archive, store.as_ref(), race).await;
+            failure = delete_race(&mut stores, race).await;
             if failure.is_err() {
                 break;
             }
             console.info(&format!("deleted race {race}"));
         }
-        deleted.push(json!({"race-id": race, "directory": place, "deleted": !arguments.dry_run}));
+        deleted.push(json!({"race-id": race, "directory": archive.directory(race), "deleted": !arguments.dry_run}));
     }
     if arguments.format == Format::Json {
         console.data(&format!("{:#}", json!({"races": deleted})))?;
@@ -262,28 +291,12 @@ pub(super) async fn delete(
     failure
 }
 
-/// Deletes a race here and in the metrics store, if there is one.
-async fn delete_race(
-    archive: &Archive,
-    store: Option<&(StoreSettings, String)>,
-    race: &RaceId,
-) -> Result<(), CommandError> {
-    if let Some((store, environment)) = store.cloned() {
-        let race = race.clone();
-        on_own_thread(store, async move |store| store.delete(&environment, &race).await).await?;
+/// Deletes a race everywhere, last of all here, so that it can be found and deleted again if that fails.
+async fn delete_race(stores: &mut [Box<dyn MetricsStore>], race: &RaceId) -> Result<(), CommandError> {
+    for store in stores.iter_mut().rev() {
+        store.delete(race).await?;
     }
-    match archive.delete(race) {
-        // It was run on another machine, and is gone from the store.
-        Err(ArchiveError::Unknown { .. }) if store.is_some() => Ok(()),
-        deleted => Ok(deleted?),
-    }
-}
-
-/// The document that the metrics store has of a race.
-async fn stored(store: Option<&(StoreSettings, String)>, race: &RaceId) -> Result<Option<RaceDocument>, CommandError> {
-    let Some((store, environment)) = store.cloned() else { return Ok(None) };
-    let race = race.clone();
-    Ok(on_own_thread(store, async move |store| store.race(&environment, &race).await).await?)
+    Ok(())
 }
 
 pub(super) async fn compare(
@@ -292,22 +305,21 @@ pub(super) async fn compare(
     console: Console,
 ) -> Result<(), CommandError> {
     let settings = settings(directory, &Flags::default(), console)?;
-    let (archive, store) = (archive(directory, &settings), store(&settings)?);
+    let archive = archive(directory, &settings);
+    let stores = stores(archive.clone(), &settings)?;
     let load = async |race: &RaceId| {
-        let mut document = match archive.load(race) {
-            // Without its seconds, nothing of it can be told from noise.
-            Err(unknown @ ArchiveError::Unknown { .. }) => stored(store.as_ref(), race).await?.ok_or(unknown)?,
-            loaded => loaded?,
-        };
-        let is_theirs = is_of_original(&document);
-        document.results = archive.results(&document)?;
+        let (store, document) = find(&stores, race).await?;
         if document.results.is_none() {
             return Err(CommandError::NoResults(race.clone()));
         }
-        if document.outcome != Some(RaceOutcome::Completed) && !is_theirs {
+        if document.outcome != Some(RaceOutcome::Completed) && !is_of_original(&document) {
             console.warning(&format!("race {race} did not run to its end"));
         }
-        Ok(ComparedRace::load(&archive, document)?)
+        if !archive.contains(race) {
+            console.info(&format!("the seconds of race {race} are read from its records in {}", store.place()));
+        }
+        let series = store.series(&document).await?;
+        Ok(ComparedRace::new(document, series))
     };
     let (baseline, contender) = (load(&arguments.baseline).await?, load(&arguments.contender).await?);
     let lines = compare_races(&baseline, &contender, settings.reporting.output_processing_time);
@@ -318,18 +330,23 @@ pub(super) async fn compare(
     console.data(&text)?;
     write_report_file(arguments.report_file.as_deref(), &text)?;
     if let Some(file) = &arguments.html {
-        let page = |race: &RaceId| RacePage::load(&archive, race);
-        let html = comparison_html(&page(&arguments.baseline)?, &page(&arguments.contender)?, &lines);
-        write_file(file, &html)?;
+        let page = |race: ComparedRace| RacePage::of(&archive, race.into_document());
+        write_file(file, &comparison_html(&page(baseline)?, &page(contender)?, &lines))?;
         console.info(&format!("the comparison is in {}", file.display()));
     }
     Ok(())
 }
 
-pub(super) fn report(directory: &Path, arguments: &HtmlReportArguments, console: Console) -> Result<(), CommandError> {
-    let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
-    let race = &arguments.race_id;
-    let html = RacePage::load(&archive, race)?.html();
+pub(super) async fn report(
+    directory: &Path,
+    arguments: &HtmlReportArguments,
+    console: Console,
+) -> Result<(), CommandError> {
+    let settings = settings(directory, &Flags::default(), console)?;
+    let (archive, race) = (archive(directory, &settings), &arguments.race_id);
+    let stores = stores(archive.clone(), &settings)?;
+    let (_, document) = find(&stores, race).await?;
+    let html = RacePage::of(&archive, document)?.html();
     let output = arguments.output.clone().unwrap_or_else(|| PathBuf::from(format!("{race}.html")));
     if output.as_os_str() == "-" {
         console.data(&html)?;

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 
 use super::error::CommandError;
-use crate::archive::{Archive, ArchiveError};
+use crate::archive::Archive;
 use crate::console::Console;
 use crate::exit::Exit;
 use crate::race::verdict_text;
@@ -95,19 +95,16 @@ async fn race_times(coordinator: &dyn Coordinator, race: &RaceId) -> Result<Race
 
 /// Shows a race of the archive of this machine. Of one whose end nobody wrote down, there is what was complete.
 pub(super) fn show_archived(archive: &Archive, race: &RaceId, showing: Showing<'_>) -> Result<Exit, CommandError> {
-    let mut document = archive.load(race)?;
-    let is_whole = is_of_original(&document);
-    document.results = archive.results(&document)?;
+    let document = archive.load_with_results(race)?;
     let (verdict, findings) = match archive.verdict(race)? {
         Some(archived) => (Some(archived.verdict), archived.findings),
         None => (None, Default::default()),
     };
     let incomplete = match &verdict {
         Some(verdict) => incompleteness(verdict),
-        None => (!is_whole).then(|| NOBODY_WROTE_DOWN.to_owned()),
+        None => (!is_of_original(&document)).then(|| NOBODY_WROTE_DOWN.to_owned()),
     };
-    let path = archive.events_path(race);
-    let times = RaceTimes::read(&path).map_err(|source| ArchiveError::File { action: "read", path, source })?;
+    let times = RaceTimes::load(archive, race)?;
     let report = RaceReport { race: document, findings, is_settled: true };
     show_ended(Ended { report, verdict, incomplete, times }, showing)
 }
@@ -202,24 +199,21 @@ fn show_report(report: &RaceReport, incomplete: Option<&str>, showing: Showing<'
 /// Appends a report to the file that the user named, if any.
 pub(super) fn write_report_file(path: Option<&Path>, text: &str) -> Result<(), CommandError> {
     let Some(path) = path else { return Ok(()) };
-    let write = || -> io::Result<()> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent)?;
-        }
-        OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes())
-    };
-    write().map_err(|source| CommandError::ReportFile { path: path.to_owned(), source })
+    let write = || OpenOptions::new().create(true).append(true).open(path)?.write_all(text.as_bytes());
+    make_parent(path)
+        .and_then(|()| write())
+        .map_err(|source| CommandError::ReportFile { path: path.to_owned(), source })
 }
 
 /// Writes a file of a report in place of an older one.
 pub(super) fn write_file(path: &Path, text: &str) -> Result<(), CommandError> {
-    let write = || -> io::Result<()> {
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            fs::create_dir_all(parent)?;
-        }
-        fs::write(path, text)
-    };
-    write().map_err(|source| CommandError::WriteFile { path: path.to_owned(), source })
+    let written = make_parent(path).and_then(|()| fs::write(path, text));
+    written.map_err(|source| CommandError::WriteFile { path: path.to_owned(), source })
+}
+
+fn make_parent(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.map_or(Ok(()), fs::create_dir_all)
 }
 
 /// Says how a race ended.

@@ -369,6 +369,12 @@ impl Surroundings for ClusterSurroundings {
         drivers.iter().map(clock).collect()
     }
 
+    async fn is_among(&self, drivers: &[String]) -> bool {
+        let Some(host) = self.host.get() else { return false };
+        let status = host.status().await;
+        drivers.iter().any(|name| find_host(&status, name).is_ok_and(|found| Some(found.id) == status.id))
+    }
+
     async fn watch_silence(&self, drivers: &[String], notice: &(dyn Fn(String, String) + Send + Sync)) {
         let Some(host) = self.host.get() else { return };
         let (mut events, status) = (host.events(), host.status().await);

@@ -82,6 +82,11 @@ pub trait Surroundings: Send + Sync + 'static {
         vec![Some(self.clock()); drivers.len()]
     }
 
+    /// Whether this host is one of these drivers. By default all are on this host.
+    async fn is_among(&self, _drivers: &[String]) -> bool {
+        true
+    }
+
     /// The clock of this host, which is coordinator time.
     fn clock(&self) -> HostClock {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -452,10 +457,9 @@ async fn collect(surroundings: &dyn Surroundings, recorder: &mut ArchiveRecorder
             silent.push(driver);
         }
     }
-    if let Some(store) = store {
-        let (document, cluster) = (recorder.document().clone(), recorder.cluster().clone());
-        if let Err(error) = store::finish(store, archive, document, cluster, recorder.task_records()).await {
-            recorder.notice_late(format!("{error}; the archive has everything"));
-        }
+    if let Some(store) = store
+        && let Err(error) = store::finish(store, archive, recorder.document().clone()).await
+    {
+        recorder.notice_late(format!("{error}; the archive has everything"));
     }
 }

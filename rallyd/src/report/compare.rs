@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use clap::ValueEnum;
-use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, rank_test};
+use rally_core::metrics::{RANK_TEST_MIN, RaceDocument, TaskSeries, rank_test};
 use serde_json::{Value, json};
 
 use super::rows::{Kind, Row, rows};
 use super::table::{Cell, NumberAlignment, csv, markdown};
-use crate::archive::{Archive, ArchiveError, TaskSeries, task_series};
 
 /// The chance of an error that is accepted when a difference is called more than noise.
 pub const SIGNIFICANCE: f64 = 0.01;
@@ -34,25 +33,16 @@ pub struct ComparedRace {
 }
 
 impl ComparedRace {
-    /// Reads a race. One whose intervals or track are not there has no series, and none of its differences can be told from
-    /// noise.
-    ///
-    /// # Errors
-    ///
-    /// If there is no such race, or its intervals cannot be read.
-    pub fn load(archive: &Archive, document: RaceDocument) -> Result<Self, ArchiveError> {
-        let tasks = match archive.tasks(&document) {
-            Err(ArchiveError::Unknown { .. }) => Vec::new(),
-            tasks => tasks?,
-        };
-        let path = archive.intervals_path(&document.race_id);
-        let by_index =
-            task_series(&path).map_err(|source| ArchiveError::File { action: "read", path: path.clone(), source })?;
-        let name = |(index, series): (rally_core::TaskIndex, TaskSeries)| {
-            tasks.get(index.0 as usize).map(|task| (task.clone(), series))
-        };
-        let series = by_index.into_iter().filter_map(name).collect();
-        Ok(Self { document, series })
+    /// A race with the seconds of its tasks by their names. Of a task without, no difference can be told from noise.
+    #[must_use]
+    pub fn new(document: RaceDocument, series: BTreeMap<String, TaskSeries>) -> Self {
+        Self { document, series }
+    }
+
+    /// The race.
+    #[must_use]
+    pub fn into_document(self) -> RaceDocument {
+        self.document
     }
 
     /// Who this is, in some lines.
@@ -287,6 +277,7 @@ mod tests {
     use rally_core::{ClusterTime, RaceId, TaskIndex};
 
     use super::*;
+    use crate::archive::Archive;
     use crate::report::testing::cluster;
 
     /// A race of some seconds with ten requests in each, which take these milliseconds.
@@ -350,7 +341,9 @@ mod tests {
             "race-timestamp": "20261101T000000Z", "pipeline": "benchmark-only", "track": "t", "results": results,
             "user-tags": {"setup": id}, "car": ["external"],
         }));
-        ComparedRace::load(archive, document.unwrap()).unwrap()
+        let document = document.unwrap();
+        let series = archive.task_series(&document).unwrap();
+        ComparedRace::new(document, series)
     }
 
     #[test]
@@ -377,12 +370,14 @@ mod tests {
         std::fs::write(archive.telemetry_path(&died.race_id), "{\"name\": \"segments_count\", \"value\": 7}\n{\"na")
             .unwrap();
         let before = died.results.take().unwrap();
-        let again = archive.results(&died).unwrap().unwrap();
-        assert_eq!(again.op_metrics[0].latency, before.op_metrics[0].latency);
-        assert!(again.op_metrics[0].throughput.median.is_some());
-        assert_eq!(again.cluster.segment_count, Some(7.0));
+        archive.store(&died).unwrap();
+        let again = || archive.load_with_results(&died.race_id).unwrap().results;
+        let results = again().unwrap();
+        assert_eq!(results.op_metrics[0].latency, before.op_metrics[0].latency);
+        assert!(results.op_metrics[0].throughput.median.is_some());
+        assert_eq!(results.cluster.segment_count, Some(7.0));
         std::fs::remove_file(archive.intervals_path(&died.race_id)).unwrap();
-        assert_eq!(archive.results(&died).unwrap(), None);
+        assert_eq!(again(), None);
     }
 
     #[test]

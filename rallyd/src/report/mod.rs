@@ -20,7 +20,7 @@ pub use compare::{
 };
 pub use html::{RacePage, comparison_html};
 pub use junit::junit;
-pub use races::{RaceFilter, races_json, races_table};
+pub use races::{races_json, races_table};
 pub use summary::{FINAL_SCORE, ReportFormat, Shown, SummaryOptions, summary, warnings};
 pub use table::{Cell, NumberAlignment, csv, markdown};
 pub use times::RaceTimes;

@@ -1,45 +1,10 @@
 //! The list of races.
 
 use comfy_table::{Table, presets};
-use jiff::civil::DateTime;
 use rally_core::metrics::RaceDocument;
-use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
 use super::tags_text;
-
-/// Which races are wanted; all by default.
-#[derive(Clone, Debug, Default)]
-pub struct RaceFilter {
-    /// Of this track.
-    pub track: Option<String>,
-    /// Of this challenge.
-    pub challenge: Option<String>,
-    /// With this user tag `name` or `benchmark-name`.
-    pub benchmark_name: Option<String>,
-    /// With all of these user tags.
-    pub user_tags: JsonObject,
-    /// That began at this time or later, as `YYYYMMDDTHHMMSSZ`.
-    pub from: Option<DateTime>,
-    /// That began at this time or earlier.
-    pub to: Option<DateTime>,
-}
-
-impl RaceFilter {
-    /// Whether a race is wanted.
-    #[must_use]
-    pub fn takes(&self, race: &RaceDocument) -> bool {
-        let is = |wanted: &Option<String>, value: Option<&str>| wanted.as_deref().is_none_or(|it| Some(it) == value);
-        let tag = |key: &str| race.user_tags.get(key).and_then(Value::as_str);
-        let began = DateTime::strptime("%Y%m%dT%H%M%SZ", &race.race_timestamp).ok();
-        is(&self.track, Some(&race.track))
-            && is(&self.challenge, race.challenge.as_deref())
-            && (is(&self.benchmark_name, tag("name")) || is(&self.benchmark_name, tag("benchmark-name")))
-            && self.user_tags.iter().all(|(key, value)| race.user_tags.get(key) == Some(value))
-            && self.from.is_none_or(|from| began.is_some_and(|began| began >= from))
-            && self.to.is_none_or(|to| began.is_some_and(|began| began <= to))
-    }
-}
 
 /// Rally's columns, and how the races ended.
 #[must_use]
@@ -112,27 +77,6 @@ mod tests {
         let Value::Object(change) = change else { panic!("an object is needed") };
         race.as_object_mut().unwrap().extend(change);
         serde_json::from_value(race).unwrap()
-    }
-
-    #[test]
-    fn races_are_filtered_by_everything_that_is_given() {
-        let at = |text: &str| Some(DateTime::strptime("%Y%m%dT%H%M%SZ", text).unwrap());
-        let tags = |value: Value| JsonObject::from_iter([("setup".to_owned(), value)]);
-        for (filter, expected) in [
-            (RaceFilter::default(), true),
-            (RaceFilter { track: Some("geonames".into()), challenge: Some("c".into()), ..Default::default() }, true),
-            (RaceFilter { track: Some("nested".into()), ..Default::default() }, false),
-            (RaceFilter { challenge: Some("d".into()), ..Default::default() }, false),
-            (RaceFilter { benchmark_name: Some("nightly".into()), ..Default::default() }, true),
-            (RaceFilter { benchmark_name: Some("daily".into()), ..Default::default() }, false),
-            (RaceFilter { user_tags: tags(json!(3)), ..Default::default() }, true),
-            (RaceFilter { user_tags: tags(json!("x")), ..Default::default() }, false),
-            (RaceFilter { from: at("20261101T120000Z"), to: at("20261101T120000Z"), ..Default::default() }, true),
-            (RaceFilter { from: at("20261101T120001Z"), ..Default::default() }, false),
-            (RaceFilter { to: at("20261031T235959Z"), ..Default::default() }, false),
-        ] {
-            assert_eq!(filter.takes(&race(json!({}))), expected, "{filter:?}");
-        }
     }
 
     #[test]

@@ -1,12 +1,10 @@
 //! How long a race and its tasks took, as the events of the race tell.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader};
-use std::path::Path;
 use std::time::Duration;
 
-use rally_core::{ClusterTime, RaceEventKind};
-use serde::Deserialize;
+use rally_core::{ClusterTime, RaceEventKind, RaceId};
+
+use crate::archive::{Archive, ArchiveError};
 
 /// The steps of a race with their times.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -21,13 +19,6 @@ struct StepTimes {
     tasks: Vec<String>,
     started: ClusterTime,
     ended: Option<ClusterTime>,
-}
-
-/// A line of the log of an archived race.
-#[derive(Deserialize)]
-struct LoggedEvent {
-    at: u64,
-    event: RaceEventKind,
 }
 
 impl RaceTimes {
@@ -55,17 +46,12 @@ impl RaceTimes {
     ///
     /// # Errors
     ///
-    /// If the file is there but cannot be read.
-    pub fn read(events: &Path) -> io::Result<Self> {
+    /// If it is there but cannot be read.
+    pub fn load(archive: &Archive, race: &RaceId) -> Result<Self, ArchiveError> {
         let mut times = Self::default();
-        let file = match File::open(events) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(times),
-            file => file?,
-        };
-        for line in BufReader::new(file).split(b'\n') {
-            if let Ok(LoggedEvent { at, event }) = serde_json::from_slice(&line?) {
-                times.add(ClusterTime::from_nanos(at), &event);
-            }
+        for event in archive.events(race)? {
+            let (at, event) = event?;
+            times.add(at, &event);
         }
         Ok(times)
     }
@@ -94,8 +80,8 @@ mod tests {
     #[test]
     fn times_are_read_from_the_log_of_a_race_as_far_as_it_goes() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("events.jsonl");
-        assert_eq!(RaceTimes::read(&path).unwrap(), RaceTimes::default());
+        let (archive, race) = (Archive::new(directory.path()), "r".parse().unwrap());
+        assert_eq!(RaceTimes::load(&archive, &race).unwrap(), RaceTimes::default());
         let second = |seconds: u64| seconds * 1_000_000_000;
         let step = |until: u32, start: u64, names: &[&str]| {
             let tasks: Vec<_> =
@@ -109,8 +95,9 @@ mod tests {
             (8, step(2, 9, &["search", "wait"])),
         ];
         let text = lines.map(|(at, event)| json!({"at": second(at), "event": event}).to_string()).join("\n");
-        std::fs::write(&path, text + "\n{\"at\": 12, \"ev").unwrap();
-        let times = RaceTimes::read(&path).unwrap();
+        std::fs::create_dir_all(archive.directory(&race)).unwrap();
+        std::fs::write(archive.events_path(&race), text + "\n{\"at\": 12, \"ev").unwrap();
+        let times = RaceTimes::load(&archive, &race).unwrap();
         let expected = [("index", Some(Duration::from_secs(4))), ("search", None), ("wait", None)];
         assert_eq!(times.tasks().collect::<Vec<_>>(), expected);
         assert_eq!(times.race(), None);

@@ -1,10 +1,15 @@
 //! The metrics store of Rally in an Elasticsearch cluster.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rally_core::metrics::{MetricsStore, RaceDocument, StoreError};
+use rally_core::RaceId;
+use rally_core::metrics::{
+    FoundRaces, MetricsStore, RECORD_PAGE, RaceDocument, RaceFilter, RecordPages, StoreError, TaskSeries,
+    result_documents, series_of_records,
+};
 use rally_core::track::JsonObject;
 use rally_driver::client::{
     Authorization, Body, Client, ClientOptions, InvalidClientOptions, MediaTypes, Request, Response,
@@ -13,15 +18,15 @@ use rally_driver::{ErrorClass, RunnerError};
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::StoreSettings;
 use super::templates::{Kind, resources};
-use super::{CHUNK, StoreSettings};
 use crate::store::settings::StoreCredentials;
 
 /// How long the store may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How often something is tried again.
-const RETRIES: u32 = 3;
+pub(super) const RETRIES: u32 = 3;
 
 /// The first pause; each is twice as long as the one before, and up to as much again at random.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -37,8 +42,10 @@ const LONGEST_CAUSE: usize = 500;
 /// It belongs to one thread.
 #[derive(Debug)]
 pub struct ElasticsearchStore {
-    settings: StoreSettings,
-    client: Client,
+    pub(super) settings: StoreSettings,
+    /// Only races of this environment are found.
+    pub(super) environment: String,
+    pub(super) client: Client,
     pub(super) pause: Duration,
 }
 
@@ -46,12 +53,12 @@ pub struct ElasticsearchStore {
 const ALREADY_THERE: u64 = 409;
 
 impl ElasticsearchStore {
-    /// A store that nothing has been said to yet.
+    /// A store that nothing has been said to yet; races are looked for in one environment.
     ///
     /// # Errors
     ///
     /// [`InvalidClientOptions`] if a host or a file makes no sense.
-    pub fn new(settings: StoreSettings) -> Result<Self, InvalidClientOptions> {
+    pub fn new(settings: StoreSettings, environment: &str) -> Result<Self, InvalidClientOptions> {
         let authorization = settings.credentials.as_ref().map(|credentials| match credentials {
             StoreCredentials::User { user, password } => Authorization::basic(user, password.reveal()),
             StoreCredentials::ApiKey(key) => Authorization::api_key(key.reveal()),
@@ -66,11 +73,7 @@ impl ElasticsearchStore {
             ..ClientOptions::default()
         };
         let client = Client::new(&settings.hosts, options, MediaTypes::default(), 0, Rc::default())?;
-        Ok(Self { settings, client, pause: PAUSE })
-    }
-
-    pub(super) fn settings(&self) -> &StoreSettings {
-        &self.settings
+        Ok(Self { settings, environment: environment.to_owned(), client, pause: PAUSE })
     }
 
     /// Makes sure that the cluster answers and has the templates. Templates that are there stay as they are unless the
@@ -99,9 +102,9 @@ impl ElasticsearchStore {
         Ok(())
     }
 
-    fn error(&self, action: &str, cause: impl Into<String>) -> StoreError {
+    pub(super) fn error(&self, action: &str, cause: impl Into<String>) -> StoreError {
         let cause: String = cause.into().chars().take(LONGEST_CAUSE).collect();
-        StoreError { place: self.settings.hosts.join(", "), action: action.to_owned(), cause }
+        StoreError { place: self.settings.place(), action: action.to_owned(), cause }
     }
 
     /// Sends a request, again if that may help.
@@ -130,21 +133,30 @@ impl ElasticsearchStore {
         }
     }
 
-    async fn pause(&self, attempt: u32, cause: &str) {
+    pub(super) async fn pause(&self, attempt: u32, cause: &str) {
         let pause = self.pause * 2_u32.pow(attempt) + self.pause.mul_f64(rand::random::<f64>());
         warn!(cause, ?pause, "the metrics store is tried again");
         tokio::time::sleep(pause).await;
     }
 
     pub(super) async fn json(&self, action: &str, request: Request) -> Result<Value, StoreError> {
-        let response = self.send(action, &request).await?;
+        self.understand(action, &self.send(action, &request).await?)
+    }
+
+    /// As [`Self::json`]; null if it is about an index that is not there. Some servers say so of patterns, too.
+    pub(super) async fn json_if_any(&self, action: &str, request: Request) -> Result<Value, StoreError> {
+        let response = self.send(action, &Request { ignore: vec![404], ..request }).await?;
+        if response.status == 404 { Ok(Value::Null) } else { self.understand(action, &response) }
+    }
+
+    pub(super) fn understand(&self, action: &str, response: &Response) -> Result<Value, StoreError> {
         serde_json::from_slice(&response.body).map_err(|error| self.error(action, format!("it answers oddly: {error}")))
     }
 
     /// Sends documents in bulks; those that are refused for the moment are sent again.
     async fn bulk(&self, action: &str, target: &str, documents: &[JsonObject]) -> Result<(), StoreError> {
         let verb = if self.settings.use_data_streams { "create" } else { "index" };
-        for chunk in documents.chunks(CHUNK) {
+        for chunk in documents.chunks(RECORD_PAGE) {
             // With an id, a document that is sent again because an answer was lost is not stored twice.
             let line = |document: &JsonObject| {
                 let command = json!({ verb: { "_id": uuid::Uuid::new_v4().simple().to_string() } });
@@ -188,10 +200,7 @@ impl ElasticsearchStore {
 
     /// Whether the document of a race could be replaced.
     async fn replace_race(&self, action: &str, target: &str, document: &Value) -> Result<bool, StoreError> {
-        let refresh = Request { ignore: vec![404], ..Request::new("POST", format!("/{target}/_refresh")) };
-        if self.send(action, &refresh).await?.status == 404 {
-            return Ok(false);
-        }
+        self.json_if_any(action, Request::new("POST", format!("/{target}/_refresh"))).await?;
         let body = json!({
             "query": {"term": {"race-id": document["race-id"]}},
             "script": {
@@ -200,14 +209,16 @@ impl ElasticsearchStore {
                 "params": {"race": document},
             },
         });
-        let update = Request::new("POST", format!("/{target}/_update_by_query?refresh=true&conflicts=proceed"));
-        let answer = self.json(action, update.json(body.to_string())).await?;
-        Ok(answer["updated"].as_u64().unwrap_or_default() > 0)
+        Ok(self.by_query(action, &format!("/{target}/_update_by_query"), &body).await? > 0)
     }
 }
 
 #[async_trait(?Send)]
 impl MetricsStore for ElasticsearchStore {
+    fn place(&self) -> String {
+        self.settings.place()
+    }
+
     async fn store_race(&mut self, race: &RaceDocument) -> Result<(), StoreError> {
         let action = format!("store race {}", race.race_id);
         let document = serde_json::to_value(race).map_err(|error| self.error(&action, error.to_string()))?;
@@ -219,7 +230,13 @@ impl MetricsStore for ElasticsearchStore {
             let request = Request::new("POST", format!("/{target}/_doc?op_type=create&refresh=true"));
             self.send(&action, &request.json(document.to_string())).await?;
         }
-        Ok(())
+        let results = result_documents(race);
+        if results.is_empty() {
+            return Ok(());
+        }
+        self.delete_kind(&action, Kind::Results, &race.race_id).await?;
+        let target = Kind::Results.target(&self.settings, &race.race_timestamp);
+        self.bulk(&action, &target, &results).await
     }
 
     async fn store_records(&mut self, race: &RaceDocument, records: Vec<JsonObject>) -> Result<(), StoreError> {
@@ -227,8 +244,33 @@ impl MetricsStore for ElasticsearchStore {
         self.bulk(&format!("store records of race {}", race.race_id), &target, &records).await
     }
 
-    async fn store_results(&mut self, race: &RaceDocument, results: Vec<JsonObject>) -> Result<(), StoreError> {
-        let target = Kind::Results.target(&self.settings, &race.race_timestamp);
-        self.bulk(&format!("store results of race {}", race.race_id), &target, &results).await
+    async fn races(&self, filter: &RaceFilter, limit: usize) -> Result<FoundRaces, StoreError> {
+        self.find_races(filter, limit).await
+    }
+
+    async fn race(&self, race: &RaceId) -> Result<Option<RaceDocument>, StoreError> {
+        self.find_race(race).await
+    }
+
+    async fn contains(&self, race: &RaceId) -> Result<bool, StoreError> {
+        let query = json!({"query": self.of_race(race), "size": 1});
+        Ok(!self.search_races(&format!("find race {race}"), &query).await?.is_empty())
+    }
+
+    fn records<'a>(&'a self, race: &'a RaceDocument) -> RecordPages<'a> {
+        self.find_records(&race.race_id)
+    }
+
+    async fn series(&self, race: &RaceDocument) -> Result<BTreeMap<String, TaskSeries>, StoreError> {
+        series_of_records(race, self.records(race)).await
+    }
+
+    async fn delete(&mut self, race: &RaceId) -> Result<(), StoreError> {
+        let action = format!("delete race {race}");
+        // The race last, so that a race of which something is left can be found and deleted again.
+        for kind in [Kind::Metrics, Kind::Results, Kind::Races] {
+            self.delete_kind(&action, kind, race).await?;
+        }
+        Ok(())
     }
 }

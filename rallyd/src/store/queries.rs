@@ -1,77 +1,157 @@
 //! What is asked of the Elasticsearch metrics store: the races of teams, wherever they were run.
 
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use rally_core::RaceId;
-use rally_core::metrics::{RaceDocument, StoreError};
+use rally_core::metrics::{FoundRaces, RECORD_PAGE, RaceDocument, RaceFilter, RecordPages, StoreError};
+use rally_core::track::JsonObject;
 use rally_driver::client::Request;
 use serde_json::{Value, json};
 
 use super::ElasticsearchStore;
+use super::elasticsearch::RETRIES;
 use super::templates::Kind;
-use crate::report::RaceFilter;
 
 /// The most documents that Elasticsearch gives at once, unless told otherwise.
 const MOST_AT_ONCE: usize = 10_000;
 
+/// How long the cluster keeps its place between two pages of records.
+const SCROLL: &str = "5m";
+
 impl ElasticsearchStore {
-    /// The races of an environment that a filter takes, the latest first, at most `limit`; documents that cannot be understood
-    /// are left out.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] if the cluster cannot be reached, or refuses.
-    pub async fn races(
-        &self,
-        environment: &str,
-        filter: &RaceFilter,
-        limit: usize,
-    ) -> Result<Vec<RaceDocument>, StoreError> {
+    /// Races with those that cannot be understood beside them, the latest first.
+    pub(super) async fn find_races(&self, filter: &RaceFilter, limit: usize) -> Result<FoundRaces, StoreError> {
         let sort = json!([{"race-timestamp": {"order": "desc", "unmapped_type": "date"}}]);
-        let query = json!({"query": query(environment, filter), "size": limit.min(MOST_AT_ONCE), "sort": sort});
-        self.search_races("list races", &query).await
-    }
-
-    /// The document of a race; none if there is none.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::races`].
-    pub async fn race(&self, environment: &str, race: &RaceId) -> Result<Option<RaceDocument>, StoreError> {
-        let query = json!({"query": of_race(environment, race), "size": 1});
-        Ok(self.search_races(&format!("find race {race}"), &query).await?.pop())
-    }
-
-    /// Deletes a race with its records and results; returns how many documents it had.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::races`]; some of its documents may be deleted then.
-    pub async fn delete(&self, environment: &str, race: &RaceId) -> Result<u64, StoreError> {
-        let action = format!("delete race {race}");
-        let mut deleted = 0;
-        // The race last, so that a race of which something is left can be found and deleted again.
-        for kind in [Kind::Metrics, Kind::Results, Kind::Races] {
-            // Without a refresh, documents that were stored a moment ago would stay.
-            let refresh = Request { ignore: vec![404], ..Request::new("POST", format!("/{}-*/_refresh", kind.name())) };
-            self.send(&action, &refresh).await?;
-            let parameters = "refresh=true&conflicts=proceed&ignore_unavailable=true";
-            let path = format!("/{}-*/_delete_by_query?{parameters}", kind.name());
-            let body = json!({"query": of_race(environment, race)});
-            let answer = self.json(&action, Request::new("POST", path).json(body.to_string())).await?;
-            deleted += answer["deleted"].as_u64().unwrap_or_default();
+        let query = json!({"query": query(&self.environment, filter), "size": limit.min(MOST_AT_ONCE), "sort": sort});
+        let (mut races, mut damaged) = (Vec::new(), Vec::new());
+        for document in self.search_races("list races", &query).await? {
+            let id = document["race-id"].as_str().unwrap_or_default().to_owned();
+            match serde_json::from_value(document) {
+                Ok(race) => races.push(race),
+                Err(error) => damaged.push(format!("race `{id}` in {} makes no sense: {error}", self.settings.place())),
+            }
         }
-        Ok(deleted)
+        Ok(FoundRaces { races, damaged })
     }
 
-    async fn search_races(&self, action: &str, query: &Value) -> Result<Vec<RaceDocument>, StoreError> {
+    pub(super) async fn find_race(&self, race: &RaceId) -> Result<Option<RaceDocument>, StoreError> {
+        let action = format!("find race {race}");
+        let query = json!({"query": self.of_race(race), "size": 1});
+        let document = self.search_races(&action, &query).await?.pop().map(serde_json::from_value);
+        document.transpose().map_err(|error| self.error(&action, format!("its document makes no sense: {error}")))
+    }
+
+    pub(super) async fn search_races(&self, action: &str, query: &Value) -> Result<Vec<Value>, StoreError> {
         let path = format!("/{}-*/_search?ignore_unavailable=true", Kind::Races.name());
-        let mut answer = self.json(action, Request::new("POST", path).json(query.to_string())).await?;
-        let hits = answer["hits"]["hits"].as_array_mut().map(std::mem::take).unwrap_or_default();
-        Ok(hits.into_iter().filter_map(|mut hit| serde_json::from_value(hit["_source"].take()).ok()).collect())
+        let answer = self.json_if_any(action, Request::new("POST", path).json(query.to_string())).await?;
+        Ok(sources(answer))
+    }
+
+    /// The records of a race in the order of time.
+    pub(super) fn find_records<'a>(&'a self, race: &'a RaceId) -> RecordPages<'a> {
+        let pages = stream::try_unfold(Scroll::Begin, move |scroll| self.page_of_records(race, scroll));
+        pages.try_filter(|page| std::future::ready(!page.is_empty())).boxed_local()
+    }
+
+    async fn page_of_records(
+        &self,
+        race: &RaceId,
+        scroll: Scroll,
+    ) -> Result<Option<(Vec<JsonObject>, Scroll)>, StoreError> {
+        let action = format!("read records of race {race}");
+        let answer = match scroll {
+            Scroll::Begin => {
+                self.refresh(&action, Kind::Metrics).await?;
+                let sort = json!([{"@timestamp": {"order": "asc", "unmapped_type": "date"}}]);
+                let body = json!({"query": self.of_race(race), "size": RECORD_PAGE, "sort": sort});
+                let parameters = format!("scroll={SCROLL}&ignore_unavailable=true");
+                let path = format!("/{}-*/_search?{parameters}", Kind::Metrics.name());
+                let answer = self.json_if_any(&action, Request::new("POST", path).json(body.to_string())).await?;
+                if answer.is_null() {
+                    return Ok(None);
+                }
+                answer
+            }
+            Scroll::GoOn(id) => {
+                let body = json!({"scroll": SCROLL, "scroll_id": id});
+                let request = Request::new("POST", "/_search/scroll").json(body.to_string());
+                // If it was sent again because an answer was lost, the page in it would be missing.
+                let response = self.client.request(&request).await;
+                self.understand(&action, &response.map_err(|error| self.error(&action, error.to_string()))?)?
+            }
+            Scroll::End(id) => {
+                let request = Request { ignore: vec![404], ..Request::new("DELETE", "/_search/scroll") };
+                self.send(&action, &request.json(json!({"scroll_id": id}).to_string())).await?;
+                return Ok(None);
+            }
+        };
+        let Some(id) = answer["_scroll_id"].as_str().map(str::to_owned) else {
+            return Err(self.error(&action, "it gives no way to the next page"));
+        };
+        let objects = sources(answer).into_iter().filter_map(|source| match source {
+            Value::Object(record) => Some(record),
+            _ => None,
+        });
+        let page: Vec<_> = objects.collect();
+        let next = if page.is_empty() { Scroll::End(id) } else { Scroll::GoOn(id) };
+        Ok(Some((page, next)))
+    }
+
+    /// Deletes the documents of one kind of a race.
+    pub(super) async fn delete_kind(&self, action: &str, kind: Kind, race: &RaceId) -> Result<(), StoreError> {
+        self.refresh(action, kind).await?;
+        let path = format!("/{}-*/_delete_by_query?ignore_unavailable=true", kind.name());
+        self.by_query(action, &path, &json!({"query": self.of_race(race)})).await?;
+        Ok(())
+    }
+
+    /// Without it, documents that were stored a moment ago would not be found.
+    async fn refresh(&self, action: &str, kind: Kind) -> Result<(), StoreError> {
+        let refresh = Request::new("POST", format!("/{}-*/_refresh", kind.name()));
+        self.json_if_any(action, refresh).await.map(drop)
+    }
+
+    /// Changes or deletes what a query finds, again as long as others change the same. Says how many documents it were.
+    pub(super) async fn by_query(&self, action: &str, path: &str, body: &Value) -> Result<u64, StoreError> {
+        let separator = if path.contains('?') { '&' } else { '?' };
+        let path = format!("{path}{separator}refresh=true&conflicts=proceed");
+        let (mut done, mut attempt) = (0, 0);
+        loop {
+            let answer = self.json_if_any(action, Request::new("POST", &path).json(body.to_string())).await?;
+            let count = |key: &str| answer[key].as_u64().unwrap_or_default();
+            done += count("updated") + count("deleted");
+            if let Some(failure) = answer["failures"].as_array().and_then(|failures| failures.first()) {
+                return Err(self.error(action, format!("some documents were refused, such as {failure}")));
+            }
+            let conflicts = count("version_conflicts");
+            if conflicts == 0 {
+                return Ok(done);
+            }
+            let cause = format!("{conflicts} documents were changed by somebody else at the same time");
+            if attempt == RETRIES {
+                return Err(self.error(action, cause));
+            }
+            self.pause(attempt, &cause).await;
+            attempt += 1;
+        }
+    }
+
+    pub(super) fn of_race(&self, race: &RaceId) -> Value {
+        json!({"bool": {"filter": [{"term": {"environment": self.environment}}, {"term": {"race-id": race}}]}})
     }
 }
 
-fn of_race(environment: &str, race: &RaceId) -> Value {
-    json!({"bool": {"filter": [{"term": {"environment": environment}}, {"term": {"race-id": race}}]}})
+/// How far records were read.
+enum Scroll {
+    Begin,
+    GoOn(String),
+    /// The place that the cluster keeps is to be given up.
+    End(String),
+}
+
+/// The documents of an answer.
+fn sources(mut answer: Value) -> Vec<Value> {
+    let hits = answer["hits"]["hits"].as_array_mut().map(std::mem::take).unwrap_or_default();
+    hits.into_iter().map(|mut hit| hit["_source"].take()).collect()
 }
 
 fn query(environment: &str, filter: &RaceFilter) -> Value {
@@ -94,7 +174,6 @@ fn query(environment: &str, filter: &RaceFilter) -> Value {
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use rally_core::track::JsonObject;
 
     use super::*;
 

@@ -107,6 +107,12 @@ impl StoreSettings {
             downsample_factor: reporting.downsample_factor.unwrap_or(1),
         }))
     }
+
+    /// What sentences call the store.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("the metrics store at {}", self.hosts.join(", "))
+    }
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn names(directory: &Path) -> Vec<String> {
 
 /// Samples by task, as the intervals have them.
 fn samples(archive: &Archive, race: &RaceId) -> BTreeMap<String, u64> {
-    let tasks = archive.tasks(&archive.load(race).unwrap()).unwrap();
+    let tasks = archive.tasks(&archive.load(race).unwrap()).unwrap().unwrap();
     let mut samples = BTreeMap::new();
     let torn = read_intervals(&archive.intervals_path(race), |recorded| {
         for part in recorded.interval.tasks {
@@ -104,7 +104,7 @@ fn raw_samples(archive: &Archive, race: &RaceId, expected: u64) -> u64 {
     found
 }
 
-/// A metrics store that takes everything, by where it goes.
+/// A metrics store that takes everything, by where it goes, and finds and deletes it by the race.
 #[derive(Clone, Default)]
 struct Store(Arc<Mutex<Vec<(String, Value)>>>);
 
@@ -112,6 +112,22 @@ impl Store {
     async fn start(&self) -> (u16, JoinSet<()>) {
         let take = async |State(Self(documents)): State<Self>, uri: Uri, body: String| {
             let target = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default().to_owned();
+            let query = serde_json::from_str::<Value>(&body).unwrap_or_default();
+            let is_of_race = |(known, document): &(String, Value)| {
+                let terms = query["query"]["bool"]["filter"].as_array().cloned().unwrap_or_default();
+                let race = terms.iter().find_map(|term| term["term"].get("race-id"));
+                known.starts_with(target.trim_end_matches('*')) && race.is_none_or(|race| document["race-id"] == *race)
+            };
+            if uri.path().ends_with("/_search") || uri.path().ends_with("/_search/scroll") {
+                let size = query["size"].as_u64().unwrap_or_default() as usize;
+                let all = documents.lock().unwrap();
+                let found = all.iter().rev().filter(|it| is_of_race(it)).take(size);
+                let hits: Vec<_> = found.map(|(_, document)| json!({"_source": document})).collect();
+                return json!({"_scroll_id": "s", "hits": {"hits": hits}}).to_string();
+            }
+            if uri.path().ends_with("/_delete_by_query") {
+                documents.lock().unwrap().retain(|it| !is_of_race(it));
+            }
             let lines = if uri.path().ends_with("/_bulk") {
                 body.lines().skip(1).step_by(2).collect()
             } else if uri.path().ends_with("/_doc") {
@@ -121,7 +137,7 @@ impl Store {
             };
             let parsed = lines.into_iter().map(|line| (target.clone(), serde_json::from_str(line).unwrap()));
             documents.lock().unwrap().extend(parsed);
-            "{}"
+            "{}".to_owned()
         };
         let app = Router::new().fallback(take).with_state(self.clone()).layer(DefaultBodyLimit::disable());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -147,7 +163,7 @@ fn a_metrics_store_gets_every_request_out_of_the_archive() {
     let ini = format!(
         "[system]\nenv.name = lab\n[reporting]\ndatastore.type = elasticsearch\ndatastore.host = 127.0.0.1\ndatastore.port = {port}\n"
     );
-    std::fs::write(home.directory.path().join(".rally/rally.ini"), ini).unwrap();
+    std::fs::write(home.directory.path().join(".rally/rally.ini"), &ini).unwrap();
     let track = home.directory.path().join("places");
     write_track(&track).unwrap();
     let (track, hosts) = (format!("--track-path={}", track.display()), format!("--target-hosts={}", target.address()));
@@ -171,6 +187,30 @@ fn a_metrics_store_gets_every_request_out_of_the_archive() {
     let races = store.documents("rally-races-v1");
     assert_eq!(races.iter().map(|it| it["outcome"].clone()).collect::<Vec<_>>(), [Value::Null, json!("completed")]);
     assert!(store.documents("rally-results-v1").iter().any(|it| it["name"] == "throughput"));
+
+    // Another machine knows it from the store.
+    let elsewhere = Home::new();
+    std::fs::write(elsewhere.directory.path().join(".rally/rally.ini"), ini).unwrap();
+    let listed: Value = serde_json::from_str(&elsewhere.data(&["list", "races", "--format=json"])).unwrap();
+    assert_eq!(listed["races"][0]["race-id"], "stored");
+    let (exit, compared, said) =
+        elsewhere.run(&["compare", "--baseline=stored", "--contender=stored", "--format=json"]);
+    assert!(exit == 0 && said.contains("read from its records in the metrics store at http://127.0.0.1:"), "{said}");
+    let compared: Value = serde_json::from_str(&compared).unwrap();
+    let is_it = |line: &&Value| line["task"] == "by-name" && line["metric"] == "50th percentile latency";
+    let line = compared["lines"].as_array().unwrap().iter().find(is_it).unwrap();
+    let reason = line["beyond_noise_reason"].as_str().unwrap();
+    assert!(reason.starts_with("cannot be told: has ") && !reason.contains(" 0 s"), "{reason}");
+    let page = elsewhere.data(&["report", "stored", "--output=-"]);
+    assert!(page.contains("known from a metrics store") && page.contains("index-documents"));
+    elsewhere.data(&["delete", "race", "--id=stored"]);
+    for kind in ["races", "results", "metrics"] {
+        assert_eq!(store.documents(&format!("rally-{kind}-v1")), [Value::Null; 0]);
+    }
+    let (exit, _, said) = elsewhere.run(&["report", "stored"]);
+    let expected = " or in the metrics store at http://127.0.0.1:";
+    assert!(exit == 64 && said.contains("No race `stored` is in the archive in ") && said.contains(expected), "{said}");
+    assert!(home.archive().contains(&race), "it is still where it ran");
 
     // A store that is not there is known before the race.
     let ini = "[reporting]\ndatastore.type = elasticsearch\ndatastore.user = me\ndatastore.host = 127.0.0.1\n";

@@ -30,14 +30,15 @@ pub(crate) struct CountingTarget {
 struct Shared {
     /// When requests arrived, by the race that they belong to and the host that they came from.
     arrivals: Mutex<BTreeMap<(String, IpAddr), Vec<SystemTime>>>,
-    answers: watch::Sender<bool>,
+    /// Requests of each host in a race that are answered; all if there is no number.
+    answers: watch::Sender<Option<u64>>,
 }
 
 impl CountingTarget {
     pub(crate) fn start(listener: TcpListener) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let address = listener.local_addr().unwrap();
-        let shared = Arc::new(Shared { arrivals: Mutex::default(), answers: watch::Sender::new(true) });
+        let shared = Arc::new(Shared { arrivals: Mutex::default(), answers: watch::Sender::new(None) });
         let app = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         listener.set_nonblocking(true).unwrap();
         runtime.spawn(async move {
@@ -68,11 +69,16 @@ impl CountingTarget {
 
     /// Lets every request wait for its answer, until [`CountingTarget::answer`].
     pub(crate) fn hold(&self) {
-        self.shared.answers.send_replace(false);
+        self.hold_after(0);
+    }
+
+    /// As [`CountingTarget::hold`], but so many requests of each host in a race are answered.
+    pub(crate) fn hold_after(&self, requests: u64) {
+        self.shared.answers.send_replace(Some(requests));
     }
 
     pub(crate) fn answer(&self) {
-        self.shared.answers.send_replace(true);
+        self.shared.answers.send_replace(None);
     }
 }
 
@@ -83,8 +89,14 @@ async fn answer(
 ) -> impl IntoResponse {
     if uri.path().starts_with(&CountingTarget::path("")) {
         let key = (uri.path().to_owned(), peer.ip());
-        shared.arrivals.lock().unwrap().entry(key).or_default().push(SystemTime::now());
-        shared.answers.subscribe().wait_for(|answers| *answers).await.unwrap();
+        let number = {
+            let mut arrivals = shared.arrivals.lock().unwrap();
+            let arrivals = arrivals.entry(key).or_default();
+            arrivals.push(SystemTime::now());
+            arrivals.len() as u64
+        };
+        let mut answers = shared.answers.subscribe();
+        answers.wait_for(|answered| answered.is_none_or(|answered| number <= answered)).await.unwrap();
         tokio::time::sleep(TAKES).await;
     }
     let headers = [("x-elastic-product", "Elasticsearch"), (header::CONTENT_TYPE.as_str(), "application/json")];

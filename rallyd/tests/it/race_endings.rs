@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::lab::{DEAD_WITHIN, note, within};
 use crate::race_faults::{rejoin, victim};
-use crate::race_lab::{RaceLab, Racing, write_track};
+use crate::race_lab::{RaceLab, write_track};
 use crate::race_ledger::{CLIENTS, SAMPLES, id, raw_files};
 
 #[test]
@@ -31,21 +31,14 @@ fn whoever_watches_a_race_may_leave_come_back_and_end_it() {
     within(DEAD_WITHIN, "nothing runs", || elsewhere.running().race().is_null());
 }
 
-/// A race that is in its first step, and whose requests get no answer any more.
-fn held(lab: &RaceLab, race: &str) -> Racing {
-    let racing = lab.race(race, &[]);
-    lab.hold(race);
-    racing
-}
-
 #[test]
 fn a_race_that_is_cancelled_lets_requests_finish_and_a_second_time_cuts_them_off() {
     let test = "a_race_that_is_cancelled_lets_requests_finish_and_a_second_time_cuts_them_off";
     let Some(lab) = RaceLab::new(test) else { return };
 
-    let racing = held(&lab, "once");
+    let racing = lab.held("once", &[]);
     racing.interrupt(Signal::INT);
-    sleep(Duration::from_millis(500));
+    lab.is_ending();
     lab.target.answer();
     let said = racing.end();
     assert_eq!(said.exit, 130, "{}", said.stderr);
@@ -59,9 +52,9 @@ fn a_race_that_is_cancelled_lets_requests_finish_and_a_second_time_cuts_them_off
     lab.is_free();
 
     note("twice");
-    let racing = held(&lab, "twice");
+    let racing = lab.held("twice", &[]);
     racing.interrupt(Signal::INT);
-    sleep(Duration::from_millis(500));
+    lab.is_ending();
     racing.interrupt(Signal::INT);
     // Nothing is answered, so it ends at once or not at all.
     let said = racing.end();
@@ -83,9 +76,9 @@ fn a_driver_that_is_killed_while_a_race_ends_takes_only_what_it_had_not_told() {
     let (coordinator, victim) = (lab.coordinator(), victim(&lab));
 
     note("while requests finish");
-    let racing = held(&lab, "finishing");
+    let racing = lab.held("finishing", &[]);
     racing.interrupt(Signal::INT);
-    sleep(Duration::from_millis(500));
+    lab.is_ending();
     victim.kill();
     within(DEAD_WITHIN, "its death is known", || coordinator.sees(victim).as_deref() == Some("dead"));
     lab.target.answer();

@@ -12,7 +12,9 @@ use serde_json::json;
 use crate::counting_target::CountingTarget;
 use crate::lab::{DEAD_WITHIN, Family, Host, Lab, PORT, REJOIN_WITHIN, SOON, note, report, within};
 use crate::race_lab::{ENDS_WITHIN, RaceLab, write_track};
-use crate::race_ledger::{Account, CLIENTS, SAMPLES, all_of, id, raw_directory, raw_files, raw_samples, raw_times};
+use crate::race_ledger::{
+    ANSWERED, Account, CLIENTS, SAMPLES, all_of, id, raw_directory, raw_files, raw_samples, raw_times,
+};
 
 /// Packets between two hosts get lost, all or some.
 pub(crate) fn cut(one: &Host, other: &Host, some: &str) {
@@ -52,8 +54,7 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     rejoin(&lab);
 
     note("while it applies load");
-    let racing = lab.race("driving", &[]);
-    lab.hold("driving");
+    let racing = lab.held("driving", &[]);
     victim.kill();
     racing.end().has_failed(&[
         &format!("load driver on {name} could not drive step 1 (all)"),
@@ -80,8 +81,7 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     rejoin(&lab);
 
     note("with the wish to go on");
-    let racing = lab.race("going-on", &["--on-driver-loss=continue"]);
-    lab.hold("going-on");
+    let racing = lab.held("going-on", &["--on-driver-loss=continue"]);
     victim.kill();
     within(DEAD_WITHIN, "its death is known", || lab.coordinator().sees(victim).as_deref() == Some("dead"));
     lab.target.answer();
@@ -124,8 +124,7 @@ fn a_driver_that_stalls_costs_nothing_for_a_moment_and_is_named_if_it_lasts() {
     assert!(found.iter().any(is_named), "{found:?}");
 
     note("for 20 s, in which the race ends and another one runs");
-    let racing = lab.race("frozen", &[]);
-    lab.hold("frozen");
+    let racing = lab.held("frozen", &[]);
     let (stopped, since) = (victim.signal(Signal::STOP), Instant::now());
     racing.end().has_failed(&[
         &format!("load driver on {} could not drive step 1 (all)", victim.ip),
@@ -209,8 +208,9 @@ fn drivers_whose_coordinator_is_killed_stop_their_load() {
         "schedule": [{"operation": "ask", "clients": 3 * CLIENTS, "time-period": 100_000}]
     });
     let track = write_track(&lab.drivers()[0].home, "endless", &endless);
+    lab.target.hold_after(ANSWERED);
     let racing = lab.race_of("orphaned", &track, &[&lab.target.target_hosts()]);
-    lab.hold("orphaned");
+    lab.is_held("orphaned");
     let known = lab.accounts("orphaned");
     let plays = |host: &Host| host.running().text("activity") == "load driver of race orphaned";
     assert!(lab.drivers().iter().all(plays));

@@ -18,6 +18,8 @@ use crate::race_lab::{ENDS_WITHIN, RaceLab, Racing, write_track};
 
 /// Clients of each driver.
 pub(crate) const CLIENTS: u64 = 2;
+/// Requests of each driver that are answered before the target holds the others; far less than the first step has.
+pub(crate) const ANSWERED: u64 = CLIENTS * 10;
 /// Samples of a driver in the first step and in the last one. The one between has work for the first driver only, so
 /// the others wait.
 const FIRST: u64 = CLIENTS * 200;
@@ -117,13 +119,25 @@ impl RaceLab {
         });
     }
 
-    /// Lets the target answer no more as soon as all drivers apply load, and waits until each of their clients waits for
-    /// an answer and everything before is recorded.
-    pub(crate) fn hold(&self, race: &str) {
-        self.is_driven(race);
-        self.target.hold();
-        within(ENDS_WITHIN, "all but what is under way is recorded", || {
-            self.accounts(race).iter().all(|it| it.merged > 0 && it.arrived == it.merged + CLIENTS)
+    /// Starts the usual race, in whose first step the target soon answers no more, and waits until it is [held](Self::is_held).
+    pub(crate) fn held(&self, race: &str, more: &[&str]) -> Racing {
+        self.target.hold_after(ANSWERED);
+        let racing = self.race(race, more);
+        self.is_held(race);
+        racing
+    }
+
+    /// Waits until each client of all drivers waits for an answer and everything before is recorded; the target must have been
+    /// told before the race to answer the first requests only.
+    pub(crate) fn is_held(&self, race: &str) {
+        let expected = Account { arrived: ANSWERED + CLIENTS, merged: ANSWERED, lost: 0 };
+        within(ENDS_WITHIN, "all but what is under way is recorded", || self.accounts(race) == [expected; 3]);
+    }
+
+    /// Waits until a race has been ending for a while, since requests under way get no answer.
+    pub(crate) fn is_ending(&self) {
+        within(ENDS_WITHIN, "the race waits for its drivers to end", || {
+            self.coordinator().running().race()["waits_for"].as_array().is_some_and(|drivers| !drivers.is_empty())
         });
     }
 }

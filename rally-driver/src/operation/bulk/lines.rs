@@ -14,13 +14,17 @@ pub(super) struct Sizes {
 
 /// How large a body is.
 pub(super) fn sizes(body: &[u8], has_action_lines: bool) -> Sizes {
-    let mut sizes = Sizes::default();
-    for (number, line) in lines(body).enumerate() {
-        let length = line.strip_suffix(b"\n").unwrap_or(line).len() as u64;
-        sizes.request += length;
-        if !has_action_lines || number % 2 == 1 {
-            sizes.documents += length;
-        }
+    let length = |line: &[u8]| line.strip_suffix(b"\n").unwrap_or(line).len() as u64;
+    let (mut sizes, mut lines) = (Sizes::default(), lines(body));
+    while let Some(first) = lines.next() {
+        let action = if has_action_lines { length(first) } else { 0 };
+        let document = match has_action_lines {
+            true if has_document(first) => lines.next().map_or(0, length),
+            true => 0,
+            false => length(first),
+        };
+        sizes.request += action + document;
+        sizes.documents += document;
     }
     sizes
 }
@@ -33,9 +37,7 @@ pub(super) fn pick(body: &[u8], has_action_lines: bool, wanted: &[usize]) -> Opt
     let mut document = 0;
     while let Some(next) = wanted.peek() {
         let first = lines.next()?;
-        // A deletion has no document.
-        let is_alone = !has_action_lines || first.trim_ascii_start().starts_with(b"{\"delete\"");
-        let second = if is_alone { &[] } else { lines.next()? };
+        let second = if has_action_lines && has_document(first) { lines.next()? } else { &[] };
         if document == **next {
             picked.extend_from_slice(first);
             picked.extend_from_slice(second);
@@ -44,6 +46,12 @@ pub(super) fn pick(body: &[u8], has_action_lines: bool, wanted: &[usize]) -> Opt
         document += 1;
     }
     Some(picked.freeze())
+}
+
+/// Whether a document comes after an action line: only a deletion has none.
+fn has_document(action: &[u8]) -> bool {
+    let inside = action.trim_ascii_start().strip_prefix(b"{").unwrap_or_default();
+    !inside.trim_ascii_start().starts_with(b"\"delete\"")
 }
 
 /// Lines with their line feeds.
@@ -68,6 +76,8 @@ mod tests {
         assert_eq!(pick(BODY, true, &[0, 2]).unwrap(), &b"{\"index\":{}}\n{\"a\":1}\n{\"index\":{}}\n{\"a\":33}\n"[..]);
         assert_eq!(pick(BODY, true, &[1]).unwrap(), &b"{\"delete\":{}}\n"[..]);
         assert_eq!(pick(BODY, true, &[3]), None);
+        let spaced = b"{ \"delete\" : {}}\n{ \"index\": {}}\n{\"a\":1}\n";
+        assert_eq!(pick(spaced, true, &[1]).unwrap(), &b"{ \"index\": {}}\n{\"a\":1}\n"[..]);
         assert_eq!(pick(b"1\n2\n3\n", false, &[1, 2]).unwrap(), &b"2\n3\n"[..]);
         assert_eq!(pick(b"", true, &[]).unwrap(), &b""[..]);
     }
@@ -76,6 +86,7 @@ mod tests {
     fn sizes_are_those_of_lines_without_line_feeds() {
         let body = b"{\"index\":{}}\n{\"a\":1}\n{\"index\":{}}\n{\"a\":33}\n";
         assert_eq!(sizes(body, true), Sizes { request: 12 + 7 + 12 + 8, documents: 15 });
+        assert_eq!(sizes(BODY, true), Sizes { request: 12 + 7 + 13 + 12 + 8, documents: 15 });
         assert_eq!(sizes(b"12\n3", false), Sizes { request: 3, documents: 3 });
         assert_eq!(sizes(b"", false), Sizes::default());
     }

@@ -7,8 +7,6 @@ mod timeline;
 pub use compare::comparison_html;
 
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
 
 use jiff::civil::DateTime;
 use rally_core::metrics::{
@@ -45,6 +43,8 @@ const CURVE_POINTS: u32 = 16;
 pub struct RacePage {
     document: RaceDocument,
     verdict: Option<ArchivedVerdict>,
+    /// Whether there is more of it than its document.
+    is_archived: bool,
     /// In the order of the schedule.
     tasks: Vec<String>,
     timeline: Timeline,
@@ -58,21 +58,21 @@ impl RacePage {
     ///
     /// If there is no such race, or a file of it cannot be read.
     pub fn load(archive: &Archive, race: &RaceId) -> Result<Self, ArchiveError> {
-        let mut document = archive.load(race)?;
-        document.results = archive.results(&document)?;
-        let tasks = match archive.tasks(&document) {
-            Err(ArchiveError::Unknown { .. }) => Vec::new(),
-            tasks => tasks?,
-        };
+        Self::of(archive, archive.load_with_results(race)?)
+    }
+
+    /// A race with what the archive has of it, which is nothing if the race is known from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// If a file of it cannot be read.
+    pub fn of(archive: &Archive, document: RaceDocument) -> Result<Self, ArchiveError> {
+        let race = &document.race_id;
+        let tasks = archive.tasks(&document)?.unwrap_or_default();
         let path = archive.intervals_path(race);
         let timeline = Timeline::read(&path).map_err(|source| ArchiveError::File { action: "read", path, source })?;
-        let path = archive.hosts_path(race);
-        let hosts = match fs::read(&path) {
-            Ok(json) => serde_json::from_slice(&json).map_err(|source| ArchiveError::Document { path, source })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(source) => return Err(ArchiveError::File { action: "read", path, source }),
-        };
-        Ok(Self { verdict: archive.verdict(race)?, document, tasks, timeline, hosts })
+        let (verdict, hosts) = (archive.verdict(race)?, archive.hosts(race)?);
+        Ok(Self { verdict, is_archived: archive.contains(race), document, tasks, timeline, hosts })
     }
 
     /// The page.
@@ -116,7 +116,8 @@ impl RacePage {
             Some(RaceOutcome::Incomplete) => ("warn", "incomplete"),
             Some(RaceOutcome::Cancelled) => ("warn", "cancelled"),
             Some(_) => ("bad", "failed"),
-            None if it.results.is_some() => ("warn", "its end is not known"),
+            // The original writes results only when a race has run to its end, and no outcome.
+            None if it.results.is_some() => ("good", "complete"),
             None => ("bad", "without results"),
         };
         let challenge = it.challenge.as_ref().map(|it| format!(" / {it}")).unwrap_or_default();
@@ -153,6 +154,10 @@ impl RacePage {
                 let errors = verdict.verdict.errors.iter().map(ToString::to_string);
                 write_notes(page, "", text.lines().map(|line| line.trim().to_owned()).chain(errors));
             }
+            None if !self.is_archived => page.push_str(
+                "<p class=\"soft\">The race is known from a metrics store, which has its results; how it went is in the \
+                 archive of the machine where it ran.</p>\n",
+            ),
             None => page
                 .push_str("<p class=\"warn\">Nobody wrote down how the race ended; this is what was complete.</p>\n"),
         }
@@ -658,6 +663,7 @@ pub(crate) mod tests {
             "facts": {"cores": 2, "memory": 8_589_934_592_u64, "platform": "Linux & more", "governor": null},
             "clock": {"begin": null, "end": {"offset": -1_500_000, "error": 90_000, "wall_shift": 0}}}]);
         RacePage {
+            is_archived: true,
             document: report.race,
             verdict: Some(ArchivedVerdict { verdict, findings: report.findings }),
             tasks: vec!["search".to_owned(), "<b>index".to_owned()],
@@ -710,5 +716,9 @@ pub(crate) mod tests {
             .unwrap();
         let page = RacePage::load(&archive, &document.race_id);
         assert!(matches!(page, Err(ArchiveError::Unknown { .. })), "its track is missing");
+
+        let elsewhere = RaceDocument { race_id: "elsewhere".parse().unwrap(), ..failed_race().race };
+        let page = RacePage::of(&archive, elsewhere).unwrap().html();
+        assert!(page.contains("known from a metrics store") && page.contains("At a glance"), "{page}");
     }
 }
