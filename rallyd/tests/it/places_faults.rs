@@ -100,6 +100,8 @@ impl PlacesLab {
         assert!((index.samples..=index.samples + bulks_under_way).contains(&got.bulks), "{got:?}, {index:?}");
         assert!((searches..=searches + searches_under_way).contains(&got.searches), "{got:?}, {searches} are told");
         let under_way = if held == Work::Index { EACH } else { 0 };
+        // The race may not have come to it.
+        self.server.get("/_refresh").unwrap();
         (0..self.lab.drivers().len()).for_each(|driver| self.has_indexed(race, &LOAD, driver, under_way));
     }
 

@@ -198,7 +198,7 @@ impl Server {
     /// A document of its API, if it answers.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         let url = format!("http://{}:{HTTP_PORT}{path}", self.host.ip);
-        let output = self.host.inside("curl").args(["--silent", "--max-time", "5", &url]).output().unwrap();
+        let output = self.host.inside("curl").args(["--silent", "--max-time", "60", &url]).output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 }
