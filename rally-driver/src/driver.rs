@@ -16,6 +16,7 @@ use rally_core::{
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::task::TaskTracker;
 
 use crate::corpus::Preparation;
 use crate::engine::{Command, InvalidStep, Race, RaceSetup};
@@ -207,6 +208,7 @@ impl LocalLoadDriver {
             cores: self.options.facts.cores as usize,
             content: &self.options.content,
             notice: &notice,
+            threads: &TaskTracker::new(),
         };
         Ok(preparation.run(&wanted).await?.here())
     }

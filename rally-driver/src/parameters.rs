@@ -87,15 +87,14 @@ impl<'a> Parameters<'a> {
         self.read(key, None, "an object", |value| Some(Some(value.as_object()?)))
     }
 
-    /// One name or several, if there are any.
+    /// One name or several, if there are any: an empty text or list is as good as none.
     pub(crate) fn names(&self, key: &str) -> Result<Option<Vec<String>>, RunnerError> {
-        self.read(key, None, "a name or a list of names", |value| match value {
-            Value::String(name) => Some(Some(vec![name.clone()])),
-            Value::Array(names) => {
-                names.iter().map(|name| name.as_str().map(str::to_owned)).collect::<Option<_>>().map(Some)
-            }
+        let names = self.read(key, Vec::new(), "a name or a list of names", |value| match value {
+            Value::String(name) => Some(vec![name.clone()]),
+            Value::Array(names) => names.iter().map(|name| name.as_str().map(str::to_owned)).collect(),
             _ => None,
-        })
+        })?;
+        Ok(names.iter().any(|name| !name.is_empty()).then_some(names))
     }
 
     /// The elements of a list that must be there.
@@ -134,9 +133,14 @@ impl<'a> Parameters<'a> {
     }
 }
 
+/// A whole number, also one with a fraction of zero, as templates make it where they divide.
 fn whole(value: &Value) -> Option<u64> {
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+    let fraction = || value.as_f64().filter(|number| number.fract() == 0.0 && (0.0..EXACT).contains(number));
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok()).or_else(|| fraction().map(|number| number as u64))
 }
+
+/// Every whole number below this one is exact as a floating-point number.
+const EXACT: f64 = (1_u64 << 53) as f64;
 
 #[cfg(test)]
 mod tests {
@@ -148,19 +152,23 @@ mod tests {
     fn truth_and_numbers_may_be_texts_and_all_else_is_named() {
         let values = json!({
             "yes": "True", "no": false, "null": null, "one": 1, "few": "3", "zero": 0, "half": "0.5", "list": ["a"],
-            "mixed": ["a", 1], "word": "many",
+            "mixed": ["a", 1], "word": "many", "float": 2500.0, "part": 2500.5, "empty": "", "nothing": [], "negative": -1.0,
         });
         let given = Parameters::new("o", values.as_object().unwrap());
         assert_eq!((given.flag("yes", false), given.flag("no", true)), (Ok(true), Ok(false)));
         assert_eq!((given.flag("null", true), given.flag("absent", false)), (Ok(true), Ok(false)));
         assert_eq!((given.count("few", 0), given.count("zero", 1)), (Ok(3), Ok(0)));
         assert_eq!((given.positive("few"), given.positive("absent")), (Ok(Some(3)), Ok(None)));
+        assert_eq!((given.positive("float"), given.count("float", 0)), (Ok(Some(2_500)), Ok(2_500)));
+        assert_eq!((given.names("empty"), given.names("nothing")), (Ok(None), Ok(None)));
         assert_eq!(given.seconds("half", Duration::ZERO), Ok(Duration::from_millis(500)));
         assert_eq!(given.names("list"), Ok(Some(vec!["a".to_owned()])));
         let problem = |result: Result<(), RunnerError>| result.unwrap_err().to_string();
         for (found, expected) in [
             (given.flag("one", false).map(drop), "`one` must be true or false, not 1"),
             (given.count("half", 0).map(drop), "`half` must be a whole number, at least 0, not \"0.5\""),
+            (given.count("part", 0).map(drop), "`part` must be a whole number, at least 0, not 2500.5"),
+            (given.count("negative", 0).map(drop), "`negative` must be a whole number, at least 0, not -1.0"),
             (given.positive("zero").map(drop), "`zero` must be a whole number above 0, not 0"),
             (given.seconds_if_any("word").map(drop), "`word` must be a number of seconds, at least 0, not \"many\""),
             (given.names("mixed").map(drop), "`mixed` must be a name or a list of names, not [\"a\",1]"),

@@ -9,8 +9,9 @@ use rally_core::RacePlan;
 use rally_core::track::{Challenge, OperationType};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 
-use crate::client::{Client, Clients, Request};
+use crate::client::{Client, ClientOptions, Clients, Request};
 use crate::corpus::Notice;
 use crate::{ErrorClass, RequestTimer, RunnerError};
 
@@ -36,8 +37,8 @@ const TELL_EVERY: Duration = Duration::from_secs(10);
 const REMEDY: &str = "see whether it runs and --target-hosts and --client-options are right, or race without waiting for \
                       it by --skip-rest-api-check";
 
-/// Waits until every cluster under test answers `GET /`. Nobody is waited for if no operation needs a cluster, or if the
-/// plan does not want it.
+/// Waits until every cluster under test answers `GET /`, on one of `threads`. Nobody is waited for if no operation needs a
+/// cluster, or if the plan does not want it.
 ///
 /// # Errors
 ///
@@ -45,8 +46,12 @@ const REMEDY: &str = "see whether it runs and --target-hosts and --client-option
 ///
 /// # Cancel safety
 ///
-/// When dropped, it is not waited any longer.
-pub(crate) async fn clusters_answer(plan: &Arc<RacePlan>, notice: &Notice) -> Result<(), RunnerError> {
+/// When dropped, it is not waited any longer, and the thread ends.
+pub(crate) async fn clusters_answer(
+    plan: &Arc<RacePlan>,
+    notice: &Notice,
+    threads: &TaskTracker,
+) -> Result<(), RunnerError> {
     if plan.skip_rest_api_check || !plan.challenge().is_some_and(needs_cluster) {
         return Ok(());
     }
@@ -55,7 +60,7 @@ pub(crate) async fn clusters_answer(plan: &Arc<RacePlan>, notice: &Notice) -> Re
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let (mut reply, answer) = oneshot::channel();
     let (plan, notice) = (Arc::clone(plan), Arc::clone(notice));
-    let wait = move || {
+    threads.spawn_blocking(move || {
         runtime.block_on(async move {
             tokio::select! {
                 // Whoever asked may have gone at the same moment.
@@ -63,8 +68,9 @@ pub(crate) async fn clusters_answer(plan: &Arc<RacePlan>, notice: &Notice) -> Re
                 () = reply.closed() => {}
             }
         });
-    };
-    std::thread::Builder::new().name("readiness".to_owned()).spawn(wait).map_err(failed)?;
+        // A look-up of a name that hangs cannot be called off; nobody has to wait for it.
+        runtime.shutdown_background();
+    });
     answer
         .await
         .unwrap_or_else(|_| Err(RunnerError::Other("the wait for the cluster under test has crashed".to_owned())))
@@ -86,7 +92,7 @@ async fn all_answer(plan: &RacePlan, notice: &Notice, patience: Duration) -> Res
     let timer = Rc::new(RequestTimer::default());
     let clients = Clients::new(plan, 0, &timer).map_err(|error| RunnerError::Other(error.to_string()))?;
     for (name, hosts) in hosts {
-        let has_answers = plan.client_options.get(name).is_some_and(|it| it.contains_key("static_responses"));
+        let has_answers = plan.client_options.get(name).is_some_and(ClientOptions::answer_themselves);
         if let Some(client) = clients.get(name).filter(|_| !has_answers) {
             let cluster = format!("cluster `{name}` at {}", hosts.join(", "));
             answers(client, &cluster, notice, patience).await?;
@@ -227,7 +233,7 @@ mod tests {
             RacePlan { skip_rest_api_check: true, ..plan("raw-request", nowhere()) },
             RacePlan { target_hosts: Default::default(), ..plan("raw-request", nowhere()) },
         ] {
-            clusters_answer(&Arc::new(plan), &notice).await.unwrap();
+            clusters_answer(&Arc::new(plan), &notice, &TaskTracker::new()).await.unwrap();
         }
         assert!(heard.lock().unwrap().is_empty());
     }

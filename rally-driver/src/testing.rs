@@ -1,5 +1,8 @@
 //! What unit tests need.
 
+mod authority;
+
+pub(crate) use authority::Authority;
 use rally_core::track::{Challenge, Task, TaskBuilder, Track};
 
 /// The task that a builder describes.

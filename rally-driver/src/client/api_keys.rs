@@ -9,8 +9,9 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use futures_util::stream::{self, StreamExt};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 use super::{Authorization, Client, Clients, InvalidClientOptions, Request};
 use crate::{ErrorClass, RunnerError};
@@ -26,6 +27,9 @@ const AT_ONCE: usize = 32;
 const CREATION: Duration = Duration::from_secs(60);
 const DELETION: Duration = Duration::from_secs(5);
 
+/// How long keys that are asked for already may take when the race ends: they are deleted then.
+const LAST_KEYS: Duration = Duration::from_secs(1);
+
 /// The keys of the clients of one driver, with their ids.
 #[derive(Debug, Default)]
 pub(crate) struct ApiKeys {
@@ -39,6 +43,8 @@ pub(crate) enum SetupError {
     Options(#[from] InvalidClientOptions),
     #[error("cannot create an API key for each client: security is disabled in the cluster under test")]
     SecurityDisabled,
+    #[error("the race has ended before there was an API key for each client")]
+    Ended,
     #[error("cannot create an API key for client {client}")]
     Refused { client: u32, source: RunnerError },
     #[error(
@@ -57,12 +63,21 @@ struct Created {
 
 impl ApiKeys {
     /// Makes a key for each simulated client if the options of the cluster that ordinary operations use want it. If there
-    /// cannot be one for each, there is none for any.
-    pub(crate) async fn create(clients: &Clients, numbers: &[u32]) -> Result<Self, SetupError> {
-        Self::create_within(clients, numbers, CREATION).await
+    /// cannot be one for each, also because the race has `ended`, there is none for any.
+    pub(crate) async fn create(
+        clients: &Clients,
+        numbers: &[u32],
+        ended: &CancellationToken,
+    ) -> Result<Self, SetupError> {
+        Self::create_within(clients, numbers, ended, CREATION).await
     }
 
-    async fn create_within(clients: &Clients, numbers: &[u32], limit: Duration) -> Result<Self, SetupError> {
+    async fn create_within(
+        clients: &Clients,
+        numbers: &[u32],
+        ended: &CancellationToken,
+        limit: Duration,
+    ) -> Result<Self, SetupError> {
         let Some(cluster) = cluster_with_keys(clients) else { return Ok(Self::default()) };
         let (made, failure) = (RefCell::new(BTreeMap::new()), RefCell::new(None));
         // Those that are asked for already are waited for, since they would be left behind otherwise.
@@ -72,7 +87,16 @@ impl ApiKeys {
                 Err(error) => drop(failure.borrow_mut().get_or_insert(error)),
             }
         });
-        let is_late = timeout(limit, all).await.is_err();
+        let enough = async {
+            if timeout(limit, ended.cancelled()).await.is_ok() {
+                failure.borrow_mut().get_or_insert(SetupError::Ended);
+                sleep(LAST_KEYS).await;
+            }
+        };
+        let is_late = tokio::select! {
+            () = all => false,
+            () = enough => true,
+        };
         let keys = Self { by_client: made.into_inner() };
         let late = || SetupError::Late { made: keys.by_client.len(), wanted: numbers.len(), limit };
         match failure.into_inner().or_else(|| is_late.then(late)) {
@@ -98,12 +122,27 @@ impl ApiKeys {
     pub(crate) async fn delete(&self, clients: &Clients) -> Result<(), RunnerError> {
         let Some(cluster) = cluster_with_keys(clients).filter(|_| !self.by_client.is_empty()) else { return Ok(()) };
         let ids: Vec<&String> = self.by_client.values().map(|(id, _)| id).collect();
-        let request = Request::new("DELETE", "/_security/api_key").json(json!({ "ids": ids }).to_string());
+        let delete = async |which: Value| {
+            let request = Request::new("DELETE", "/_security/api_key").json(which.to_string());
+            cluster.request(&request).await.map(drop)
+        };
+        let delete_all = async {
+            match delete(json!({ "ids": ids })).await {
+                // Servers before version 7.10 take one at a time.
+                Err(RunnerError::Api { status: 400, .. }) => {
+                    for id in ids {
+                        delete(json!({ "id": id })).await?;
+                    }
+                    Ok(())
+                }
+                result => result,
+            }
+        };
         let late = |_| RunnerError::Transport {
             class: ErrorClass::Timeout,
             description: format!("there was no answer within {DELETION:?}"),
         };
-        timeout(DELETION, cluster.request(&request)).await.map_err(late)?.map(drop)
+        timeout(DELETION, delete_all).await.map_err(late)?
     }
 }
 
@@ -161,7 +200,8 @@ mod tests {
         let options = json!({ "create_api_key_per_client": true, "basic_auth_user": "u", "basic_auth_password": "p" });
         plan.client_options.insert("default".to_owned(), options.as_object().unwrap().clone());
         let clients = Clients::new(&plan, 0, &Rc::default()).unwrap();
-        let error = ApiKeys::create_within(&clients, &[0, 1, 2], Duration::from_millis(30)).await.unwrap_err();
+        let (ended, limit) = (CancellationToken::new(), Duration::from_millis(30));
+        let error = ApiKeys::create_within(&clients, &[0, 1, 2], &ended, limit).await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains("has given 0 of 3 within 30ms"), "{text}");
     }

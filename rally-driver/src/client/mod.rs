@@ -236,6 +236,11 @@ impl Client {
         .await;
     }
 
+    /// Closes all connections that are not in use.
+    fn disconnect(&self) {
+        self.idle.iter().for_each(|idle| idle.borrow_mut().clear());
+    }
+
     /// Connections that had to be opened again because the one before broke.
     #[must_use]
     pub fn reconnects(&self) -> u64 {
@@ -633,6 +638,11 @@ impl Clients {
     /// Opens the connections of all clients that have none.
     pub async fn warm_up(&self) {
         join_all(self.by_cluster.values().map(|client| client.warm_up())).await;
+    }
+
+    /// Closes all connections that are not in use.
+    pub(crate) fn disconnect(&self) {
+        self.by_cluster.values().for_each(|client| client.disconnect());
     }
 
     /// The client of the cluster that ordinary operations use: the one named `default`, or with several clusters at the

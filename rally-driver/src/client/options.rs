@@ -149,7 +149,7 @@ impl TryFrom<&JsonObject> for ClientOptions {
     fn try_from(given: &JsonObject) -> Result<Self, Self::Error> {
         let mut options = Self::default();
         let (mut user, mut password, mut certificate, mut key) = (None, None, None, None);
-        for (name, value) in given {
+        for (name, value) in given.iter().filter(|(_, value)| !value.is_null()) {
             let wrong = |problem: &str| InvalidClientOptions { option: name.clone(), problem: problem.to_owned() };
             match name.as_str() {
                 "timeout" | "request_timeout" => {
@@ -250,7 +250,7 @@ impl TryFrom<&JsonObject> for ClientOptions {
             (None, Some(_)) => return Err(incomplete("client_key", "client_cert")),
             (None, None) => {}
         }
-        if options.create_api_key_per_client && !given.contains_key("basic_auth_user") {
+        if options.create_api_key_per_client && given.get("basic_auth_user").is_none_or(Value::is_null) {
             return Err(incomplete("create_api_key_per_client", "basic_auth_user` and `basic_auth_password"));
         }
         Ok(options)
@@ -258,6 +258,11 @@ impl TryFrom<&JsonObject> for ClientOptions {
 }
 
 impl ClientOptions {
+    /// Whether answers are given without any network.
+    pub(crate) fn answer_themselves(given: &JsonObject) -> bool {
+        given.get("static_responses").is_some_and(|file| !file.is_null())
+    }
+
     /// What the user should know of these options, given whether any host is spoken to over TLS.
     pub(super) fn warnings(&self, has_tls: bool) -> Vec<String> {
         let mut warnings = Vec::new();
@@ -337,6 +342,11 @@ mod tests {
         );
         assert!(!format!("{options:?}").contains("cmFsbHk6c2VjcmV0"), "secrets are not shown");
         assert_eq!(parse(json!({})).unwrap().timeout, TIMEOUT);
+        let null = parse(
+            json!({ "timeout": null, "ca_certs": null, "use_ssl": null, "basic_auth_user": null, "magic": null }),
+        );
+        let null = null.unwrap();
+        assert_eq!((null.timeout, null.unknown, null.authorization), (TIMEOUT, Vec::new(), None));
         let key = parse(json!({ "api_key": ["id", "key"] })).unwrap().authorization.unwrap();
         assert_eq!(key.header(), "ApiKey aWQ6a2V5");
     }

@@ -201,37 +201,14 @@ impl ServerCertVerifier for VerifyNothing {
 mod tests {
     use std::time::Duration;
 
-    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+    use rcgen::{ExtendedKeyUsagePurpose, date_time_ymd};
 
     use super::*;
-
-    /// An authority that signs certificates of servers.
-    struct Authority {
-        certificate: CertificateDer<'static>,
-        issuer: Issuer<'static, KeyPair>,
-    }
-
-    impl Authority {
-        fn new(name: &str) -> Self {
-            let mut params = CertificateParams::default();
-            params.distinguished_name.push(DnType::CommonName, name);
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            let key = KeyPair::generate().unwrap();
-            let certificate = params.self_signed(&key).unwrap().into();
-            Self { certificate, issuer: Issuer::new(params, key) }
-        }
-
-        fn sign(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> CertificateDer<'static> {
-            let mut params =
-                CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
-            adjust(&mut params);
-            params.signed_by(&KeyPair::generate().unwrap(), &self.issuer).unwrap().into()
-        }
-    }
+    use crate::testing::Authority;
 
     fn verifier(authority: &Authority, names: bool) -> VerifyChain {
         let mut roots = RootCertStore::empty();
-        roots.add(authority.certificate.clone()).unwrap();
+        roots.add(authority.certificate.der().clone()).unwrap();
         let provider = Arc::new(ring::default_provider());
         let inner = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
         VerifyChain { inner, names }
@@ -245,8 +222,10 @@ mod tests {
         let early = ours.sign(&["other.example.org"], |params| params.not_before = date_time_ymd(2999, 1, 1));
         let strange = theirs.sign(&["other.example.org"], |_| ());
         let for_clients = ours.sign(&["other.example.org"], |params| {
-            params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         });
+        let [good, expired, early, strange, for_clients] =
+            [good, expired, early, strange, for_clients].map(|signed| signed.cert.der().clone());
         let mut forged = good.to_vec();
         *forged.last_mut().unwrap() ^= 1;
         let forged = CertificateDer::from(forged);
@@ -266,7 +245,7 @@ mod tests {
             (&strange, "10.0.0.1", Some("UnknownIssuer"), Some("UnknownIssuer")),
             (&for_clients, "10.0.0.1", Some("key usage"), Some("key usage")),
             (&forged, "10.0.0.1", Some("BadSignature"), Some("BadSignature")),
-            (&ours.certificate, "10.0.0.1", Some("CaUsedAsEndEntity"), Some("CaUsedAsEndEntity")),
+            (ours.certificate.der(), "10.0.0.1", Some("CaUsedAsEndEntity"), Some("CaUsedAsEndEntity")),
             (&CertificateDer::from(vec![0x30, 0x00]), "10.0.0.1", Some("BadEncoding"), Some("BadEncoding")),
         ] {
             for (names, expected) in [(true, with_names), (false, without_names)] {

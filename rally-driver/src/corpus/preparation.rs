@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use rally_core::track::{Corpus, Documents};
 use rally_core::{DataSource, RacePlan};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::download::{self, DownloadError};
 use super::lock::Lock;
@@ -37,6 +38,8 @@ pub(crate) struct Preparation<'a> {
     pub(crate) cores: usize,
     pub(crate) content: &'a Arc<dyn ContentSource>,
     pub(crate) notice: &'a Notice,
+    /// Where what blocks is done, so that its end can be waited for.
+    pub(crate) threads: &'a TaskTracker,
 }
 
 impl Preparation<'_> {
@@ -48,7 +51,7 @@ impl Preparation<'_> {
     ///
     /// # Cancel safety
     ///
-    /// When dropped, whatever runs in other threads stops soon, and no file is left that is not whole.
+    /// When dropped, whatever runs on `threads` stops soon, and no file is left that is not whole.
     pub(crate) async fn run(&self, wanted: &[Wanted<'_>]) -> Result<Corpora, CorpusError> {
         let files: Vec<_> = wanted.iter().map(|wanted| self.prepare(wanted.clone()).boxed()).collect();
         let files = stream::iter(files).buffer_unordered(self.cores.max(1)).try_collect().await?;
@@ -110,7 +113,7 @@ impl Preparation<'_> {
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         let progress = self.begin("unpacking", &name, place, None);
         let (place, threads) = (place.clone(), self.cores);
-        blocking(move |cancelled| {
+        self.blocking(move |cancelled| {
             // As long as the thread writes, nobody else does.
             let _lock = lock;
             unpack_documents(&place, &archive, threads, progress, cancelled)
@@ -120,7 +123,7 @@ impl Preparation<'_> {
 
     async fn count(&self, place: &Place, file: PathBuf) -> Result<(PathBuf, OffsetTable), CorpusError> {
         let place = place.clone();
-        blocking(move |cancelled| count_lines(&place, &file, &cancelled).map(|table| (file, table))).await
+        self.blocking(move |cancelled| count_lines(&place, &file, &cancelled).map(|table| (file, table))).await
     }
 
     /// Whether what is missing may be downloaded.
@@ -163,16 +166,17 @@ impl Preparation<'_> {
     fn begin(&self, doing: &str, name: &str, place: &Place, total: Option<u64>) -> Progress {
         Progress::begin(self.notice, format!("{doing} {name} of corpus {}", place.corpus), total)
     }
-}
 
-/// Runs something that blocks on another thread. It is told to stop if nobody waits for it any more.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce(CancellationToken) -> Result<T, CorpusError> + Send + 'static,
-) -> Result<T, CorpusError> {
-    let cancelled = CancellationToken::new();
-    let _guard = cancelled.clone().drop_guard();
-    match tokio::task::spawn_blocking(move || work(cancelled)).await {
-        Ok(result) => result,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    /// Runs something that blocks on another thread. It is told to stop if nobody waits for it any more.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(CancellationToken) -> Result<T, CorpusError> + Send + 'static,
+    ) -> Result<T, CorpusError> {
+        let cancelled = CancellationToken::new();
+        let _guard = cancelled.clone().drop_guard();
+        match self.threads.spawn_blocking(move || work(cancelled)).await {
+            Ok(result) => result,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 }

@@ -13,7 +13,9 @@ use rally_core::{
     RoleErrorKind, Step, StopMode, TaskIndex,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
 use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
@@ -132,6 +134,8 @@ pub(crate) struct Race {
     pending: Pending,
     intervals: u64,
     ledger: Ledger,
+    /// Workers do not wait for the cluster any longer when this is dropped.
+    _ends: DropGuard,
 }
 
 /// The step that is made ready.
@@ -199,39 +203,28 @@ impl Race {
             let error = RoleError::new(host.clone(), Role::LoadDriver, phase, RoleErrorKind::Failed, error);
             say(DriverEventKind::Failed(error));
         };
-        let prepared = {
-            let mut preparing = std::pin::pin!(Self::prepare(setup));
-            loop {
-                tokio::select! {
-                    prepared = &mut preparing => break Some(prepared),
-                    command = commands.recv() => match command {
-                        Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::NotPrepared))),
-                        Some(Command::CompleteStep { .. }) => (),
-                        Some(Command::Stop { .. }) | None => break None,
-                    }
-                }
-            }
+        // What gets documents ready or waits for the cluster on other threads.
+        let threads = TaskTracker::new();
+        let result = match unless_stopped(&mut commands, Self::prepare(setup, &threads)).await {
+            Some(Ok(prepared)) => prepared.play(&mut commands).await,
+            Some(Err(error)) => Err((format!("prepare race {race}"), error)),
+            None => Ok(()),
         };
-        match prepared {
-            Some(Ok(mut prepared)) => {
-                let result = prepared.serve(&mut commands).await;
-                let phase = match &prepared.driving {
-                    Some(driving) => format!("drive race {race} up to join point {}", driving.until),
-                    None => format!("play in race {race}"),
-                };
-                let mode = *result.as_ref().unwrap_or(&StopMode::Now);
-                prepared.finish(mode, end_at_once(&mut commands)).await;
-                if let Err(error) = result {
-                    fail(phase, &error);
-                }
-            }
-            Some(Err(error)) => fail(format!("prepare race {race}"), &error),
-            None => (),
+        if let Err((phase, error)) = result {
+            fail(phase, &error);
         }
+        // They know by now that nobody waits for what they do, and one that is stuck can do no harm.
+        threads.close();
+        let _ = timeout(END, threads.wait()).await;
         say(DriverEventKind::Ended);
     }
 
-    async fn prepare(setup: RaceSetup) -> Result<Self, RaceError> {
+    /// Makes everything that is needed of this host, the cluster under test and others before workers can begin.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, whatever runs on `threads` ends soon.
+    async fn prepare(setup: RaceSetup, threads: &TaskTracker) -> Result<Self, RaceError> {
         let bytes = setup.content.fetch(setup.assignment.plan).await.map_err(RaceError::Fetch)?;
         let plan: Arc<RacePlan> = Arc::new(RacePlan::from_json(&bytes)?);
         let Some(challenge) = plan.challenge() else {
@@ -254,9 +247,12 @@ impl Race {
                 cores: setup.cores.get(),
                 content: &setup.content,
                 notice: &notice,
+                threads,
             };
-            preparation.run(&wanted_documents(&plan.track, &tasks, &allocation, clients.clone())?).await?
+            preparation.run(&wanted_documents(&plan.track, &tasks, &allocation, clients)?).await?
         };
+        // Workers look what kind of cluster it is.
+        clusters_answer(&plan, &notice, threads).await?;
         let segments = match plan.sample_bytes {
             0 => None,
             cap => {
@@ -264,8 +260,7 @@ impl Race {
                 Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
             }
         };
-        // Workers look what kind of cluster it is.
-        clusters_answer(&plan, &notice).await?;
+        let ended = CancellationToken::new();
         let context = Arc::new(RaceContext {
             race: setup.assignment.race.clone(),
             plan,
@@ -273,21 +268,14 @@ impl Race {
             registry: Arc::clone(&setup.registry),
             data_dir: setup.data_dir.clone().into(),
             corpora: Arc::new(corpora),
+            ended: ended.clone(),
         });
-        let (sender, reports) = mpsc::channel(REPORTS);
-        let count = setup.cores.get().min(clients.len());
-        let workers = (0..count)
-            .map(|number| {
-                let own = clients.clone().filter(|client| worker_of(*client, count) == number).collect();
-                Worker::start(number, own, Arc::clone(&context), sender.clone()).map_err(RaceError::Start)
-            })
-            .collect::<Result<_, _>>()?;
-        let mut race = Self {
+        Ok(Self {
             setup,
             context,
             allocation,
-            workers,
-            reports,
+            workers: Vec::new(),
+            reports: mpsc::channel(REPORTS).1,
             segments,
             telemetry: None,
             is_detaching: false,
@@ -298,27 +286,56 @@ impl Race {
             pending: Pending::new(),
             intervals: 0,
             ledger: Ledger::default(),
-        };
-        match race.make_ready().await {
-            Ok(()) => Ok(race),
-            Err(error) => {
-                race.finish(StopMode::Now, std::future::pending()).await;
-                Err(error)
+            _ends: ended.drop_guard(),
+        })
+    }
+
+    /// Makes ready, does what it is asked for, and ends, however far it has come. Gives what went wrong, and in which phase.
+    async fn play(mut self, commands: &mut mpsc::Receiver<Command>) -> Result<(), (String, RaceError)> {
+        let race = self.setup.assignment.race.clone();
+        let (phase, result) = match unless_stopped(commands, self.make_ready()).await {
+            Some(Ok(())) => {
+                let result = self.serve(commands).await;
+                let phase = match &self.driving {
+                    Some(driving) => format!("drive race {race} up to join point {}", driving.until),
+                    None => format!("play in race {race}"),
+                };
+                (phase, result)
             }
-        }
+            Some(Err(error)) => (format!("prepare race {race}"), Err(error)),
+            None => (format!("prepare race {race}"), Ok(StopMode::Now)),
+        };
+        let mode = *result.as_ref().unwrap_or(&StopMode::Now);
+        self.finish(mode, end_at_once(commands)).await;
+        result.map(drop).map_err(|error| (phase, error))
     }
 
     /// Makes the first step ready, and looks whether the others can be.
     async fn make_ready(&mut self) -> Result<(), RaceError> {
         self.check_clock()?;
         self.warn_of_options()?;
+        self.start_workers()?;
         self.rehearse();
-        self.attach_telemetry().await?;
         self.prepare_step()?;
         while self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty())
             && let Some(report) = self.reports.recv().await
         {
             self.handle(report)?;
+        }
+        // Only a race that can be run is worth a look at the cluster.
+        self.attach_telemetry().await?;
+        Ok(self.say(DriverEventKind::Prepared)?)
+    }
+
+    fn start_workers(&mut self) -> Result<(), RaceError> {
+        let (sender, reports) = mpsc::channel(REPORTS);
+        self.reports = reports;
+        let clients = self.setup.assignment.clients.clone();
+        let count = self.setup.cores.get().min(clients.len());
+        for number in 0..count {
+            let own = clients.clone().filter(|client| worker_of(*client, count) == number).collect();
+            let worker = Worker::start(number, own, Arc::clone(&self.context), sender.clone());
+            self.workers.push(worker.map_err(RaceError::Start)?);
         }
         Ok(())
     }
@@ -479,9 +496,10 @@ impl Race {
         self.arrive_if_ready()
     }
 
-    /// Tells that the driver is prepared, or has reached a join point, once the step after it is ready.
+    /// Tells that the driver has reached a join point, once the step after it is ready.
     fn arrive_if_ready(&mut self) -> Result<(), RaceError> {
-        if self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty()) {
+        let is_preparing = self.at == JoinPoint(0);
+        if is_preparing || self.upcoming.as_ref().is_some_and(|upcoming| !upcoming.awaiting.is_empty()) {
             return Ok(());
         }
         let is_last = self.allocation.step(JoinPoint(self.at.0 + 1)).is_none();
@@ -490,9 +508,7 @@ impl Race {
             self.is_detaching = true;
             return Ok(());
         }
-        let kind =
-            if self.at == JoinPoint(0) { DriverEventKind::Prepared } else { DriverEventKind::Reached { at: self.at } };
-        Ok(self.say(kind)?)
+        Ok(self.say(DriverEventKind::Reached { at: self.at })?)
     }
 
     fn drive(&mut self, step: Step) -> Result<(), RaceError> {
@@ -709,6 +725,7 @@ impl Race {
 
     /// Ends the workers and hands over what is left. A drain becomes an end at once as soon as `hurry` is done.
     async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) {
+        self.context.ended.cancel();
         self.stop_workers(mode);
         let mut may_hurry = mode == StopMode::Drain;
         let mut hurry = std::pin::pin!(hurry);
@@ -783,6 +800,21 @@ impl Race {
 /// The worker of a client. A client keeps its worker, because its connections live there.
 fn worker_of(client: u32, workers: usize) -> usize {
     client as usize % workers.max(1)
+}
+
+/// Makes a race ready, unless it is stopped meanwhile.
+async fn unless_stopped<T>(commands: &mut mpsc::Receiver<Command>, preparing: impl Future<Output = T>) -> Option<T> {
+    let mut preparing = std::pin::pin!(preparing);
+    loop {
+        tokio::select! {
+            prepared = &mut preparing => return Some(prepared),
+            command = commands.recv() => match command {
+                Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::NotPrepared))),
+                Some(Command::CompleteStep { .. }) => (),
+                Some(Command::Stop { .. }) | None => return None,
+            }
+        }
+    }
 }
 
 /// Waits until a race that ends is to end at once; it can do nothing else any more.

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
-use rally_core::RacePlan;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
+use super::step::RaceContext;
 use crate::RequestTimer;
 use crate::client::{ApiKeys, Clients, SetupError};
 
@@ -46,6 +47,8 @@ pub(crate) struct Roster {
     origin: Clients,
     lanes: BTreeMap<u32, Rc<[Lane]>>,
     keys: ApiKeys,
+    /// The race ends, so that no connection is needed any more.
+    ended: CancellationToken,
 }
 
 impl Roster {
@@ -53,11 +56,16 @@ impl Roster {
     ///
     /// # Errors
     ///
-    /// [`SetupError`] if options make no sense or the cluster gives no keys. A host that does not answer is no error.
-    pub(crate) async fn gather(plan: &RacePlan, numbers: &[u32]) -> Result<Self, SetupError> {
+    /// [`SetupError`] if options make no sense, the cluster gives no keys, or the race ends before it has. A host that does
+    /// not answer is no error.
+    pub(crate) async fn gather(race: &RaceContext, numbers: &[u32]) -> Result<Self, SetupError> {
+        let RaceContext { plan, ended, .. } = race;
         let mut origin = Clients::new(plan, 0, &Rc::default())?;
-        origin.get_acquainted(plan).await;
-        let keys = ApiKeys::create(&origin, numbers).await?;
+        // Without an answer it stays with what is known.
+        let _ = ended.run_until_cancelled(origin.get_acquainted(plan)).await;
+        let keys = ApiKeys::create(&origin, numbers, ended).await?;
+        // It is not asked again before the race is over.
+        origin.disconnect();
         let lane = |number: u32, cluster: Option<&str>| {
             let timer = Rc::<RequestTimer>::default();
             let clients = origin.sibling(number, &timer, keys.of(number));
@@ -72,7 +80,7 @@ impl Roster {
             (number, lanes)
         });
         let lanes = lanes.collect();
-        let roster = Self { origin, lanes, keys };
+        let roster = Self { origin, lanes, keys, ended: ended.clone() };
         roster.warm_up().await;
         Ok(roster)
     }
@@ -82,7 +90,7 @@ impl Roster {
         let lanes = stream::iter(self.lanes.values().flat_map(|lanes| lanes.iter()));
         let all = lanes.for_each_concurrent(AT_ONCE, async |lane| lane.clients.warm_up().await);
         // What is not there by then is waited for by the requests, and measured.
-        let _ = timeout(WARM_UP, all).await;
+        let _ = self.ended.run_until_cancelled(timeout(WARM_UP, all)).await;
     }
 
     /// The lanes of a client: one, or one for each cluster if all are loaded at the same time.

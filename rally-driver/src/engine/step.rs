@@ -9,6 +9,7 @@ use rally_core::metrics::TaskProgress;
 use rally_core::track::Task;
 use rally_core::{ClientTask, Completion, RaceId, RacePlan, TaskIndex};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::alarm::Alarm;
 use super::worker::{WorkerEvent, WorkerReport};
@@ -16,7 +17,7 @@ use crate::Registry;
 use crate::corpus::Corpora;
 use crate::recorder::{Recorder, StepStart};
 
-/// What all workers of a race share. It does not change.
+/// What all workers of a race share.
 #[derive(Debug)]
 pub(crate) struct RaceContext {
     pub(crate) race: RaceId,
@@ -26,6 +27,8 @@ pub(crate) struct RaceContext {
     pub(crate) registry: Arc<Registry>,
     pub(crate) data_dir: Arc<Path>,
     pub(crate) corpora: Arc<Corpora>,
+    /// Nothing more is made ready: the race ends.
+    pub(crate) ended: CancellationToken,
 }
 
 impl RaceContext {

@@ -164,7 +164,7 @@ impl WorkerThread {
     }
 
     async fn serve(&mut self, clients: &[u32], alarm: &Rc<Alarm>) -> Result<(), WorkerError> {
-        let roster = match Roster::gather(&self.race.plan, clients).await {
+        let roster = match Roster::gather(&self.race, clients).await {
             Ok(roster) => roster,
             Err(error) => {
                 self.send(WorkerEvent::Unready(error)).await;
@@ -367,6 +367,7 @@ mod tests {
             registry: Arc::new(registry),
             data_dir: Arc::from(Path::new(".")),
             corpora: Arc::new(Corpora::default()),
+            ended: Default::default(),
         });
         let (sender, mut reports) = mpsc::channel(16);
         let worker = Worker::start(3, vec![0], race, sender).unwrap();

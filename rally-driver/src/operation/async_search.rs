@@ -5,112 +5,73 @@ use async_trait::async_trait;
 use rally_core::track::JsonObject;
 use serde_json::{Value, json};
 
-use super::composite::Linked;
+use super::action::Action;
+use super::composite::Opening;
+use super::given::Given;
 use super::json::{Scanner, find};
 use super::request::encode;
 use super::search_answer::{Needed, SearchAnswer};
-use super::{senseless, unprepared};
-use crate::client::{PreparedRequest, Request, Response};
-use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
+use super::senseless;
+use crate::client::{Request, Response};
+use crate::{Outcome, RunnerError};
 
-/// Starts a search and keeps its id under its name.
-#[derive(Debug)]
-pub(super) struct SubmitAsyncSearch {
-    linked: Linked,
-    prepared: Option<(String, PreparedRequest)>,
-}
-
-impl SubmitAsyncSearch {
-    pub(super) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
-        Ok(Self { linked: Linked::new(setup)?, prepared: None })
-    }
-}
-
-#[async_trait(?Send)]
-impl Runner for SubmitAsyncSearch {
-    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let given = self.linked.given(params);
-        let path = match given.name_if_any("index") {
-            Some(index) => format!("/{index}/_async_search"),
-            None => "/_async_search".to_owned(),
-        };
-        let call = given.call("POST", path).query("wait_for_completion_timeout", 0).body(given.wanted("body")?.clone());
-        self.prepared = Some((given.wanted_text("name")?.to_owned(), call.prepare()?));
-        Ok(())
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        let (name, request) = self.prepared.as_ref().ok_or_else(unprepared)?;
-        let response = self.linked.client.send(request).await?;
-        let id: Option<String> = find(&response.body, "id").map_err(senseless("an async search"))?;
-        let id = id.ok_or_else(|| {
-            RunnerError::response(format!(
-                "the async search `{name}` has no id, as it was done at once; with `keep_on_completion` it has one"
-            ))
-        })?;
-        self.linked.context.put(name, &id);
-        Ok(Outcome::default())
-    }
+/// Starts a search and keeps its id under the operation's name.
+pub(super) fn submit(given: &Given<'_>) -> Result<Opening, RunnerError> {
+    given.context()?;
+    let path = match given.name_if_any("index") {
+        Some(index) => format!("/{index}/_async_search"),
+        None => "/_async_search".to_owned(),
+    };
+    let call = given.call("POST", path).query("wait_for_completion_timeout", 0).body(given.wanted("body")?.clone());
+    // Without `keep_on_completion`, a search that is done in time is not kept.
+    Opening::new(given, call, "the async search", true)
 }
 
 /// What asks for searches by name: one request for each, but for the id in its path.
-#[derive(Debug)]
 struct ByName {
-    linked: Linked,
-    prepared: Option<(Vec<String>, Request)>,
+    names: Vec<String>,
+    request: Request,
 }
 
 impl ByName {
-    fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
-        Ok(Self { linked: Linked::new(setup)?, prepared: None })
-    }
-
     /// Reads the names from the parameter `key`.
-    fn prepare(&mut self, params: &Params, key: &str, method: &'static str) -> Result<(), RunnerError> {
-        let given = self.linked.given(params);
-        let names = given.names(key)?.filter(|names| !names.is_empty()).ok_or_else(|| given.missing(key))?;
-        self.prepared = Some((names, given.call(method, "/_async_search/").request()?));
-        Ok(())
+    fn new(given: &Given<'_>, key: &str, method: &'static str) -> Result<Self, RunnerError> {
+        given.context()?;
+        let names = given.names(key)?.ok_or_else(|| given.missing(key))?;
+        Ok(Self { names, request: given.call(method, "/_async_search/").request()? })
     }
 
-    fn names(&self) -> Result<&[String], RunnerError> {
-        self.prepared.as_ref().map(|(names, _)| names.as_slice()).ok_or_else(unprepared)
-    }
-
-    /// Asks for the search of this name.
-    async fn ask(&self, name: &str) -> Result<Response, RunnerError> {
-        let (_, request) = self.prepared.as_ref().ok_or_else(unprepared)?;
-        let id = encode(&self.linked.context.get(name)?);
+    /// Asks for the search of this name; none if it was done when it was submitted, so that nothing is kept of it.
+    async fn ask(&self, given: &Given<'_>, name: &str) -> Result<Option<Response>, RunnerError> {
+        let Some(id) = given.context()?.find(name)? else {
+            given.mark_none();
+            return Ok(None);
+        };
         // Behind the path, there may be a query.
-        let path = request.path.replacen("/_async_search/", &format!("/_async_search/{id}"), 1);
-        self.linked.client.request(&Request { path, ..request.clone() }).await
+        let path = self.request.path.replacen("/_async_search/", &format!("/_async_search/{}", encode(&id)), 1);
+        given.request(&Request { path, ..self.request.clone() }).await.map(Some)
     }
 }
 
 /// Asks for the results of searches. It is a success once none of them is running.
-#[derive(Debug)]
-pub(super) struct GetAsyncSearch(ByName);
+pub(super) struct Results(ByName);
 
-impl GetAsyncSearch {
-    pub(super) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
-        ByName::new(setup).map(Self)
-    }
+pub(super) fn get(given: &Given<'_>) -> Result<Results, RunnerError> {
+    ByName::new(given, "retrieve-results-for", "GET").map(Results)
 }
 
 #[async_trait(?Send)]
-impl Runner for GetAsyncSearch {
-    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        self.0.prepare(params, "retrieve-results-for", "GET")
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        let (names, mut stats) = (self.0.names()?, JsonObject::new());
-        for name in names {
-            if let Some(found) = finished(&self.0.ask(name).await?.body)? {
-                stats.insert(name.clone(), found);
+impl Action for Results {
+    async fn run(&mut self, given: &Given<'_>) -> Result<Outcome, RunnerError> {
+        let (mut stats, mut success) = (JsonObject::new(), true);
+        for name in &self.0.names {
+            let Some(response) = self.0.ask(given, name).await? else { continue };
+            match finished(&response.body)? {
+                Some(found) => drop(stats.insert(name.clone(), found)),
+                None => success = false,
             }
         }
-        let (success, weight) = (stats.len() == names.len(), stats.len() as u64);
+        let weight = stats.len() as u64;
         let meta = JsonObject::from_iter([("stats".to_owned(), stats.into())]);
         Ok(Outcome { weight, success, meta, ..Outcome::default() })
     }
@@ -136,25 +97,18 @@ fn finished(answer: &[u8]) -> Result<Option<Value>, RunnerError> {
 }
 
 /// Forgets searches and their results.
-#[derive(Debug)]
-pub(super) struct DeleteAsyncSearch(ByName);
+pub(super) struct Deletion(ByName);
 
-impl DeleteAsyncSearch {
-    pub(super) fn new(setup: &RunnerSetup) -> Result<Self, RunnerError> {
-        ByName::new(setup).map(Self)
-    }
+pub(super) fn delete(given: &Given<'_>) -> Result<Deletion, RunnerError> {
+    ByName::new(given, "delete-results-for", "DELETE").map(Deletion)
 }
 
 #[async_trait(?Send)]
-impl Runner for DeleteAsyncSearch {
-    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        self.0.prepare(params, "delete-results-for", "DELETE")
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        for name in self.0.names()? {
-            self.0.ask(name).await?;
-            self.0.linked.context.remove(name);
+impl Action for Deletion {
+    async fn run(&mut self, given: &Given<'_>) -> Result<Outcome, RunnerError> {
+        for name in &self.0.names {
+            self.0.ask(given, name).await?;
+            given.context()?.remove(name);
         }
         Ok(Outcome::default())
     }

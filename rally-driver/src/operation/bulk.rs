@@ -71,7 +71,7 @@ impl Bulk {
 
     fn prepared(&self, params: &Params) -> Result<PreparedBulk, RunnerError> {
         let given = Given::new(&self.setup, params);
-        if params.contains_key("request-params") {
+        if given.get("request-params").is_some() {
             let problem =
                 "`request-params` cannot be used with bulks; `timeout`, `pipeline` and `refresh` are parameters";
             return Err(given.invalid(problem));

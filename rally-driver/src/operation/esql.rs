@@ -47,7 +47,7 @@ impl Runner for Esql {
         let query = given.wanted("query")?;
         let mut body = given.object("body")?.cloned().unwrap_or_default();
         body.insert("query".to_owned(), query.clone());
-        if let Some(filter) = given.get("filter") {
+        if let Some(filter) = given.restriction("filter") {
             body.insert("filter".to_owned(), filter.clone());
         }
         if self.profiles {

@@ -30,8 +30,11 @@ impl Runner for FieldCaps {
         let given = Given::new(&self.setup, params);
         let index = given.name_if_any("index").unwrap_or_else(|| "_all".to_owned());
         let mut body = given.object("body")?.cloned().unwrap_or_default();
-        body.insert("fields".to_owned(), given.get("fields").cloned().unwrap_or_else(|| json!("*")));
-        if let Some(filter) = given.get("index_filter") {
+        if let Some(fields) = given.get("fields") {
+            body.insert("fields".to_owned(), fields.clone());
+        }
+        body.entry("fields").or_insert_with(|| json!("*"));
+        if let Some(filter) = given.restriction("index_filter") {
             body.insert("index_filter".to_owned(), filter.clone());
         }
         self.request = Some(given.call("POST", format!("/{index}/_field_caps")).body(body).prepare()?);

@@ -4,10 +4,11 @@ use std::ops::Deref;
 
 use serde_json::Value;
 
+use super::in_composite;
 use super::request::{self, encode, query_text};
 use crate::client::{Client, PreparedRequest, Request, Response};
 use crate::parameters::Parameters;
-use crate::{Params, RunnerError, RunnerSetup};
+use crate::{CompositeContext, Params, RunnerError, RunnerSetup};
 
 /// The parameters of an operation, and what it is executed with.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,11 @@ impl<'a> Given<'a> {
     /// A parameter as it goes into a query, where null is left out.
     pub(super) fn value(&self, key: &str) -> Value {
         self.get(key).cloned().unwrap_or_default()
+    }
+
+    /// A query or the like that restricts what is asked for; none if it is empty.
+    pub(super) fn restriction(&self, key: &str) -> Option<&'a Value> {
+        self.get(key).filter(|value| value.as_object().is_none_or(|clauses| !clauses.is_empty()))
     }
 
     /// A name, or several, that must be there, as they stand in a path.
@@ -76,6 +82,26 @@ impl<'a> Given<'a> {
     /// Sends a request and reads its answer as JSON.
     pub(super) async fn ask(&self, request: &PreparedRequest) -> Result<Value, RunnerError> {
         read(&self.send(request).await?.body)
+    }
+
+    /// Prepares a request that was not complete before, and sends it.
+    pub(super) async fn request(&self, request: &Request) -> Result<Response, RunnerError> {
+        self.client()?.request(request).await
+    }
+
+    /// Marks that there was no need for a request: it took no time.
+    pub(super) fn mark_none(&self) {
+        self.setup.timer.sent();
+        self.setup.timer.received();
+    }
+
+    /// What operations inside a composite one share.
+    ///
+    /// # Errors
+    ///
+    /// [`RunnerError::Assertion`] outside of a composite operation.
+    pub(super) fn context(&self) -> Result<&'a CompositeContext, RunnerError> {
+        in_composite(self.setup).map(AsRef::as_ref)
     }
 
     fn client(&self) -> Result<&'a Client, RunnerError> {

@@ -1,5 +1,6 @@
 //! The runners of Rally's operation types.
 
+mod action;
 mod admin;
 mod assertion;
 mod async_search;
@@ -32,6 +33,7 @@ pub(crate) use assertion::Asserting;
 pub(crate) use request::encode;
 
 use crate::{Registry, RunnerError, RunnerSetup};
+use action::{Acting, once};
 use retry::Retry;
 
 /// Registers all of them.
@@ -45,13 +47,13 @@ pub(crate) fn register(registry: &mut Registry) {
         registry.register_runner(name, paginated::Paginated::new);
     }
     admin::register(registry);
-    registry.register_runner("submit-async-search", async_search::SubmitAsyncSearch::new);
+    once(registry, "submit-async-search", async_search::submit);
     registry.register_runner("get-async-search", |setup| {
-        Ok(Retry::until_success(setup, async_search::GetAsyncSearch::new(setup)?))
+        Ok(Retry::until_success(setup, Acting::new(setup, async_search::get)?))
     });
-    registry.register_runner("delete-async-search", async_search::DeleteAsyncSearch::new);
-    registry.register_runner("open-point-in-time", point_in_time::OpenPointInTime::new);
-    registry.register_runner("close-point-in-time", point_in_time::ClosePointInTime::new);
+    once(registry, "delete-async-search", async_search::delete);
+    once(registry, "open-point-in-time", point_in_time::open);
+    once(registry, "close-point-in-time", point_in_time::close);
     registry.register_runner("sql", sql::Sql::new);
     for name in ["esql", "esql-profile"] {
         registry.register_runner(name, esql::Esql::new);

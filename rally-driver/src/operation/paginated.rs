@@ -9,7 +9,7 @@ use serde_json::json;
 use super::composite_agg::CompositeAggregation;
 use super::given::Given;
 use super::pages::{PageTotals, page_limit};
-use super::search::SearchRequest;
+use super::search::{OF_POINT_IN_TIME, SearchRequest};
 use super::search_answer::{Needed, SearchAnswer};
 use super::{in_composite, senseless, unprepared};
 use crate::client::{Body, Client, Request};
@@ -72,7 +72,8 @@ impl Runner for Paginated {
         let point_in_time = self.point_in_time(&given)?;
         let size = given.positive("results-per-page")?;
         let search = SearchRequest::new(&given, |call| call, point_in_time.is_some())?;
-        let (limit, follow, body, request);
+        let (limit, follow, request);
+        let mut body;
         if self.setup.task.operation.operation_type == OperationType::CompositeAgg {
             limit = if given.get("pages").is_some() { page_limit(&given)? } else { None };
             let mut whole = search.body_object(&given)?;
@@ -86,6 +87,10 @@ impl Runner for Paginated {
             let search = search.sized(&given)?;
             follow = Follow::SearchAfter { size: size.ok_or_else(|| given.missing("results-per-page"))? };
             (body, request) = (search.body_object(&given)?, search.request);
+        }
+        if point_in_time.is_some() {
+            // It knows them itself.
+            OF_POINT_IN_TIME.iter().for_each(|key| drop(body.shift_remove(*key)));
         }
         self.prepared = Some(Prepared { request, body, limit, follow, point_in_time });
         Ok(())

@@ -11,7 +11,7 @@ use crate::client::{Body, Request};
 use crate::parameters::Parameters;
 
 /// A request with the parameters that most operations understand: `headers`, `opaque-id`, `request-timeout` and `ignore`.
-/// What is in `request_params` takes the place of what the operation itself asks for in `query`.
+/// What is in `request_params` takes the place of what the operation itself asks for in `query`, unless it is null.
 pub(super) fn request(
     method: &'static str,
     path: &str,
@@ -21,10 +21,10 @@ pub(super) fn request(
 ) -> Result<Request, RunnerError> {
     let mut request = Request::new(method, path);
     let mut ignore = given.get("ignore");
-    let is_given = |name: &str| request_params.is_some_and(|params| params.contains_key(name));
-    let own = query.iter().filter(|(name, _)| !is_given(name));
+    let request_params = || request_params.into_iter().flatten().filter(|(_, value)| !value.is_null());
+    let own = query.iter().filter(|(name, _)| request_params().all(|(given, _)| given != name));
     let mut pairs: Vec<(&str, &Value)> = own.map(|(name, value)| (*name, value)).collect();
-    for (name, value) in request_params.into_iter().flatten() {
+    for (name, value) in request_params() {
         if name == "ignore" {
             ignore = Some(value);
         } else {
@@ -39,11 +39,12 @@ pub(super) fn request(
     }
     let headers = given.object("headers")?.into_iter().flatten().filter(|(_, value)| !value.is_null());
     request.headers.extend(headers.map(|(name, value)| (name.clone(), query_text(value))));
-    if let Some(id) = given.get("opaque-id") {
-        request.headers.push(("x-opaque-id".to_owned(), query_text(id)));
+    if let Some(id) = given.get("opaque-id").map(query_text).filter(|id| !id.is_empty()) {
+        request.headers.push(("x-opaque-id".to_owned(), id));
     }
-    request.timeout = given.seconds_if_any("request-timeout")?;
-    if let Some(ignore) = ignore.filter(|ignore| !ignore.is_null()) {
+    // None at all would be no request.
+    request.timeout = given.seconds_if_any("request-timeout")?.filter(|timeout| !timeout.is_zero());
+    if let Some(ignore) = ignore {
         let statuses = statuses(ignore);
         request.ignore = statuses.ok_or_else(|| given.wrong("ignore", "an HTTP status or a list of them", ignore))?;
     }
@@ -113,6 +114,7 @@ mod tests {
     fn what_most_operations_understand_is_in_the_request() {
         let request_params = json!({
             "ignore": "404, 409", "preference": "a b/c", "expand": ["open", "closed"], "q": true, "none": null, "from": 3,
+            "size": null,
         });
         let params =
             json!({ "headers": { "x-a": 1, "x-b": null }, "opaque-id": "me", "request-timeout": "1.5", "ignore": 400 });
@@ -120,8 +122,10 @@ mod tests {
         assert_eq!(request.path, "/logs-*/_search?size=5&preference=a%20b%2Fc&expand=open,closed&q=true&from=3");
         assert_eq!(request.headers, [("x-a".to_owned(), "1".to_owned()), ("x-opaque-id".to_owned(), "me".to_owned())]);
         assert_eq!((request.timeout, request.ignore), (Some(Duration::from_millis(1500)), vec![404, 409]));
-        let request = make(&json!({ "ignore": [400, "404"] }), Value::Null).unwrap();
+        let request = make(&json!({ "ignore": [400, "404"] }), json!({ "ignore": null })).unwrap();
         assert_eq!((request.path.as_str(), request.ignore), ("/logs-*/_search?size=5&from=0", vec![400, 404]));
+        let request = make(&json!({ "request-timeout": 0, "opaque-id": "" }), Value::Null).unwrap();
+        assert_eq!((request.timeout, request.headers.len()), (None, 0));
     }
 
     #[test]

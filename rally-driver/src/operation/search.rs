@@ -13,6 +13,9 @@ use super::{request, senseless, unprepared};
 use crate::client::{Client, PreparedRequest, Request};
 use crate::{Outcome, Params, Runner, RunnerError, RunnerSetup};
 
+/// What a search in a point in time must not say, because that was opened with it.
+pub(super) const OF_POINT_IN_TIME: [&str; 3] = ["index", "routing", "preference"];
+
 #[derive(Debug)]
 pub(super) struct Search {
     setup: RunnerSetup,
@@ -34,10 +37,10 @@ impl Search {
 impl Runner for Search {
     fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
         self.scroll = None;
-        if params.contains_key("pages") {
+        let given = Given::new(&self.setup, params);
+        if given.get("pages").is_some() {
             return self.scroll.insert(Scroll::new(&self.setup)?).prepare(params);
         }
-        let given = Given::new(&self.setup, params);
         let SearchRequest { mut request, body } = SearchRequest::new(&given, |call| call, false)?.sized(&given)?;
         request.body = request::body(Some(&body));
         self.detailed = given.flag("detailed-results", false)?;
@@ -83,7 +86,7 @@ impl SearchRequest {
             None => Value::Null,
         };
         let call = if in_point_in_time {
-            given.call("GET", "/_search").without(&["index", "routing", "preference"])
+            given.call("GET", "/_search").without(&OF_POINT_IN_TIME)
         } else {
             given.call("GET", format!("/{}/_search", given.name("index")?))
         };

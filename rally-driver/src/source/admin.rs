@@ -4,7 +4,7 @@ use rally_core::track::{Index, IndexTemplate, JsonObject};
 use serde_json::{Map, Value, json};
 
 use super::Fixed;
-use super::search::only_target;
+use super::search::target;
 use crate::parameters::Parameters;
 use crate::{ParamSourceSetup, Registry, RunnerError};
 
@@ -30,9 +30,10 @@ fn parameters(setup: &ParamSourceSetup) -> Parameters<'_> {
     Parameters::of(&setup.task)
 }
 
-/// The operation's own parameters, with its type.
+/// The operation's own parameters, with its type. Those that are null are as good as none.
 fn own(setup: &ParamSourceSetup) -> JsonObject {
     let mut values = setup.task.operation.params.clone();
+    values.retain(|_, value| !value.is_null());
     values.insert("operation-type".to_owned(), json!(setup.task.operation.operation_type.as_str()));
     values
 }
@@ -41,6 +42,11 @@ fn with(setup: &ParamSourceSetup, key: &str, value: Value) -> Fixed {
     let mut values = own(setup);
     values.insert(key.to_owned(), value);
     Fixed::new(values)
+}
+
+/// What is merged into what the track declares, if there is anything.
+fn settings(setup: &ParamSourceSetup) -> Result<Option<&JsonObject>, RunnerError> {
+    Ok(parameters(setup).object("settings")?.filter(|settings| !settings.is_empty()))
 }
 
 /// `indices`: a list of `[name, body]`.
@@ -53,7 +59,7 @@ fn create_index(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
         let given = given.ok_or_else(|| params.missing("index"))?;
         given.iter().map(|name| json!([name, body])).collect()
     } else {
-        let settings = params.object("settings")?;
+        let settings = settings(setup)?;
         let chosen = chosen(setup, "index", declared, given, |index| &index.name)?.into_iter();
         let with_settings = |index: &Index| {
             let mut body = index.body.clone();
@@ -95,7 +101,7 @@ fn data_streams(setup: &ParamSourceSetup) -> Vec<String> {
 
 /// What the operation names, or else all that the track declares.
 fn deleted(setup: &ParamSourceSetup, key: &str, list: &str, declared: Vec<String>) -> Result<Fixed, RunnerError> {
-    let chosen = parameters(setup).names(key)?.filter(|given| !given.is_empty()).unwrap_or(declared);
+    let chosen = parameters(setup).names(key)?.unwrap_or(declared);
     if chosen.is_empty() {
         return Err(parameters(setup).missing(key));
     }
@@ -149,7 +155,7 @@ fn force_merge(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
 
 fn downsample(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let mut values = own(setup);
-    let source = values.get("source-index").cloned().or_else(|| only_target(&setup.plan.track));
+    let source = target(&parameters(setup), "source-index", &setup.plan.track);
     let source = source.ok_or_else(|| parameters(setup).missing("source-index"))?;
     let interval = values.entry("fixed-interval").or_insert(json!("1h")).clone();
     let text = |value: &Value| value.as_str().map(str::to_owned);
@@ -201,7 +207,7 @@ fn declared_templates(
     path: &[&str],
     deep: bool,
 ) -> Result<Fixed, RunnerError> {
-    let settings = parameters(setup).object("settings")?;
+    let settings = settings(setup)?;
     let given = parameters(setup).names("template")?;
     let chosen = chosen(setup, "template", declared, given, |(name, _)| name)?.into_iter();
     let with_settings = |(name, mut body)| {

@@ -117,7 +117,7 @@ impl BulkOptions {
         if documents.is_some() && given.get("ingest-percentage").is_some() {
             return Err(given.invalid("`ingest-doc-count` and `ingest-percentage` exclude each other; remove one"));
         }
-        let order = match given.get("conflicts") {
+        let order = match given.get("conflicts").filter(|order| is_true(order)) {
             None => None,
             Some(order) if order == "sequential" => Some(IdOrder::Sequential),
             Some(order) if order == "random" => Some(IdOrder::Random),

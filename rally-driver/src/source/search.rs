@@ -27,11 +27,10 @@ const KEYS: [&str; 13] = [
 /// The operation's own parameters, with the only index or data stream of the track as the default target.
 pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     let (task, given) = (&setup.task, Parameters::of(&setup.task));
-    if task.operation.params.contains_key("type") {
+    if given.get("type").is_some() {
         return Err(given.invalid("`type` is gone; mapping types do not exist any more"));
     }
-    let index = given.get("index").or_else(|| given.get("data-stream")).cloned();
-    let index = index.or_else(|| only_target(&setup.plan.track)).ok_or_else(|| given.missing("index"))?;
+    let index = target(&given, "index", &setup.plan.track).ok_or_else(|| given.missing("index"))?;
     let mut values = JsonObject::new();
     values.insert("index".to_owned(), index);
     for key in KEYS {
@@ -61,11 +60,16 @@ pub(super) fn params(setup: &ParamSourceSetup) -> Result<Fixed, RunnerError> {
     Ok(Fixed::new(values))
 }
 
-/// The name of the only index, or else of the only data stream of a track.
-pub(super) fn only_target(track: &Track) -> Option<Value> {
-    match (track.indices.as_slice(), track.data_streams.as_slice()) {
-        ([index], _) => Some(json!(index.name)),
-        ([], [stream]) => Some(json!(stream.name)),
-        _ => None,
-    }
+/// What the operation names in the parameter `key`, or else as its data stream, or else the only index or data stream of the
+/// track.
+pub(super) fn target(given: &Parameters<'_>, key: &str, track: &Track) -> Option<Value> {
+    let is_empty = |name: &Value| name == "" || name.as_array().is_some_and(Vec::is_empty);
+    let named = |key: &str| given.get(key).filter(|name| !is_empty(name)).cloned();
+    named(key).or_else(|| named("data-stream")).or_else(|| {
+        match (track.indices.as_slice(), track.data_streams.as_slice()) {
+            ([index], _) => Some(json!(index.name)),
+            ([], [stream]) => Some(json!(stream.name)),
+            _ => None,
+        }
+    })
 }

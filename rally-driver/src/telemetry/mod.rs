@@ -32,6 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, interval_at, timeout, timeout_at};
 
 use crate::RunnerError;
+use crate::client::ClientOptions;
 use crate::driver::CoordinatorClock;
 use device::{Cluster, Device, Records};
 use failures::Failures;
@@ -86,7 +87,7 @@ impl Telemetry {
     ///
     /// A sentence if a device or one of its parameters makes no sense, or if there is no thread left.
     pub(crate) fn start(plan: &Arc<RacePlan>, clock: &CoordinatorClock) -> Result<Option<Self>, String> {
-        let answers_itself = plan.client_options.values().any(|options| options.contains_key("static_responses"));
+        let answers_itself = plan.client_options.values().any(ClientOptions::answer_themselves);
         let has_cluster = plan.target_hosts.values().any(|hosts| !hosts.is_empty());
         if plan.multi_cluster || answers_itself || !has_cluster {
             return Ok(None);

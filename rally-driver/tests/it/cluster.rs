@@ -3,10 +3,12 @@
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+use crate::target::read_request;
 
 /// A request as the cluster got it.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,30 +91,14 @@ async fn serve(
     count: &watch::Sender<usize>,
 ) -> std::io::Result<()> {
     let mut buffer = Vec::new();
-    loop {
-        let end = loop {
-            if let Some(end) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Ok(());
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..end]).into_owned();
-        let lower = head.to_lowercase();
-        let length = lower.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next()?.parse().ok());
-        let whole = end + length.unwrap_or(0);
-        while buffer.len() < whole {
-            stream.read_buf(&mut buffer).await?;
-        }
+    while let Some(request) = read_request(&mut stream, &mut buffer).await? {
+        let (head, body) = request.split_at(request.find("\r\n\r\n").map_or(request.len(), |end| end + 4));
         let line = head.split(" HTTP/1.1").next().unwrap_or_default().to_owned();
-        let body = &buffer[end..whole];
-        let body = serde_json::from_slice(body).unwrap_or_else(|_| match body {
-            [] => Value::Null,
-            body => String::from_utf8_lossy(body).into_owned().into(),
-        });
-        let asked = Asked { line, body, head: lower };
-        buffer.drain(..whole);
+        let body = match body {
+            "" => Value::Null,
+            body => serde_json::from_str(body).unwrap_or_else(|_| body.into()),
+        };
+        let asked = Asked { line, body, head: head.to_lowercase() };
         let number = {
             let mut seen = seen.lock().unwrap();
             seen.push(asked.clone());
@@ -130,4 +116,5 @@ async fn serve(
         let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n{body}", body.len());
         stream.write_all(answer.as_bytes()).await?;
     }
+    Ok(())
 }

@@ -120,7 +120,7 @@ async fn pages_in_a_point_in_time_use_the_latest_id() {
         json!({ "operation-type": "open-point-in-time", "name": "pit", "index": "logs", "request-params": { "routing": "r" } }),
         json!({
             "operation-type": "paginated-search", "name": "pages", "index": "logs", "pages": 2, "results-per-page": 1,
-            "with-point-in-time-from": "pit", "body": { "sort": ["n"] },
+            "with-point-in-time-from": "pit", "body": { "sort": ["n"], "routing": "r" },
             "request-params": { "preference": "_local", "routing": "r", "index": "i", "q": "x" },
         }),
         json!({ "operation-type": "close-point-in-time", "with-point-in-time-from": "pit" }),
@@ -232,13 +232,27 @@ async fn async_searches_may_stay_unfinished_if_the_operation_says_so() {
     let outcome = execute(&cluster.address, "composite", composite(requests)).await.unwrap();
     assert!(outcome.success && !outcome.inner[1].success);
 
-    let cluster = Cluster::answering([json!({ "is_running": false, "response": {} })]).await;
-    let submit = json!({ "operation-type": "submit-async-search", "name": "one", "body": {} });
-    let error = execute(&cluster.address, "composite", composite([submit])).await.unwrap_err();
-    assert!(error.to_string().contains("`one` has no id"), "{error}");
     let delete = json!({ "operation-type": "delete-async-search", "delete-results-for": "one" });
     let error = execute(&cluster.address, "composite", composite([delete])).await.unwrap_err();
     assert!(error.to_string().contains("known is nothing"), "{error}");
+}
+
+#[tokio::test]
+async fn async_searches_that_were_done_at_once_are_not_asked_for_again() {
+    let done = json!({ "is_running": false, "response": {} });
+    let answers = [done.clone(), json!({ "id": "b", "is_running": true }), done, json!({})];
+    let cluster = Cluster::answering(answers).await;
+    let submit = |name: &str| json!({ "operation-type": "submit-async-search", "name": name, "body": {} });
+    let get = |names: Value| json!({ "operation-type": "get-async-search", "retrieve-results-for": names });
+    let delete = |names: Value| json!({ "operation-type": "delete-async-search", "delete-results-for": names });
+    let both = json!(["one", "two"]);
+    let requests = [submit("one"), submit("two"), get(json!("one")), get(both.clone()), delete(both)];
+    let outcome = execute(&cluster.address, "composite", composite(requests)).await.unwrap();
+    let found: Vec<_> = outcome.inner.iter().map(|it| (it.success, it.meta.get("stats").cloned())).collect();
+    let nothing = json!({ "two": { "timed_out": null, "took": null } });
+    assert_eq!(found[2..], [(true, Some(json!({}))), (true, Some(nothing)), (true, None)]);
+    let lines: Vec<_> = cluster.lines().into_iter().map(|(line, _)| line).collect();
+    assert_eq!(lines[2..], ["GET /_async_search/b", "DELETE /_async_search/b"]);
 }
 
 #[tokio::test]

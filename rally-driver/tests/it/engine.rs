@@ -1,16 +1,14 @@
 //! What the clients of one driver do.
 
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use rally_core::metrics::{DriverHealth, Interval, RaceMetrics, SampleType};
 use rally_core::track::{JsonObject, ParallelBuilder};
 use rally_core::{DriverEventKind, LoadDriver as _, OnError, StopMode, TaskIndex};
-use rally_driver::{ErrorClass, Outcome, Params, Registry, RequestTimer, Runner, RunnerError, Scheduler};
+use rally_driver::{ErrorClass, Outcome, Registry, RunnerError, Scheduler};
 
-use crate::fixture::{Call, Race, challenge, plan, raw_samples, run, scripted, takes, task};
+use crate::fixture::{Call, Companion, Instant, Race, challenge, plan, raw_samples, run, scripted, takes, task};
 
 #[tokio::test]
 async fn every_client_runs_its_warm_up_and_its_iterations() {
@@ -348,20 +346,9 @@ async fn a_runner_that_panics_fails_the_race_and_is_named() {
 }
 
 /// Panics when it is dropped.
-struct Fragile(Rc<RequestTimer>);
+struct Fragile;
 
-#[async_trait(?Send)]
-impl Runner for Fragile {
-    fn prepare(&mut self, _params: &Params) -> Result<(), RunnerError> {
-        Ok(())
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        self.0.sent();
-        self.0.received();
-        Ok(Outcome::default())
-    }
-}
+impl Companion for Fragile {}
 
 impl Drop for Fragile {
     fn drop(&mut self) {
@@ -372,7 +359,7 @@ impl Drop for Fragile {
 #[tokio::test]
 async fn a_runner_that_panics_while_it_is_dropped_fails_the_race_and_loses_no_sample() {
     let mut registry = Registry::empty();
-    registry.register_runner("scripted", |setup| Ok(Fragile(Rc::clone(&setup.timer))));
+    registry.register_runner("scripted", |setup| Ok(Instant::with(setup, Fragile)));
     let told = run(registry, &plan(challenge().task(task("a").iterations(3))), 1).await;
     let failure = told.failure().unwrap();
     assert!(failure.ends_with("worker 0 could not go on: it panicked: cannot be closed"), "{failure}");

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
 use rally_core::metrics::{Interval, SampleType, TaskInterval};
@@ -20,7 +21,7 @@ use rally_core::{
 };
 use rally_driver::{
     ContentSource, CoordinatorClock, DriverOptions, LocalLoadDriver, Outcome, Params, Registry, RequestTimer, Runner,
-    RunnerError, local_clock,
+    RunnerError, RunnerSetup, local_clock,
 };
 use tempfile::TempDir;
 
@@ -119,6 +120,39 @@ impl Runner for Scripted {
         }
         self.timer.received();
         outcome
+    }
+}
+
+/// A runner whose requests take no time, with something that lives as long as it does.
+pub(crate) struct Instant<T>(Rc<RequestTimer>, T);
+
+impl<T> Instant<T> {
+    pub(crate) fn with(setup: &RunnerSetup, companion: T) -> Self {
+        Self(Rc::clone(&setup.timer), companion)
+    }
+}
+
+/// What is told of the executions of an [`Instant`].
+pub(crate) trait Companion {
+    fn prepare(&mut self, _params: &Params) {}
+
+    fn run(&mut self) {}
+}
+
+impl Companion for () {}
+
+#[async_trait(?Send)]
+impl<T: Companion> Runner for Instant<T> {
+    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
+        self.1.prepare(params);
+        Ok(())
+    }
+
+    async fn run(&mut self) -> Result<Outcome, RunnerError> {
+        self.0.sent();
+        self.0.received();
+        self.1.run();
+        Ok(Outcome::default())
     }
 }
 
@@ -287,6 +321,20 @@ impl Race {
         assert_eq!(told.others.last(), Some(&DriverEventKind::Ended));
         told
     }
+}
+
+/// Plays all steps of one race on several drivers to its end. Nothing may go wrong.
+pub(crate) async fn play(mut races: Vec<Race>, steps: u32) {
+    join_all(races.iter_mut().map(Race::prepared)).await;
+    for until in 1..=steps {
+        for race in &races {
+            race.begin(until).await;
+        }
+        for told in join_all(races.iter_mut().map(Race::until_reached)).await {
+            assert_eq!(told.failure(), None);
+        }
+    }
+    join_all(races.iter_mut().map(|race| race.stop(StopMode::Drain))).await;
 }
 
 /// The times of a raw sample.

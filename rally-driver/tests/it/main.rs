@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod admin;
+#[path = "../../src/testing/authority.rs"]
+mod authority;
 mod bulk;
 mod bulk_server;
 mod client;

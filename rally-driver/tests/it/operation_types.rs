@@ -132,12 +132,20 @@ fn all() -> impl Iterator<Item = OperationType> {
     OperationType::ALL.iter().cloned().chain([OperationType::from("enrich-policy")])
 }
 
+/// The text of the test of this name.
+fn text_of(test: &str) -> Option<&'static str> {
+    let mut sources = SOURCES.iter().filter_map(|source| source.split_once(&format!("\nasync fn {test}() {{\n")));
+    sources.next()?.1.split("\n}\n").next()
+}
+
 /// Whether a test of this name is there and names the type of the operation.
 fn is_tested_by(operation_type: &OperationType, test: &str) -> bool {
-    SOURCES
-        .iter()
-        .filter_map(|source| source.split_once(&format!("\nasync fn {test}() {{\n")))
-        .any(|(_, rest)| rest.split("\n}\n").next().is_some_and(|body| body.contains(&format!("\"{operation_type}\""))))
+    text_of(test).is_some_and(|text| text.contains(&format!("\"{operation_type}\"")))
+}
+
+/// Whether a test compares method, path, query and body of what the mock got with what is expected.
+fn compares_requests(test: &str) -> bool {
+    text_of(test).is_some_and(|text| [".sends(", ".lines()", ".received()"].iter().any(|part| text.contains(part)))
 }
 
 #[test]
@@ -150,6 +158,11 @@ fn every_type_of_operation_is_executed_by_a_test() {
         })
         .collect();
     assert!(missing.is_empty(), "{}", missing.join("\n"));
+    for operation_type in all() {
+        if let Some(Mock(test, _)) = proof(&operation_type) {
+            assert!(compares_requests(test), "`{test}` does not look at the requests of {operation_type}");
+        }
+    }
     assert!(!is_tested_by(&OperationType::Sql, "sql_follows_its_cursor_to_the_end"));
     assert!(!is_tested_by(&OperationType::Bulk, "sql_follows_its_cursor"));
 }

@@ -4,19 +4,17 @@ use std::error::Error;
 use std::fs;
 use std::ops::Range;
 use std::path::Path;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::future::join_all;
 use proptest::prelude::*;
 use rally_core::allocation::{Allocation, spread};
 use rally_core::track::{Challenge, ChallengeBuilder, Corpus, Documents, Operation, ParallelBuilder, Task, Track};
-use rally_core::{ContentHash, RacePlan, ShippedFile, StopMode};
-use rally_driver::{ContentSource, Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
+use rally_core::{ContentHash, RacePlan, ShippedFile};
+use rally_driver::{ContentSource, Params, Registry};
 
-use crate::fixture::{Calls, Race, challenge, plan, scripted, takes, task};
+use crate::fixture::{Calls, Companion, Instant, Race, challenge, plan, play, scripted, takes, task};
 
 /// Clients and iterations of a few tasks, some of which run in parallel with fewer clients than they want.
 type Shape = Vec<(Vec<(u32, u64)>, Option<u32>)>;
@@ -49,16 +47,7 @@ async fn run_on(shape: &Shape, cores: &[u32]) -> Vec<(String, u32, u64)> {
     for (share, &cores) in spread(clients, cores).into_iter().zip(cores) {
         races.push(Race::prepare_share(registry.clone(), &plan, cores, share).await);
     }
-    join_all(races.iter_mut().map(Race::prepared)).await;
-    for until in 1..=shape.len() as u32 {
-        for race in &races {
-            race.begin(until).await;
-        }
-        for told in join_all(races.iter_mut().map(Race::until_reached)).await {
-            assert_eq!(told.failure(), None);
-        }
-    }
-    join_all(races.iter_mut().map(|race| race.stop(StopMode::Drain))).await;
+    play(races, shape.len() as u32).await;
     calls.what()
 }
 
@@ -156,8 +145,8 @@ impl Bulks {
         for (share, &cores) in spread(clients, cores).into_iter().zip(cores) {
             let (mut registry, bodies) = (Registry::rally(), Arc::clone(&bodies));
             registry.register_runner("bulk", move |setup| {
-                let (client, timer) = (setup.partition.index, Rc::clone(&setup.timer));
-                Ok(Keep { client, number: 0, timer, body: None, bodies: Arc::clone(&bodies) })
+                let (client, bodies) = (setup.partition.index, Arc::clone(&bodies));
+                Ok(Instant::with(setup, Keep { client, number: 0, body: None, bodies }))
             });
             let race = Race::prepare_with(registry, &plan, cores, share, |options| {
                 if is_shipped {
@@ -169,14 +158,7 @@ impl Bulks {
             });
             races.push(race.await);
         }
-        join_all(races.iter_mut().map(Race::prepared)).await;
-        for race in &races {
-            race.begin(1).await;
-        }
-        for told in join_all(races.iter_mut().map(Race::until_reached)).await {
-            assert_eq!(told.failure(), None);
-        }
-        join_all(races.iter_mut().map(|race| race.stop(StopMode::Drain))).await;
+        play(races, 1).await;
         let mut bodies = bodies.lock().unwrap().clone();
         bodies.sort();
         bodies
@@ -221,28 +203,22 @@ impl ContentSource for Shipper {
     }
 }
 
-/// Keeps what it would send.
+/// Keeps what would be sent.
 struct Keep {
     client: u32,
     number: usize,
-    timer: Rc<RequestTimer>,
     body: Option<Bytes>,
     bodies: Arc<Mutex<Vec<(u32, usize, Bytes)>>>,
 }
 
-#[async_trait(?Send)]
-impl Runner for Keep {
-    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
+impl Companion for Keep {
+    fn prepare(&mut self, params: &Params) {
         self.body.clone_from(&params.body);
-        Ok(())
     }
 
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        self.timer.sent();
-        self.timer.received();
+    fn run(&mut self) {
         self.bodies.lock().unwrap().push((self.client, self.number, self.body.take().unwrap()));
         self.number += 1;
-        Ok(Outcome::default())
     }
 }
 

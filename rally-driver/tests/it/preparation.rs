@@ -1,18 +1,17 @@
 //! What is made ready before the race, and before each of its steps.
 
-use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use rally_core::metrics::SampleType;
 use rally_core::track::{JsonObject, Operation, ParallelBuilder, Task, TaskBuilder};
 use rally_core::{DriverEventKind, RacePlan, StopMode};
-use rally_driver::{
-    Outcome, ParamSource, ParamSourceSetup, Params, Registry, RequestTimer, Runner, RunnerError, RunnerSetup,
-};
+use rally_driver::{ParamSource, ParamSourceSetup, Params, Registry, RunnerError, RunnerSetup};
 use serde_json::{Value, json};
 
-use crate::fixture::{Race, Told, challenge, plan, run};
+use crate::fixture::{Instant, Race, Told, challenge, plan, run};
 use crate::target::{Act, Target};
 
 /// A race whose second step is an operation with these properties.
@@ -40,7 +39,8 @@ async fn faults_of_later_tasks_are_told_before_the_first_request() {
     ] {
         let target = Target::start(|_| Act::ok()).await;
         let plan = with_late_task(&target, operation_type, properties);
-        let mut race = Race::prepare(Registry::rally(), &plan, 1).await;
+        // Nor do telemetry devices look at a cluster whose race cannot be run.
+        let mut race = Race::prepare_observing(Registry::rally(), &plan, 1, 0..1, true, |_| ()).await;
         let mut told = Told::default();
         while let Some(kind) = race.next().await {
             assert_ne!(kind, DriverEventKind::Prepared, "{operation_type} shows no fault");
@@ -86,21 +86,6 @@ impl ParamSource for Drawing {
     }
 }
 
-struct Instant(Rc<RequestTimer>);
-
-#[async_trait(?Send)]
-impl Runner for Instant {
-    fn prepare(&mut self, _params: &Params) -> Result<(), RunnerError> {
-        Ok(())
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        self.0.sent();
-        self.0.received();
-        Ok(Outcome::default())
-    }
-}
-
 /// Operations that log when they are made and when their parameters are drawn; those of `lazy` only at the last moment.
 fn logging() -> (Registry, Log) {
     let (mut registry, log) = (Registry::empty(), Log::default());
@@ -108,7 +93,7 @@ fn logging() -> (Registry, Log) {
         let of_runner = log.clone();
         registry.register_runner(name, move |setup: &RunnerSetup| {
             of_runner.add("make", &setup.task, setup.partition.index);
-            Ok(Instant(Rc::clone(&setup.timer)))
+            Ok(Instant::with(setup, ()))
         });
         let of_source = log.clone();
         registry.register_param_source(name, move |setup: &ParamSourceSetup| {
@@ -159,6 +144,26 @@ async fn a_source_that_needs_what_earlier_tasks_bring_about_is_asked_when_its_ta
     race.stop(StopMode::Now).await;
     let told = run(registry, &plan, 1).await;
     assert_eq!([0, 1, 2].map(|task| told.samples(task, SampleType::Normal)), [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_race_that_is_stopped_before_it_is_ready_ends_when_its_threads_have() {
+    let (begun, is_made) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+    let mut registry = Registry::empty();
+    let (begins, makes) = (Arc::clone(&begun), Arc::clone(&is_made));
+    registry.register_runner("slow", move |setup: &RunnerSetup| {
+        begins.store(true, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(300));
+        makes.store(true, Ordering::SeqCst);
+        Ok(Instant::with(setup, ()))
+    });
+    let mut race = Race::prepare(registry, &plan(challenge().task(task("slow", "a", 1))), 1).await;
+    while !begun.load(Ordering::SeqCst) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let told = race.stop(StopMode::Now).await;
+    assert!(is_made.load(Ordering::SeqCst), "a worker is left behind");
+    assert_eq!((told.failure(), told.intervals.len()), (None, 0));
 }
 
 #[tokio::test]

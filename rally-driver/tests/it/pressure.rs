@@ -188,8 +188,13 @@ async fn every_client_has_an_api_key_of_its_own_and_gives_it_back() {
     let options = json!({
         "create_api_key_per_client": true, "basic_auth_user": "rally", "basic_auth_password": "secret",
     });
-    let told = run(Registry::rally(), &against(&target, [request("a").clients(2)], options), 1).await;
-    assert_eq!(told.failure(), None);
+    let mut race = Race::prepare(Registry::rally(), &against(&target, [request("a").clients(2)], options), 1).await;
+    race.prepared().await;
+    // Those that keys were asked for on are closed before there is any load.
+    target.has_open(2).await;
+    race.begin(1).await;
+    assert_eq!(race.until_reached().await.failure(), None);
+    race.stop(StopMode::Drain).await;
     let seen = target.seen();
     let mut used: Vec<_> = seen.iter().filter(|seen| seen.line() == "POST /_cluster/health").collect();
     used.sort_by_key(|seen| seen.header("authorization").map(str::to_owned));
@@ -257,6 +262,40 @@ async fn api_keys_are_deleted_if_there_cannot_be_one_for_each_client() {
     );
     let made: Vec<String> = (0..5).map(|client| format!("rally-client-{client}")).collect();
     assert_eq!(deleted_keys(&cluster), made);
+}
+
+#[tokio::test]
+async fn api_keys_are_deleted_one_by_one_where_several_are_not_understood() {
+    let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
+        Some(name) => Reply::json(json!({ "id": name, "api_key": "k" })),
+        None if asked.body.get("ids").is_some() => Reply::Now(400, r#"{"error":"unknown field [ids]"}"#.to_owned()),
+        None => Reply::json(json!({})),
+    })
+    .await;
+    let told = run(Registry::rally(), &with_keys(&cluster, 2), 1).await;
+    assert!(
+        !told.others.iter().any(|kind| matches!(kind, DriverEventKind::Noticed { message } if message.contains("API")))
+    );
+    let asked = cluster.asked().into_iter().filter(|asked| asked.line == "DELETE /_security/api_key");
+    let ids: Vec<_> = asked.filter_map(|asked| asked.body.get("id").cloned()).collect();
+    assert_eq!(ids, ["rally-client-0", "rally-client-1"]);
+}
+
+#[tokio::test]
+async fn api_keys_are_deleted_if_the_race_is_stopped_before_there_are_enough() {
+    let cluster = Cluster::start(|_, asked| match wanted_key(asked) {
+        Some("rally-client-1") => Reply::Never,
+        Some(name) => Reply::json(json!({ "id": name, "api_key": "k" })),
+        None => Reply::json(json!({})),
+    })
+    .await;
+    let mut race = Race::prepare(Registry::rally(), &with_keys(&cluster, 3), 1).await;
+    while cluster.asked().len() < 3 {
+        tokio::time::sleep(milliseconds(1)).await;
+    }
+    let told = race.stop(StopMode::Now).await;
+    assert_eq!(told.failure(), None);
+    assert_eq!(deleted_keys(&cluster), ["rally-client-0", "rally-client-2"]);
 }
 
 #[tokio::test]

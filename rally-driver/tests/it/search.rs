@@ -239,6 +239,7 @@ async fn parameters_that_make_no_sense_are_named_with_the_operation() {
     for (operation_type, properties, problem) in [
         ("search", json!({ "body": {} }), "operation `search` needs the parameter `index`"),
         ("search", json!({ "index": "a", "type": "b" }), "`type` is gone"),
+        ("search", json!({ "type": null }), "operation `search` needs the parameter `index`"),
         ("scroll-search", json!({ "index": "a" }), "operation `scroll-search` needs the parameter `pages`"),
         (
             "scroll-search",
@@ -346,7 +347,8 @@ async fn an_esql_profile_is_kept_with_the_sample() {
         },
     });
     let cluster = Cluster::answering([answer]).await;
-    let outcome = execute(&cluster.address, "esql-profile", json!({ "query": "q" })).await.unwrap();
+    let outcome = execute(&cluster.address, "esql-profile", json!({ "query": "q", "filter": {} })).await.unwrap();
+    assert_eq!(cluster.lines(), [("POST /_query".to_owned(), json!({ "query": "q", "profile": true }))]);
     let expected = json!({
         "is_partial": false, "query.took_ms": 2.0, "data.number": 1, "data.took_ms": 1.0, "data.took_total_ms": 1.0,
         "data.cpu_ms": 0.5, "data.cpu_total_ms": 0.5,
@@ -356,8 +358,10 @@ async fn an_esql_profile_is_kept_with_the_sample() {
 
 #[tokio::test]
 async fn field_caps_are_asked_for_with_a_body() {
-    let cluster = Cluster::answering([json!({}), json!({})]).await;
+    let cluster = Cluster::answering(vec![json!({}); 3]).await;
     execute(&cluster.address, "field-caps", json!({})).await.unwrap();
+    let own_fields = json!({ "body": { "fields": ["a"] }, "index_filter": {} });
+    execute(&cluster.address, "field-caps", own_fields).await.unwrap();
     let some = json!({
         "index": ["a", "b*"], "fields": "time", "index_filter": { "range": {} }, "body": { "runtime_mappings": {} },
         "request-params": { "ignore_unavailable": true },
@@ -369,6 +373,7 @@ async fn field_caps_are_asked_for_with_a_body() {
         cluster.lines(),
         [
             ("POST /_all/_field_caps".to_owned(), json!({ "fields": "*" })),
+            ("POST /_all/_field_caps".to_owned(), json!({ "fields": ["a"] })),
             ("POST /a,b*/_field_caps?ignore_unavailable=true".to_owned(), body),
         ]
     );

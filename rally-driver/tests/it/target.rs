@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 /// What the target does with a request.
 #[derive(Clone, Debug)]
@@ -84,6 +84,7 @@ struct State {
     script: Box<Script>,
     seen: Mutex<Vec<Seen>>,
     connections: AtomicUsize,
+    closed: AtomicUsize,
 }
 
 impl Target {
@@ -91,7 +92,12 @@ impl Target {
     pub(crate) async fn start(script: impl Fn(&Seen) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let state = Arc::new(State { script: Box::new(script), seen: Mutex::default(), connections: 0.into() });
+        let state = Arc::new(State {
+            script: Box::new(script),
+            seen: Mutex::default(),
+            connections: 0.into(),
+            closed: 0.into(),
+        });
         let mut server = JoinSet::new();
         let shared = Arc::clone(&state);
         server.spawn(async move {
@@ -101,6 +107,7 @@ impl Target {
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
                     let _ = serve(stream, &shared).await;
+                    shared.closed.fetch_add(1, Ordering::Relaxed);
                 });
             }
         });
@@ -121,6 +128,18 @@ impl Target {
     /// Connections that were accepted so far.
     pub(crate) fn connections(&self) -> usize {
         self.state.connections.load(Ordering::Relaxed)
+    }
+
+    /// Waits until so many connections are open.
+    pub(crate) async fn has_open(&self, wanted: usize) {
+        let open = || self.connections() - self.state.closed.load(Ordering::Relaxed);
+        let waiting = async {
+            while open() != wanted {
+                sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let result = timeout(Duration::from_secs(60), waiting).await;
+        assert!(result.is_ok(), "{} connections are open, not {wanted}", open());
     }
 }
 

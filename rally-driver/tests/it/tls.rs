@@ -8,9 +8,9 @@ use rally_core::metrics::SampleType;
 use rally_core::track::{Documents, JsonObject, Operation, Task};
 use rally_driver::client::{Client, ClientOptions, MediaTypes, Request};
 use rally_driver::{ErrorClass, Registry, RunnerError};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use rcgen::{CertifiedKey, KeyPair, date_time_ymd};
 use rustls::crypto::ring;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use serde_json::{Value, json};
@@ -20,49 +20,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
+use crate::authority::Authority;
 use crate::corpora::{self, Host};
 use crate::fixture::{self, Race};
 
-/// Signs certificates, and keeps them in files.
-struct Authority {
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
-    directory: TempDir,
-}
-
-/// A certificate with its key.
-struct Identity {
-    certificate: CertificateDer<'static>,
-    key: KeyPair,
-    files: (PathBuf, PathBuf),
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut params = CertificateParams::default();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(directory.path().join("ca.pem"), certificate.pem()).unwrap();
-        Self { certificate: certificate.into(), issuer: Issuer::new(params, key), directory }
-    }
-
-    fn file(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
-    }
-
-    fn sign(&self, names: &[&str], adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
-        let mut params = CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap();
-        adjust(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = (self.directory.path().join("cert.pem"), self.directory.path().join("key.pem"));
-        fs::write(&files.0, certificate.pem()).unwrap();
-        fs::write(&files.1, key.serialize_pem()).unwrap();
-        Identity { certificate: certificate.into(), key, files }
-    }
+/// Writes a file of PEM.
+fn file(directory: &TempDir, name: &str, text: &str) -> PathBuf {
+    let path = directory.path().join(name);
+    fs::write(&path, text).unwrap();
+    path
 }
 
 /// A server that answers every request with its first line.
@@ -73,20 +39,20 @@ struct Server {
 
 impl Server {
     /// Starts it with a certificate. With an authority, it asks for certificates of clients that this has signed.
-    async fn start(identity: &Identity, clients: Option<&Authority>) -> Self {
+    async fn start(identity: &CertifiedKey<KeyPair>, clients: Option<&Authority>) -> Self {
         let provider = Arc::new(ring::default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
         let config = match clients {
             None => config.unwrap().with_no_client_auth(),
             Some(authority) => {
                 let mut roots = RootCertStore::empty();
-                roots.add(authority.certificate.clone()).unwrap();
+                roots.add(authority.certificate.der().clone()).unwrap();
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
                 config.unwrap().with_client_cert_verifier(verifier)
             }
         };
-        let key = PrivateKeyDer::try_from(identity.key.serialize_der()).unwrap();
-        let config = config.with_single_cert(vec![identity.certificate.clone()], key).unwrap();
+        let key = PrivateKeyDer::try_from(identity.signing_key.serialize_der()).unwrap();
+        let config = config.with_single_cert(vec![identity.cert.der().clone()], key).unwrap();
         let acceptor = TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -140,11 +106,14 @@ async fn ask(host: &str, server: &Server, given: Value) -> Result<String, Runner
 #[tokio::test]
 async fn a_host_is_trusted_by_its_authority_and_its_name_as_far_as_the_options_say() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let directory = tempfile::tempdir().unwrap();
+    let ca = |authority: &Authority, name: &str| file(&directory, name, &authority.certificate.pem());
     let named = Server::start(&ours.sign(&["localhost"], |_| ()), None).await;
     let elsewhere = Server::start(&ours.sign(&["es.example.org"], |_| ()), None).await;
     let expired = ours.sign(&["localhost"], |params| params.not_after = date_time_ymd(2001, 1, 1));
     let expired = Server::start(&expired, None).await;
-    let (trust, other) = (json!({ "ca_certs": ours.file() }), json!({ "ca_certs": theirs.file() }));
+    let (trust, other) =
+        (json!({ "ca_certs": ca(&ours, "ours.pem") }), json!({ "ca_certs": ca(&theirs, "theirs.pem") }));
     let nameless = |trust: &Value| json!({ "ca_certs": trust["ca_certs"], "ssl_assert_hostname": false });
     let nothing = json!({ "verify_certs": false });
     for (host, server, options, problem) in [
@@ -183,12 +152,19 @@ async fn a_host_is_trusted_by_its_authority_and_its_name_as_far_as_the_options_s
 async fn a_certificate_of_ours_is_shown_to_hosts_that_ask_for_one() {
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
     let server = Server::start(&ours.sign(&["localhost"], |_| ()), Some(&ours)).await;
-    let shown = |identity: &Identity| json!({ "ca_certs": ours.file(), "client_cert": identity.files.0, "client_key": identity.files.1 });
-    let (good, bad) = (ours.sign(&["us"], |_| ()), theirs.sign(&["us"], |_| ()));
-    assert_eq!(ask("localhost", &server, shown(&good)).await.unwrap(), "GET /secret HTTP/1.1");
+    let directory = tempfile::tempdir().unwrap();
+    let ca = file(&directory, "ca.pem", &ours.certificate.pem());
+    let shown = |name: &str, authority: &Authority| {
+        let identity = authority.sign(&["us"], |_| ());
+        let certificate = file(&directory, &format!("{name}.pem"), &identity.cert.pem());
+        let key = file(&directory, &format!("{name}-key.pem"), &identity.signing_key.serialize_pem());
+        json!({ "ca_certs": ca, "client_cert": certificate, "client_key": key })
+    };
+    let (good, bad) = (shown("good", &ours), shown("bad", &theirs));
+    assert_eq!(ask("localhost", &server, good).await.unwrap(), "GET /secret HTTP/1.1");
     for (options, problem) in [
-        (json!({ "ca_certs": ours.file() }), "it wants a certificate of ours: give the client options `client_cert`"),
-        (shown(&bad), "it does not accept the certificate in the client option `client_cert`"),
+        (json!({ "ca_certs": ca }), "it wants a certificate of ours: give the client options `client_cert`"),
+        (bad, "it does not accept the certificate in the client option `client_cert`"),
     ] {
         let error = ask("localhost", &server, options).await.unwrap_err();
         assert!(matches!(error, RunnerError::Transport { class: ErrorClass::Tls, .. }), "{error:?}");
@@ -200,9 +176,11 @@ async fn a_certificate_of_ours_is_shown_to_hosts_that_ask_for_one() {
 fn files_that_are_no_certificates_are_named_with_their_option() {
     let authority = Authority::new("ours");
     let identity = authority.sign(&["localhost"], |_| ());
-    let empty = authority.directory.path().join("empty.pem");
-    fs::write(&empty, "nothing").unwrap();
-    let (certificate, key) = &identity.files;
+    let directory = tempfile::tempdir().unwrap();
+    let ca = file(&directory, "ca.pem", &authority.certificate.pem());
+    let certificate = file(&directory, "cert.pem", &identity.cert.pem());
+    let key = file(&directory, "key.pem", &identity.signing_key.serialize_pem());
+    let empty = file(&directory, "empty.pem", "nothing");
     for (given, problem) in [
         (json!({ "ca_certs": "/nowhere/ca.pem" }), "client option `ca_certs`: cannot use /nowhere/ca.pem: "),
         (
@@ -213,7 +191,7 @@ fn files_that_are_no_certificates_are_named_with_their_option() {
         (json!({ "client_cert": empty, "client_key": key }), "client option `client_cert`: "),
     ] {
         let mut given = given;
-        given["ca_certs"] = given.get("ca_certs").cloned().unwrap_or(json!(authority.file()));
+        given["ca_certs"] = given.get("ca_certs").cloned().unwrap_or(json!(ca));
         let hosts = ["https://localhost:9200".to_owned()];
         let made = Client::new(&hosts, options(given), MediaTypes::default(), 0, std::rc::Rc::default());
         let text = made.unwrap_err().to_string();
@@ -232,14 +210,16 @@ async fn corpora_come_from_servers_that_the_environment_trusts() {
         return println!("{prepared:?}");
     }
     let (ours, theirs) = (Authority::new("ours"), Authority::new("theirs"));
+    let directory = tempfile::tempdir().unwrap();
     let server = Server::start(&ours.sign(&["localhost"], |_| ()), None).await;
     for (trusted, expected) in [
-        (&ours, r#"Ok("GET /documents.json HTTP/1.1")"#),
-        (&theirs, "name a PEM file with its authority in the environment variable SSL_CERT_FILE"),
+        (ours, r#"Ok("GET /documents.json HTTP/1.1")"#),
+        (theirs, "name a PEM file with its authority in the environment variable SSL_CERT_FILE"),
     ] {
+        let trusted = file(&directory, "ca.pem", &trusted.certificate.pem());
         let mut child = tokio::process::Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "tls::corpora_come_from_servers_that_the_environment_trusts", "--nocapture"]);
-        child.env("SSL_CERT_FILE", trusted.file()).env_remove("SSL_CERT_DIR");
+        child.env("SSL_CERT_FILE", trusted).env_remove("SSL_CERT_DIR");
         child.env(URL, format!("https://localhost:{}", server.port));
         let output = child.kill_on_drop(true).output().await.unwrap();
         let told = String::from_utf8_lossy(&output.stdout);

@@ -71,11 +71,11 @@ impl Action for ForceMerge {
         loop {
             sleep(period).await;
             let task = given.ask(&question).await?;
-            if *at(&task, "completed") == Value::Bool(true) {
-                return match task.get("error") {
-                    None => Ok(Outcome::default()),
-                    Some(error) => Err(given.assertion(format!("the merge failed: {error}"))),
-                };
+            match (at(&task, "completed").as_bool(), task.get("error")) {
+                (Some(false), _) => {}
+                (Some(true), None) => return Ok(Outcome::default()),
+                (Some(true), Some(error)) => return Err(given.assertion(format!("the merge failed: {error}"))),
+                (None, _) => return Err(unexpected(format!("it does not say whether the merge is done: {task}"))),
             }
         }
     }

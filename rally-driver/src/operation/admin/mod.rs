@@ -1,7 +1,7 @@
 //! Operations that create, delete, maintain, watch and wait for what is in a cluster.
 //!
-//! An [`Action`] is an operation with its parameters. Most are [`Requests`]: made in advance, sent one after the other.
-//! Those that ask a cluster again and again, or whose requests depend on what it answered before, are actions of their own.
+//! Most are [`Requests`]: made in advance, sent one after the other. Those that ask a cluster again and again, or whose
+//! requests depend on what it answered before, are actions of their own.
 
 mod deletion;
 mod enrich;
@@ -23,10 +23,10 @@ use async_trait::async_trait;
 use rally_core::track::JsonObject;
 use serde_json::Value;
 
+use super::action::{Action, once, retried};
 use super::given::{Given, read};
-use super::retry::Retry;
 use crate::client::PreparedRequest;
-use crate::{Outcome, Params, Registry, Runner, RunnerError, RunnerSetup};
+use crate::{Outcome, Registry, RunnerError};
 
 /// Registers all of them.
 pub(super) fn register(registry: &mut Registry) {
@@ -79,69 +79,6 @@ pub(super) fn register(registry: &mut Registry) {
     retried(registry, "create-ilm-policy", ilm::create);
     retried(registry, "delete-ilm-policy", ilm::delete);
     retried(registry, "enrich-policy", enrich::enrich_policy);
-}
-
-fn once<A: Action + 'static>(registry: &mut Registry, name: &str, make: Make<A>) {
-    registry.register_runner(name, move |setup| Admin::new(setup, make));
-}
-
-fn retried<A: Action + 'static>(registry: &mut Registry, name: &str, make: Make<A>) {
-    registry.register_runner(name, move |setup| Ok(Retry::new(setup, Admin::new(setup, make)?)));
-}
-
-/// Makes an action of parameters, with all requests that are known by then.
-type Make<A> = fn(&Given<'_>) -> Result<A, RunnerError>;
-
-/// What an operation does with the parameters that it was made with.
-#[async_trait(?Send)]
-trait Action {
-    /// Whether it ends its task by itself, through [`Action::progress`].
-    const ENDS_ITS_TASK: bool = false;
-
-    /// Executes it once. What it was made from is at hand, for requests that are only known by then.
-    async fn run(&mut self, given: &Given<'_>) -> Result<Outcome, RunnerError>;
-
-    /// How much is done, from 0 to 1.
-    fn progress(&self) -> Option<f64> {
-        None
-    }
-}
-
-/// The runner of an [`Action`].
-struct Admin<A> {
-    setup: RunnerSetup,
-    make: Make<A>,
-    prepared: Option<(Params, A)>,
-}
-
-impl<A: Action> Admin<A> {
-    fn new(setup: &RunnerSetup, make: Make<A>) -> Result<Self, RunnerError> {
-        setup.clients.default_cluster()?;
-        Ok(Self { setup: setup.clone(), make, prepared: None })
-    }
-}
-
-#[async_trait(?Send)]
-impl<A: Action> Runner for Admin<A> {
-    fn prepare(&mut self, params: &Params) -> Result<(), RunnerError> {
-        let action = (self.make)(&Given::new(&self.setup, params))?;
-        self.prepared = Some((params.clone(), action));
-        Ok(())
-    }
-
-    async fn run(&mut self) -> Result<Outcome, RunnerError> {
-        let prepared = self.prepared.as_mut();
-        let (params, action) = prepared.ok_or_else(|| RunnerError::Other("the runner was not prepared".to_owned()))?;
-        action.run(&Given::new(&self.setup, params)).await
-    }
-
-    fn progress(&self) -> Option<f64> {
-        self.prepared.as_ref().and_then(|(_, action)| action.progress())
-    }
-
-    fn is_self_terminating(&self) -> bool {
-        A::ENDS_ITS_TASK
-    }
 }
 
 /// Says of an answer whether it is a success, and what stays with the sample.

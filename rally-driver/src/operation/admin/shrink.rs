@@ -35,7 +35,13 @@ pub(super) struct Shrink {
 pub(super) fn shrink_index(given: &Given<'_>) -> Result<Shrink, RunnerError> {
     let target_body = given.wanted("target-body")?;
     let mut body = target_body.clone();
-    let settings = body.as_object_mut().map(|body| body.entry("settings").or_insert_with(|| json!({})));
+    let settings = body.as_object_mut().map(|body| {
+        let settings = body.entry("settings").or_insert(Value::Null);
+        if settings.is_null() {
+            *settings = json!({});
+        }
+        settings
+    });
     let Some(Value::Object(settings)) = settings else {
         return Err(given.wrong("target-body", "an object whose `settings` are an object, too", target_body));
     };
@@ -96,6 +102,8 @@ async fn wait_until_shards_stay(given: &Given<'_>, index: &str) -> Result<(), Ru
     loop {
         match given.ask(&health).await {
             Ok(health) if number(&health, "relocating_shards") == 0 => return Ok(()),
+            // Since version 8, the cluster says in this way that it has waited for long enough.
+            Ok(health) if *at(&health, "timed_out") == Value::Bool(true) => sleep(AFTER_TIMEOUT).await,
             Ok(_) => return Err(given.assertion(format!("shards of `{index}` are still moving"))),
             Err(RunnerError::Api { status: 408, .. } | RunnerError::Transport { class: ErrorClass::Timeout, .. }) => {
                 sleep(AFTER_TIMEOUT).await

@@ -16,6 +16,9 @@ use crate::{Outcome, RunnerError};
 /// The first version whose servers can leave out the names of indices, which are many.
 const WITHOUT_INDEX_NAMES_SINCE: (u64, u64) = (8, 3);
 
+/// How often in a row a snapshot may be neither under way nor in its repository: whoever takes it may have yet to begin.
+const UNKNOWN_AT_MOST: u32 = 60;
+
 /// `wait-for-snapshot-create`: waits for one snapshot, and tells how fast it was.
 pub(super) struct WaitForOne {
     name: Value,
@@ -37,12 +40,23 @@ pub(super) fn wait_for_one(given: &Given<'_>) -> Result<WaitForOne, RunnerError>
 #[async_trait(?Send)]
 impl Action for WaitForOne {
     async fn run(&mut self, given: &Given<'_>) -> Result<Outcome, RunnerError> {
+        let mut unknown = 0;
         loop {
             let running = given.ask(&self.running).await?;
             let mut running = at(&running, "snapshots").as_array().into_iter().flatten();
-            if !running.any(|snapshot| *at(snapshot, "snapshot") == self.name) {
+            if running.any(|snapshot| *at(snapshot, "snapshot") == self.name) {
+                unknown = 0;
+            } else {
                 let status = given.ask(&self.status).await?;
                 let snapshot = status.pointer("/snapshots/0").unwrap_or(&Value::Null);
+                unknown = if snapshot.is_null() { unknown + 1 } else { 0 };
+                if unknown == UNKNOWN_AT_MOST {
+                    return Err(given.assertion(format!(
+                        "snapshot {} is neither being taken nor in its repository, after {unknown} questions; \
+                         `create-snapshot` must come before",
+                        self.name
+                    )));
+                }
                 match at(snapshot, "state").as_str() {
                     Some("SUCCESS") => return Ok(finished(at(snapshot, "stats"))),
                     Some(state @ ("FAILED" | "PARTIAL")) => {

@@ -51,8 +51,8 @@ fn condition(given: &Given<'_>, pointer: &'static str) -> Result<Option<Judge>, 
 pub(super) fn cluster_health(given: &Given<'_>) -> Result<Requests, RunnerError> {
     let path = given.name_if_any("index").map_or_else(String::new, |index| format!("/{index}"));
     let request = given.call("GET", format!("/_cluster/health{path}")).prepare()?;
-    let wanted = given.get("request-params");
-    let wanted = |key| wanted.and_then(|params| params.get(key));
+    let wanted = given.object("request-params")?;
+    let wanted = |key| wanted.and_then(|params| params.get(key)).filter(|value| !value.is_null());
     let status = rank(wanted("wait_for_status").unwrap_or(&Value::Null));
     let may_relocate = wanted("wait_for_no_relocating_shards").is_none();
     let judge: Judge = Box::new(move |answer| {

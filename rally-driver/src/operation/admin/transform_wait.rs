@@ -26,8 +26,10 @@ pub(super) struct WaitForTransform {
     waits_for_completion: bool,
     timeout: Duration,
     interval: Duration,
-    /// When it was told to stop.
-    stopped_at: Option<Instant>,
+    /// When it was first told to stop.
+    begun: Option<Instant>,
+    /// The cluster has heard that it is to stop.
+    is_stopping: bool,
     progress: f64,
     /// As of the last sample.
     reported: Work,
@@ -73,7 +75,8 @@ pub(super) fn wait_for_transform(given: &Given<'_>) -> Result<WaitForTransform, 
         waits_for_completion: given.flag("wait-for-completion", true)?,
         timeout: given.seconds("transform-timeout", TIMEOUT)?,
         interval: given.seconds("poll-interval", POLL_INTERVAL)?,
-        stopped_at: None,
+        begun: None,
+        is_stopping: false,
         progress: 0.0,
         reported: Work::default(),
     })
@@ -84,23 +87,46 @@ impl Action for WaitForTransform {
     const ENDS_ITS_TASK: bool = true;
 
     async fn run(&mut self, given: &Given<'_>) -> Result<Outcome, RunnerError> {
-        let begin = match self.stopped_at {
-            Some(begin) => begin,
-            None => {
-                let begin = Instant::now();
-                given.send(&self.stop).await?;
-                *self.stopped_at.insert(begin)
+        let begin = *self.begun.get_or_insert_with(Instant::now);
+        match self.wait(given, begin).await {
+            // Where the race goes on after errors, the transform is asked for again: for as long as it may take, with pauses.
+            Err(error @ (RunnerError::Api { .. } | RunnerError::Transport { .. })) => {
+                self.check_time(given, begin)?;
+                sleep(self.interval).await;
+                Err(error)
             }
-        };
+            result => result,
+        }
+    }
+
+    fn progress(&self) -> Option<f64> {
+        Some(self.progress)
+    }
+}
+
+impl WaitForTransform {
+    fn check_time(&self, given: &Given<'_>, begin: Instant) -> Result<(), RunnerError> {
+        if begin.elapsed() <= self.timeout {
+            return Ok(());
+        }
+        let (id, timeout) = (&self.id, self.timeout);
+        let problem =
+            format!("transform {id} is not done after {timeout:?}; `transform-timeout` gives it more seconds");
+        Err(given.assertion(problem))
+    }
+
+    /// Waits for what is worth a sample.
+    async fn wait(&mut self, given: &Given<'_>, begin: Instant) -> Result<Outcome, RunnerError> {
+        if !self.is_stopping {
+            given.send(&self.stop).await?;
+            self.is_stopping = true;
+        }
         loop {
             let answer = given.ask(&self.stats).await?;
-            let transform = answer.pointer("/transforms/0").unwrap_or(&Value::Null);
-            if begin.elapsed() > self.timeout {
-                return Err(given.assertion(format!(
-                    "transform {} is not done after {:?}; `transform-timeout` gives it more seconds",
-                    self.id, self.timeout
-                )));
-            }
+            let transform = answer.pointer("/transforms/0").ok_or_else(|| {
+                given.assertion(format!("the cluster knows nothing of transform {}: {answer}", self.id))
+            })?;
+            self.check_time(given, begin)?;
             let state = at(transform, "state").as_str();
             if state == Some("failed") {
                 return Err(given.assertion(format!("transform {} failed: {}", self.id, at(transform, "reason"))));
@@ -126,10 +152,6 @@ impl Action for WaitForTransform {
             }
             sleep(self.interval).await;
         }
-    }
-
-    fn progress(&self) -> Option<f64> {
-        Some(self.progress)
     }
 }
 

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, TryStreamExt};
 use tokio::sync::Semaphore;
 
 pub use context::CompositeContext;
-pub(super) use context::Linked;
+pub(super) use context::Opening;
 
 use super::given::Given;
 use super::unprepared;

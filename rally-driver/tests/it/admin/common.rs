@@ -198,6 +198,7 @@ fn contenting(status: u16) -> HashMap<String, Vec<Answer>> {
         ("POST /a/_pit", json!({ "id": "1" })),
         ("POST /a/_async_search", json!({ "id": "1" })),
         ("GET /_async_search/1", json!({ "is_running": false, "response": {} })),
+        ("GET /_transform/t/_stats", json!({ "transforms": [{ "state": "stopped" }] })),
         ("*", json!({})),
     ];
     answers.map(|(to, body)| (to.to_owned(), vec![Answer::Is(status, body)])).into()
@@ -310,6 +311,90 @@ async fn an_answer_that_makes_no_sense_is_a_failed_request_and_no_reason_to_ask_
     }
     // A paginated search is there within a composite operation, too.
     assert_eq!(tested, reading.len() + 1);
+}
+
+/// Parameters that operations can do without. Some are needed by some of them nevertheless.
+const OPTIONAL: [&str; 46] = [
+    "assertions",
+    "cache",
+    "completion-recheck-wait-period",
+    "condition",
+    "defer-validation",
+    "delete",
+    "delete-matching-indices",
+    "detailed-results",
+    "end",
+    "fields",
+    "filter",
+    "fixed-interval",
+    "force",
+    "headers",
+    "ignore",
+    "index-pattern",
+    "index_filter",
+    "keep-alive",
+    "master-timeout",
+    "max-num-segments",
+    "method",
+    "mode",
+    "only-if-exists",
+    "opaque-id",
+    "pages",
+    "poll-interval",
+    "poll-period",
+    "request-params",
+    "request-timeout",
+    "response-compression-enabled",
+    "results-per-page",
+    "retries",
+    "retry-on-error",
+    "retry-on-timeout",
+    "retry-until-success",
+    "retry-wait-interval",
+    "retry-wait-period",
+    "sampling-method",
+    "settings",
+    "start",
+    "target-index",
+    "timeout",
+    "transform-timeout",
+    "type",
+    "wait-for-checkpoint",
+    "wait-for-completion",
+];
+
+#[tokio::test]
+async fn parameters_that_are_null_are_as_good_as_none() {
+    let mut inner = enough(&json!({ "name": "n", "operation-type": "search" }));
+    inner.as_object_mut().unwrap().retain(|key, _| !OPTIONAL.contains(&key.as_str()));
+    let within = |inner: &Value| ("search".to_owned(), "composite", json!({ "requests": [inner] }));
+    let set_null = |params: &mut Value| OPTIONAL.iter().for_each(|key| params[*key] = Value::Null);
+    let mut null = inner.clone();
+    set_null(&mut null);
+    let mut pairs = vec![(within(&inner), within(&null))];
+    for (name, operation_type, params) in operations(&json!({})).into_iter().filter(|it| it.1 != "composite") {
+        let needed: &[&str] = match name.as_str() {
+            "scroll-search" => &["pages"],
+            "paginated-search" => &["pages", "results-per-page"],
+            // There is an end to all others.
+            "composite-agg" => &["pages"],
+            _ => &[],
+        };
+        let (mut absent, mut null) = (params.clone(), params);
+        for key in OPTIONAL.iter().filter(|key| !needed.contains(key)) {
+            absent.as_object_mut().unwrap().remove(*key);
+            null[*key] = Value::Null;
+        }
+        pairs.push(((name.clone(), operation_type, absent), (name, operation_type, null)));
+    }
+    for ((name, operation_type, absent), (.., null)) in pairs {
+        let (expected, requests) = execute(operation_type, &absent, contenting(200)).await;
+        let (outcome, received) = execute(operation_type, &null, contenting(200)).await;
+        let lines = |all: Vec<Received>| all.into_iter().map(|it| (it.line, it.body)).collect::<Vec<_>>();
+        assert_eq!(lines(received), lines(requests), "{name}");
+        let told = |outcome: Result<Outcome, RunnerError>| outcome.map(|it| (it.weight, it.unit, it.success, it.meta));
+        assert_eq!(told(outcome), Ok(told(expected).unwrap()), "{name}");
+    }
 }
 
 #[tokio::test]

@@ -27,6 +27,11 @@ async fn indices_and_data_streams_are_created() {
             ])
             .weighs(2),
         Case::new("create-index", json!({ "index": "metrics" })).track(full_track()).sends(&["PUT /metrics {}"]),
+        // What is empty chooses and changes nothing.
+        Case::new("create-index", json!({ "index": "", "settings": {} }))
+            .track(full_track())
+            .sends(&[r#"PUT /logs {"settings": {"index": {"number_of_shards": 1}, "keep": 1}}"#, "PUT /metrics {}"])
+            .weighs(2),
         Case::new("create-index", json!({ "index": "traces" }))
             .track(full_track())
             .fails("the track declares no index `traces`, only logs, metrics"),
@@ -133,7 +138,7 @@ async fn templates_are_created_with_the_settings_of_the_operation() {
         Case::new("create-composable-template", json!({ "template": "own", "body": { "priority": 1 }, "request-params": { "create": true } }))
             .track(full_track())
             .sends(&[r#"PUT /_index_template/own?create=true {"priority": 1}"#]),
-        Case::new("create-composable-template", json!({ "template": "c2" }))
+        Case::new("create-composable-template", json!({ "template": "c2", "settings": {} }))
             .track(full_track())
             .sends(&[r#"PUT /_index_template/c2 {"index_patterns": ["c2-*"]}"#]),
         Case::new("create-composable-template", json!({ "template": "c3" }))

@@ -31,6 +31,8 @@ async fn maintenance_is_one_request_each() {
         )
         .track(streams_track().property("data-streams", json!([{ "name": "s1" }])))
         .sends(&[r#"POST /s1/_downsample/b {"fixed_interval": "1d", "sampling_method": "last_value"}"#]),
+        Case::new("downsample", json!({ "source-index": "", "data-stream": "s" }))
+            .sends(&[r#"POST /s/_downsample/s-1h {"fixed_interval": "1h"}"#]),
         Case::new("downsample", json!({})).fails("needs the parameter `source-index`"),
     ])
     .await;
@@ -46,7 +48,8 @@ async fn force_merge_waits_or_polls_as_the_server_can() {
         Case::new("force-merge", json!({ "max-num-segments": 1 }))
             .track(full_track())
             .sends(&["POST /logs,metrics/_forcemerge?max_num_segments=1"]),
-        Case::new("force-merge", json!({ "data-stream": "s", "max-num-segments": 0 })).sends(&["POST /s/_forcemerge"]),
+        Case::new("force-merge", json!({ "index": [], "data-stream": "s", "max-num-segments": 0 }))
+            .sends(&["POST /s/_forcemerge"]),
         Case::new("force-merge", polling())
             .answer("GET /", root("8.15.0"))
             .answer(forcemerge, json!({ "task": "n:1" }))
@@ -69,6 +72,12 @@ async fn force_merge_waits_or_polls_as_the_server_can() {
             .answer("GET /", root("8.15.0"))
             .sends(&["GET /", "POST /a/_forcemerge?max_num_segments=1&wait_for_completion=false"])
             .fails("it names no task: {}"),
+        Case::new("force-merge", polling())
+            .answer("GET /", root("8.15.0"))
+            .answer(forcemerge, json!({ "task": "n:1" }))
+            .answer("GET /_tasks/n%3A1", json!({ "task": {} }))
+            .sends(&["GET /", "POST /a/_forcemerge?max_num_segments=1&wait_for_completion=false", "GET /_tasks/n%3A1"])
+            .fails("it does not say whether the merge is done: {\"task\":{}}"),
         Case::new("force-merge", polling())
             .answer("GET /", root("8.0.1"))
             .sends(&["GET /", "POST /a/_forcemerge?max_num_segments=1"]),
@@ -107,11 +116,13 @@ async fn an_index_is_moved_to_one_node_and_shrunk() {
     .answer("GET /src-*", json!({ "src-a": {}, "src-b": {} }))
     .answer("GET /_nodes", json!({ "nodes": { "1": { "name": "one", "roles": ["data"] }, "2": { "name": "two", "roles": ["master"] } } }))
     .status("GET /_cluster/health/src-a", 408)
+    .answer("GET /_cluster/health/src-a", json!({ "relocating_shards": 1, "timed_out": true }))
     .answer("GET /_cluster/health/src-a", still())
     .sends(&[
         "GET /src-*",
         "GET /_nodes",
         r#"PUT /src-a/_settings?preserve_existing=true {"settings": {"index.routing.allocation.require._name": "one", "index.blocks.write": "true"}}"#,
+        "GET /_cluster/health/src-a?wait_for_no_relocating_shards=true",
         "GET /_cluster/health/src-a?wait_for_no_relocating_shards=true",
         "GET /_cluster/health/src-a?wait_for_no_relocating_shards=true",
         r#"PUT /src-a/_shrink/smalla {"settings": {"index.number_of_shards": 1, "index.routing.allocation.require._name": null, "index.blocks.write": null}}"#,

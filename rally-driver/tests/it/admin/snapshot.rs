@@ -1,9 +1,10 @@
 //! Snapshots.
 
+use rally_core::track::Track;
 use serde_json::{Value, json};
 
 use super::check;
-use crate::operation::Case;
+use crate::operation::{Answer, Case, Client, Cluster, plan};
 
 #[tokio::test]
 async fn snapshots_and_their_repositories_are_created_restored_and_deleted() {
@@ -117,4 +118,20 @@ async fn all_snapshots_are_waited_for_without_the_names_of_their_indices_if_the_
             .fails("it does not count snapshots: {}"),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn a_snapshot_that_nobody_takes_is_not_waited_for_for_ever() {
+    let nothing = json!({ "snapshots": [] });
+    let answers = ["GET /_snapshot/r/_current", "GET /_snapshot/r/s/_status"];
+    let cluster =
+        Cluster::start(answers.map(|to| (to.to_owned(), vec![Answer::Is(200, nothing.clone())])).into()).await;
+    let params = json!({ "repository": "r", "snapshot": "s", "completion-recheck-wait-period": 0.001 });
+    let plan = plan(Track::builder("tests"), "wait-for-snapshot-create", &params, &cluster.address);
+    let error = Client::prepare(&plan).await.unwrap().run().await.unwrap_err().to_string();
+    assert!(
+        error.contains("snapshot \"s\" is neither being taken nor in its repository, after 60 questions"),
+        "{error}"
+    );
+    assert_eq!(cluster.received().len(), 2 * 60);
 }

@@ -80,6 +80,8 @@ async fn health_is_compared_with_what_is_waited_for() {
         case(json!({ "wait_for_no_relocating_shards": true }), "green", 1)
             .sends(&["GET /_cluster/health?wait_for_no_relocating_shards=true"])
             .without_success(),
+        case(json!({ "wait_for_no_relocating_shards": null, "wait_for_status": null }), "red", 1)
+            .sends(&["GET /_cluster/health"]),
         Case::new("cluster-health", json!({ "index": "a" }))
             .answer("GET /_cluster/health/a", health("green", 0))
             .sends(&["GET /_cluster/health/a"])

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use rally_core::OnError;
 use rally_core::metrics::SampleType;
 use rally_core::track::Track;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::check;
 use crate::fixture;
@@ -144,6 +146,14 @@ async fn a_transform_that_fails_or_takes_too_long_ends_the_race() {
                 "GET /_transform/t/_stats",
             ])
             .fails("transform \"t\" failed: \"out of disk\""),
+        // It will not be there the next time either.
+        Case::new("wait-for-transform", json!({ "transform-id": "t" }))
+            .answer(stats, json!({ "count": 0 }))
+            .sends(&[
+                "POST /_transform/t/_stop?force=false&wait_for_checkpoint=true&wait_for_completion=false",
+                "GET /_transform/t/_stats",
+            ])
+            .fails("operation `wait-for-transform`: the cluster knows nothing of transform \"t\": {\"count\":0}"),
         Case::new("wait-for-transform", json!({ "transform-id": "t", "transform-timeout": 0 }))
             .answer(stats, state("started"))
             .sends(&[
@@ -153,4 +163,17 @@ async fn a_transform_that_fails_or_takes_too_long_ends_the_race() {
             .fails("transform \"t\" is not done after 0ns; `transform-timeout` gives it more seconds"),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn errors_are_no_reason_to_wait_for_a_transform_for_ever() {
+    let cluster = Cluster::start([("*".to_owned(), vec![Answer::Is(404, json!({}))])].into()).await;
+    let params = json!({ "transform-id": "t", "poll-interval": 0.01, "transform-timeout": 0.1 });
+    let mut plan = plan(Track::builder("tests"), "wait-for-transform", &params, &cluster.address);
+    plan.on_error = OnError::Continue;
+    let told = timeout(Duration::from_secs(60), fixture::run(rally_driver::Registry::rally(), &plan, 1)).await.unwrap();
+    let failure = told.failure().unwrap();
+    assert!(failure.contains("is not done after 100ms; `transform-timeout` gives it more seconds"), "{failure}");
+    let sent = cluster.received().len();
+    assert!((1..=11).contains(&sent), "there is no pause between {sent} requests");
 }
