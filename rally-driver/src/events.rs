@@ -10,6 +10,12 @@ use tokio::sync::watch;
 /// Events that somebody was given are kept in case the connection to them broke: about a minute's worth.
 const DELIVERED_KEPT: usize = 64;
 
+/// Of large ones fewer are kept, as many as have this many bytes together.
+const DELIVERED_BYTES: usize = 1 << 20;
+
+/// But so many in any case: a connection that is broken for longer than these take is not waited for.
+const DELIVERED_AT_LEAST: usize = 16;
+
 /// Events that nobody has taken yet. A coordinator that is gone is noticed long before.
 const WAITING_MAX: usize = 1_000;
 
@@ -22,7 +28,10 @@ pub(crate) struct EventLog {
 
 #[derive(Debug, Default)]
 struct State {
-    events: VecDeque<DriverEvent>,
+    /// Each in the encoding of postcard: the distributions of an interval take a tenth of their memory then.
+    events: VecDeque<Box<[u8]>>,
+    /// Bytes of all of them.
+    bytes: usize,
     last: Sequence,
     /// The last event that a stream has given out.
     delivered: Sequence,
@@ -60,10 +69,13 @@ impl EventLog {
         state.last = state.last.next();
         let sequence = state.last;
         state.has_ended = matches!(kind, DriverEventKind::Ended);
-        state.events.push_back(DriverEvent { sequence, at, kind });
+        let event =
+            postcard::to_stdvec(&DriverEvent { sequence, at, kind }).expect("an event can be written to memory");
+        state.bytes += event.len();
+        state.events.push_back(event.into());
         let waiting = (sequence.0 - state.delivered.0) as usize;
-        while state.events.len() > waiting + DELIVERED_KEPT {
-            state.events.pop_front();
+        while state.keeps_too_many(waiting) {
+            state.forget_first();
         }
         drop(state);
         self.last.send_replace(sequence);
@@ -77,12 +89,12 @@ impl EventLog {
     /// [`Forgotten`] if some of them are gone, or if there never was such a number.
     pub(crate) fn follow(self: &Arc<Self>, after: Sequence) -> Result<EventStream<DriverEvent>, Forgotten> {
         let mut state = self.lock();
-        let oldest = state.events.front().map_or(state.last.next(), |event| event.sequence);
+        let oldest = state.oldest();
         if after.next() < oldest || after > state.last {
             return Err(Forgotten { after, oldest });
         }
-        while state.events.front().is_some_and(|event| event.sequence <= after) {
-            state.events.pop_front();
+        for _ in oldest.0..=after.0 {
+            state.forget_first();
         }
         state.delivered = state.delivered.max(after);
         let after = (!state.has_ended || after < state.last).then_some(after);
@@ -105,6 +117,23 @@ impl EventLog {
     }
 }
 
+impl State {
+    /// The number of the first event that is left; of the next one if none is.
+    fn oldest(&self) -> Sequence {
+        Sequence(self.last.0 + 1 - self.events.len() as u64)
+    }
+
+    /// Whether more are left than those that nobody was given yet and those that may be asked for again.
+    fn keeps_too_many(&self, waiting: usize) -> bool {
+        let delivered = self.events.len().saturating_sub(waiting);
+        delivered > DELIVERED_KEPT || (delivered > DELIVERED_AT_LEAST && self.bytes > DELIVERED_BYTES)
+    }
+
+    fn forget_first(&mut self) {
+        self.bytes -= self.events.pop_front().map_or(0, |event| event.len());
+    }
+}
+
 /// Where one watcher is.
 struct Position {
     log: Arc<EventLog>,
@@ -120,8 +149,8 @@ impl Position {
         self.grown.wait_for(|last| *last >= sequence).await.ok()?;
         let mut state = self.log.lock();
         // A watcher that came later may have said that this event arrived; then it is not for this one any more.
-        let first = state.events.front()?.sequence;
-        let event = state.events.get(usize::try_from(sequence.0.checked_sub(first.0)?).ok()?)?.clone();
+        let place = usize::try_from(sequence.0.checked_sub(state.oldest().0)?).ok()?;
+        let event: DriverEvent = postcard::from_bytes(state.events.get(place)?).expect("the log has written the event");
         state.delivered = state.delivered.max(sequence);
         self.after = (!matches!(event.kind, DriverEventKind::Ended)).then_some(sequence);
         Some(event)
@@ -186,6 +215,27 @@ mod tests {
             assert_eq!(ready(&mut stream), [number]);
         }
         assert!(log.lock().events.len() <= DELIVERED_KEPT + 1);
+    }
+
+    #[test]
+    fn of_large_events_fewer_are_kept() {
+        let log = log(0);
+        let mut stream = log.follow(Sequence(0)).unwrap();
+        for number in 1..=200 {
+            let message = "x".repeat(DELIVERED_BYTES / 32);
+            log.push(ClusterTime::from_nanos(0), DriverEventKind::Noticed { message }).unwrap();
+            assert_eq!(ready(&mut stream), [number]);
+        }
+        let state = log.lock();
+        assert!((DELIVERED_AT_LEAST..=33).contains(&state.events.len()), "{}", state.events.len());
+        assert_eq!(state.bytes, state.events.iter().map(|event| event.len()).sum::<usize>());
+        drop(state);
+        for number in 201..=300 {
+            let message = "x".repeat(DELIVERED_BYTES);
+            log.push(ClusterTime::from_nanos(0), DriverEventKind::Noticed { message }).unwrap();
+            assert_eq!(ready(&mut stream), [number]);
+        }
+        assert_eq!(log.lock().events.len(), DELIVERED_AT_LEAST + 1);
     }
 
     #[test]

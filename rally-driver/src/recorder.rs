@@ -1,6 +1,5 @@
 //! What one worker measures, kept by itself until it is asked for.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -9,13 +8,14 @@ use rally_core::track::JsonObject;
 use rally_core::{ClusterTime, TaskIndex};
 
 use crate::engine::LATE;
+use crate::segment::{RawSample, SampleCollector};
 use crate::timer::nanos;
 use crate::{ErrorClass, InnerTiming, Outcome};
 
 /// Characters of an error that are kept as its example.
 const EXAMPLE_LENGTH: usize = 2_000;
 
-/// The start of a step on both clocks; it translates one to the other.
+/// The start of a step on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct StepStart {
     /// In nanoseconds of the driver's monotonic clock.
@@ -27,11 +27,6 @@ impl StepStart {
     /// Nanoseconds since the start of the step.
     pub(crate) fn since(self, monotonic: u64) -> u64 {
         monotonic.saturating_sub(self.monotonic)
-    }
-
-    /// An instant in coordinator time.
-    pub(crate) fn to_cluster(self, monotonic: u64) -> ClusterTime {
-        ClusterTime::from_nanos(self.cluster.as_nanos().saturating_add(self.since(monotonic)))
     }
 }
 
@@ -76,34 +71,11 @@ impl RequestError {
     }
 }
 
-/// A sample, or an operation inside a composite one, as it is written to a segment.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct RawSample {
-    pub(crate) task: TaskIndex,
-    /// Name and type of an operation inside a composite one.
-    pub(crate) inner: Option<Box<(String, String)>>,
-    pub(crate) client: u32,
-    pub(crate) sample_type: SampleType,
-    /// On the driver's monotonic clock.
-    pub(crate) called: u64,
-    pub(crate) service_time: u64,
-    /// None for inner operations, and so are the next two.
-    pub(crate) processing_time: Option<u64>,
-    pub(crate) latency: Option<u64>,
-    pub(crate) dispatch_lag: Option<u64>,
-    pub(crate) weight: u64,
-    pub(crate) unit: Cow<'static, str>,
-    pub(crate) success: bool,
-    pub(crate) throughput: Option<f64>,
-    pub(crate) meta: Option<Box<JsonObject>>,
-}
-
 /// What a worker measured since it was last asked.
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
     pub(crate) tasks: Vec<TaskInterval>,
     pub(crate) dispatch_lag: Distribution,
-    pub(crate) raw: Vec<RawSample>,
     /// Calls of runners.
     pub(crate) samples: u64,
     /// Those among them that had an intended start.
@@ -128,7 +100,6 @@ impl Recording {
             }
         }
         self.dispatch_lag.merge(&other.dispatch_lag);
-        self.raw.extend(other.raw);
         self.samples += other.samples;
         self.throttled += other.throttled;
         self.late += other.late;
@@ -142,12 +113,12 @@ impl Recording {
 #[derive(Debug)]
 pub(crate) struct Recorder {
     start: StepStart,
-    keeps_raw: bool,
+    /// Takes every sample by itself, if that is wanted.
+    raw: Option<SampleCollector>,
     /// By task; of each there are few, by sample type and cluster.
     tasks: Vec<Vec<TaskRecording>>,
     inner: Vec<TaskRecording>,
     dispatch_lag: Distribution,
-    raw: Vec<RawSample>,
     samples: u64,
     throttled: u64,
     late: u64,
@@ -163,14 +134,13 @@ struct TaskRecording {
 }
 
 impl Recorder {
-    pub(crate) fn new(tasks: usize, start: StepStart, keeps_raw: bool) -> Self {
+    pub(crate) fn new(tasks: usize, start: StepStart, raw: Option<SampleCollector>) -> Self {
         Self {
             start,
-            keeps_raw,
+            raw,
             tasks: (0..tasks).map(|_| Vec::new()).collect(),
             inner: Vec::new(),
             dispatch_lag: Distribution::default(),
-            raw: Vec::new(),
             samples: 0,
             throttled: 0,
             late: 0,
@@ -232,27 +202,28 @@ impl Recorder {
         for inner in &outcome.inner {
             self.record_inner(task, cluster, client, sample_type, inner, &outcome.meta);
         }
-        if self.keeps_raw {
+        if let Some(raw) = &mut self.raw {
             let mut meta = outcome.meta;
             if let Some(cluster) = cluster {
                 meta.insert("cluster".to_owned(), (**cluster).into());
             }
-            self.raw.push(RawSample {
+            let sample = RawSample {
                 task,
                 inner: None,
                 client,
                 sample_type,
-                called: times.called,
+                called: self.start.since(times.called),
                 service_time,
                 processing_time: Some(processing_time),
                 latency: Some(latency),
                 dispatch_lag,
                 weight: outcome.weight,
-                unit: outcome.unit,
+                unit: &outcome.unit,
                 success: outcome.success,
                 throughput: outcome.throughput,
-                meta: (!meta.is_empty()).then(|| Box::new(meta)),
-            });
+                meta: None,
+            };
+            raw.add(sample, &meta);
         }
     }
 
@@ -283,38 +254,41 @@ impl Recorder {
         interval.service_time.record(service_time);
         interval.samples += 1;
         interval.failed += u64::from(!inner.success);
-        if self.keeps_raw {
+        if let Some(raw) = &mut self.raw {
             let mut meta = outer_meta.clone();
             meta.extend(inner.meta.clone());
             if let Some(cluster) = cluster {
                 meta.insert("cluster".to_owned(), (**cluster).into());
             }
-            self.raw.push(RawSample {
+            let sample = RawSample {
                 task,
-                inner: Some(Box::new(name())),
+                inner: Some((&inner.operation, &inner.operation_type)),
                 client,
                 sample_type,
-                called: inner.span.sent,
+                called: self.start.since(inner.span.sent),
                 service_time,
                 processing_time: None,
                 latency: None,
                 dispatch_lag: None,
                 weight: 1,
-                unit: Cow::Borrowed("ops"),
+                unit: "ops",
                 success: inner.success,
                 throughput: None,
-                meta: (!meta.is_empty()).then(|| Box::new(meta)),
-            });
+                meta: None,
+            };
+            raw.add(sample, &meta);
         }
     }
 
-    /// Takes everything that was recorded since it was last taken.
+    /// Takes everything that was recorded since it was last taken. Raw samples go their own way.
     pub(crate) fn take(&mut self) -> Recording {
+        if let Some(raw) = &mut self.raw {
+            raw.send();
+        }
         let tasks = self.tasks.iter_mut().flat_map(std::mem::take);
         Recording {
             tasks: tasks.chain(std::mem::take(&mut self.inner)).map(TaskRecording::into_interval).collect(),
             dispatch_lag: std::mem::take(&mut self.dispatch_lag),
-            raw: std::mem::take(&mut self.raw),
             samples: std::mem::take(&mut self.samples),
             throttled: std::mem::take(&mut self.throttled),
             late: std::mem::take(&mut self.late),

@@ -150,7 +150,6 @@ struct Upcoming {
 /// The step that runs.
 struct Driving {
     until: JoinPoint,
-    start: StepStart,
     keeps_raw: bool,
     completion: Completion,
     /// Workers that have not reached the join point.
@@ -257,7 +256,7 @@ impl Race {
             0 => None,
             cap => {
                 let prefix = setup.assignment.race.as_str();
-                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, tasks.clone())?)
+                Some(SegmentWriter::start(&setup.segment_dir, prefix, cap, &tasks)?)
             }
         };
         let ended = CancellationToken::new();
@@ -518,11 +517,10 @@ impl Race {
             monotonic: RequestTimer::now() + nanos(step.start.saturating_since(now)),
             cluster: step.start.max(now),
         };
-        let keeps_raw = self.segments.is_some() && !self.segments_are_full;
+        let samples = self.segments.as_ref().filter(|_| !self.segments_are_full).map(SegmentWriter::samples);
         self.driving = Some(Driving {
             until: step.until,
-            start,
-            keeps_raw,
+            keeps_raw: samples.is_some(),
             completion,
             awaiting: (0..self.workers.len()).collect(),
             clients: clients.into_iter().map(|(task, clients)| (task, (clients, clients))).collect(),
@@ -531,7 +529,7 @@ impl Race {
         });
         self.pending = Pending::new();
         for worker in 0..self.workers.len() {
-            self.ask(worker, WorkerRequest::Drive { start, keeps_raw });
+            self.ask(worker, WorkerRequest::Drive { start, samples: samples.clone() });
         }
         self.reach_if_all_have()
     }
@@ -625,12 +623,9 @@ impl Race {
     }
 
     fn merge(&mut self, worker: usize, measurement: Measurement) {
-        let Measurement { mut recording, progress, in_flight, busy } = measurement;
-        let raw = std::mem::take(&mut recording.raw);
-        match (&self.driving, &self.segments) {
-            (Some(driving), Some(segments)) if driving.keeps_raw => segments.write(driving.start, raw),
-            (Some(_), Some(_)) => self.ledger.unwritten += recording.samples,
-            _ => (),
+        let Measurement { recording, progress, in_flight, busy } = measurement;
+        if self.segments.is_some() && self.driving.as_ref().is_some_and(|driving| !driving.keeps_raw) {
+            self.ledger.unwritten += recording.samples;
         }
         self.pending.recording.merge(recording);
         if !progress.is_empty() {

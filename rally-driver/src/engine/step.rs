@@ -16,6 +16,7 @@ use super::worker::{WorkerEvent, WorkerReport};
 use crate::Registry;
 use crate::corpus::Corpora;
 use crate::recorder::{Recorder, StepStart};
+use crate::segment::{SampleCollector, SampleSender};
 
 /// What all workers of a race share.
 #[derive(Debug)]
@@ -81,18 +82,19 @@ impl WorkerStep {
         alarm: &Rc<Alarm>,
         share: &StepShare,
         start: StepStart,
-        keeps_raw: bool,
+        samples: Option<SampleSender>,
         worker: usize,
         events: &mpsc::Sender<WorkerReport>,
     ) -> Self {
         let clients = share.clients.iter();
         let progress =
             clients.flat_map(|(client, tasks)| tasks.iter().map(|allocated| (*client, allocated.task, Some(0.0))));
+        let raw = samples.map(|samples| SampleCollector::new(samples, start));
         Self {
             race: Arc::clone(race),
             start,
             alarm: Rc::clone(alarm),
-            recorder: RefCell::new(Recorder::new(race.tasks.len(), start, keeps_raw)),
+            recorder: RefCell::new(Recorder::new(race.tasks.len(), start, raw)),
             in_flight: Cell::new(0),
             completion: share.completion.clone(),
             completed: Cell::new(false),

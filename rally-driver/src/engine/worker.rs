@@ -20,6 +20,7 @@ use super::roster::Roster;
 use super::step::{ProgressSum, RaceContext, StepShare, WorkerStep};
 use crate::client::SetupError;
 use crate::recorder::{Recording, StepStart};
+use crate::segment::SampleSender;
 
 /// Requests to one worker that may wait. The race sends a new one of each kind only once the last is answered, asks each
 /// step to end early at most once, and to stop at most twice.
@@ -38,8 +39,8 @@ pub(crate) enum WorkerRequest {
     /// Run the step that was prepared; answered by [`WorkerEvent::Reached`].
     Drive {
         start: StepStart,
-        /// Whether raw samples are wanted.
-        keeps_raw: bool,
+        /// Where raw samples go, if they are wanted.
+        samples: Option<SampleSender>,
     },
     /// End the current step early.
     CompleteStep,
@@ -177,9 +178,9 @@ impl WorkerThread {
                 request = self.requests.recv() => match request {
                     Some(WorkerRequest::Rehearse(tasks)) => self.rehearse(tasks, &roster).await,
                     Some(WorkerRequest::Prepare(share)) => self.prepare(share, &roster).await,
-                    Some(WorkerRequest::Drive { start, keeps_raw }) => {
+                    Some(WorkerRequest::Drive { start, samples }) => {
                         self.usage.take(alarm.take_idle());
-                        self.drive(start, keeps_raw, alarm).await;
+                        self.drive(start, samples, alarm).await;
                     }
                     Some(WorkerRequest::CompleteStep) => {
                         if let Some(step) = &self.step {
@@ -238,9 +239,9 @@ impl WorkerThread {
         self.send(WorkerEvent::Ready).await;
     }
 
-    async fn drive(&mut self, start: StepStart, keeps_raw: bool, alarm: &Rc<Alarm>) {
+    async fn drive(&mut self, start: StepStart, samples: Option<SampleSender>, alarm: &Rc<Alarm>) {
         let Some(Prepared { share, clients }) = self.prepared.take() else { return };
-        let step = WorkerStep::new(&self.race, alarm, &share, start, keeps_raw, self.number, &self.events);
+        let step = WorkerStep::new(&self.race, alarm, &share, start, samples, self.number, &self.events);
         let step = Rc::new(step);
         for client in clients {
             self.running.spawn_local(client.run(Rc::clone(&step)));
