@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use super::accounts::Accounts;
 use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
-use super::health::{Effort, saturation, starvation};
+use super::health::{Effort, PULSE, saturation, starvation, stood_still};
 use super::step::{ProgressSum, RaceContext, StepShare};
 use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
 use crate::client::{InvalidClientOptions, SetupError};
@@ -186,8 +186,11 @@ struct Pending {
     recording: Recording,
     /// By worker.
     progress: BTreeMap<usize, Vec<ProgressSum>>,
-    busiest: f64,
+    /// CPU time by worker, in nanoseconds.
+    busy: BTreeMap<usize, u64>,
     in_flight: u32,
+    /// Time in which this driver did not run at all.
+    still: Duration,
     /// Workers that were asked and have not answered.
     awaiting: BTreeSet<usize>,
 }
@@ -198,8 +201,9 @@ impl Pending {
             since: Instant::now(),
             recording: Recording::default(),
             progress: BTreeMap::new(),
-            busiest: 0.0,
+            busy: BTreeMap::new(),
             in_flight: 0,
+            still: Duration::ZERO,
             awaiting: BTreeSet::new(),
         }
     }
@@ -467,6 +471,8 @@ impl Race {
         let mut ticks = interval(INTERVAL);
         // Intervals end with the seconds of the step, on all drivers; a late one does not make all that follow late.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut pulse = interval(PULSE);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 biased;
@@ -479,6 +485,7 @@ impl Race {
                         if begins {
                             self.drive(step)?;
                             ticks.reset_after(self.until_start() + INTERVAL);
+                            pulse.reset();
                         }
                     }
                     Some(Command::CompleteStep { until }) => {
@@ -493,6 +500,7 @@ impl Race {
                 Some(report) = self.reports.recv() => self.handle(report)?,
                 Some(announcement) = next_announcement(&mut self.segments) => self.announce(&announcement)?,
                 found = next_found(&mut self.telemetry) => self.hear(found).await?,
+                due = pulse.tick(), if self.driving.is_some() => self.pending.still += stood_still(due.elapsed()),
                 _ = ticks.tick(), if self.driving.is_some() || self.is_detaching || self.makes_ready() => match self.driving {
                     Some(_) => self.measure()?,
                     // Whoever waits for this driver sees that it is alive.
@@ -711,7 +719,7 @@ impl Race {
             self.pending.progress.insert(worker, progress);
         }
         self.pending.in_flight += in_flight;
-        self.pending.busiest = self.pending.busiest.max(busy);
+        *self.pending.busy.entry(worker).or_default() += busy;
     }
 
     fn tell_interval(&mut self) -> Result<(), NobodyListens> {
@@ -722,15 +730,19 @@ impl Race {
         let silent: Vec<_> = pending.awaiting.into_iter().collect();
         let mut sums = Vec::new();
         pending.progress.into_values().flatten().for_each(|one| ProgressSum::add_to(&mut sums, one));
-        let elapsed = pending.since.elapsed();
+        let interval = pending.since.elapsed();
         let now = RequestTimer::now();
-        let second = |start: StepStart| start.second_between(now.saturating_sub(nanos(elapsed)), now);
+        let second = |start: StepStart| start.second_between(now.saturating_sub(nanos(interval)), now);
         let second = self.started.map(second).unwrap_or_default();
+        // A worker that is done with the step just after it was asked was busy for no longer than that.
+        let busiest = pending.busy.into_values().max().unwrap_or_default();
+        let busiest = (busiest as f64 / nanos(interval).max(1) as f64).min(1.0);
         let effort = Effort {
-            interval: elapsed,
-            busiest: pending.busiest,
+            interval,
+            busiest,
             throttled: pending.recording.throttled,
             late: pending.recording.late,
+            still: pending.still,
             silent: &silent,
         };
         let Recording { throttled, behind, .. } = pending.recording;
@@ -743,7 +755,7 @@ impl Race {
         let health = DriverHealth {
             saturated: saturation(&self.setup.host, &effort),
             dispatch_lag: pending.recording.dispatch_lag,
-            busiest_worker: pending.busiest,
+            busiest_worker: busiest,
             in_flight: pending.in_flight,
             reconnects: pending.recording.reconnects,
             retries: pending.recording.retries,

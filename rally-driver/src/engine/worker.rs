@@ -18,7 +18,6 @@ use super::client_loop::{ClientSteps, PreparedTask};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::roster::Roster;
 use super::step::{ProgressSum, RaceContext, StepShare, WorkerStep};
-use crate::RequestTimer;
 use crate::client::SetupError;
 use crate::recorder::{Recording, StepStart};
 use crate::segment::SampleSender;
@@ -89,8 +88,8 @@ pub(crate) struct Measurement {
     pub(crate) made: u64,
     /// Requests under way; those of a worker that has ended were cut off.
     pub(crate) in_flight: u32,
-    /// CPU time of the worker as a share of the time since it was last asked, without that of waiting awake.
-    pub(crate) busy: f64,
+    /// CPU time since the measurement before, in nanoseconds, without that in which it was awake but idle.
+    pub(crate) busy: u64,
 }
 
 /// A worker's thread. Dropping it ends the thread, which stops all its clients where they are.
@@ -318,25 +317,19 @@ impl WorkerThread {
     }
 }
 
-/// CPU time of the current thread against time that passed.
+/// CPU time of the current thread, counted from when it was last taken.
 #[derive(Debug)]
-struct CpuUsage {
-    cpu: u64,
-    clock: u64,
-}
+struct CpuUsage(u64);
 
 impl CpuUsage {
     fn start() -> Self {
-        Self { cpu: thread_cpu(), clock: RequestTimer::now() }
+        Self(thread_cpu())
     }
 
-    /// The share since it was last taken, from 0 to 1, without so many nanoseconds in which it was awake but idle.
-    fn take(&mut self, idle: u64) -> f64 {
-        let now = Self::start();
-        let busy = (now.cpu - self.cpu).saturating_sub(idle);
-        let share = busy as f64 / (now.clock - self.clock).max(1) as f64;
-        *self = now;
-        share.min(1.0)
+    /// CPU time in nanoseconds, without so many in which the thread was awake but idle.
+    fn take(&mut self, idle: u64) -> u64 {
+        let before = std::mem::replace(&mut self.0, thread_cpu());
+        (self.0 - before).saturating_sub(idle)
     }
 }
 

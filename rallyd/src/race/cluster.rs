@@ -40,6 +40,7 @@ use super::sample_files::FetchPace;
 use super::sharing::SharingDriver;
 use super::shipping::{CorpusOffers, HostNotice, Shipping, in_turn};
 use crate::archive::{Archive, HostClock};
+use crate::causes::causes;
 use crate::settings::ReportingSettings;
 
 /// The mode of files that others must not read.
@@ -516,7 +517,7 @@ impl Surroundings for ClusterSurroundings {
         if found.is_err() {
             delete_parts(directory, &name);
         }
-        found.map(drop).map_err(|error| error.to_string())
+        found.map(drop).map_err(|error| causes(error.as_ref()).join(": "))
     }
 
     async fn forget(&self, content: ContentHash) {

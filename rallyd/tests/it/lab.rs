@@ -58,7 +58,7 @@ pub(crate) struct Lab<const N: usize> {
 }
 
 /// A host of a lab. It shares nothing with the others but the network.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Host {
     pub(crate) ip: IpAddr,
     /// The value of `RALLY_HOME`.

@@ -10,6 +10,8 @@ mod daemon;
 mod joining;
 mod lab;
 mod network;
+mod places;
+mod places_faults;
 mod programs;
 mod race;
 mod race_alone;

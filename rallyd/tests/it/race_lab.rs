@@ -126,9 +126,10 @@ pub(crate) fn write_track(directory: &Path, name: &str, track: &Value) -> PathBu
 }
 
 /// A server that speaks Elasticsearch's API, from outside of this project.
-pub(crate) struct Server<'a> {
+#[derive(Debug)]
+pub(crate) struct Server {
     program: PathBuf,
-    host: &'a Host,
+    host: Host,
     data: PathBuf,
     child: Option<Child>,
     /// It and those that it started.
@@ -138,16 +139,17 @@ pub(crate) struct Server<'a> {
 /// Where it serves HTTP.
 const HTTP_PORT: u16 = 9200;
 
-impl<'a> Server<'a> {
+impl Server {
     /// Starts it on a host; without the program, the test is skipped.
-    pub(crate) fn start(test: &str, race_lab: &RaceLab, host: &'a Host) -> Option<Self> {
+    pub(crate) fn start(test: &str, race_lab: &RaceLab, host: &Host) -> Option<Self> {
         let Some(program) = program() else {
             report(&format!(
                 "skipped: {test} needs a server; `pip install noida-db==0.2.3`, or RALLY_TEST_ELASTICSEARCH names it"
             ));
             return None;
         };
-        let mut server = Self { program, host, data: host.home.join("server"), child: None, processes: Vec::new() };
+        let (host, data) = (host.clone(), host.home.join("server"));
+        let mut server = Self { program, host, data, child: None, processes: Vec::new() };
         server.run(race_lab);
         Some(server)
     }
@@ -166,14 +168,27 @@ impl<'a> Server<'a> {
     }
 
     pub(crate) fn kill(&mut self) {
-        for &process in &self.processes {
-            // One of them may have ended with another.
-            let _ = kill_process(process, Signal::KILL);
-        }
+        self.signal(Signal::KILL);
         if let Some(mut child) = self.child.take() {
             child.wait().unwrap();
         }
         within(ENDS_WITHIN, "the server is gone", || self.get("/").is_none());
+    }
+
+    /// Lets every request wait for its answer, until [`Server::answer`].
+    pub(crate) fn hold(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    pub(crate) fn answer(&self) {
+        self.signal(Signal::CONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        for &process in &self.processes {
+            // One of them may have ended with another.
+            let _ = kill_process(process, signal);
+        }
     }
 
     pub(crate) fn target_hosts(&self) -> String {
@@ -183,7 +198,7 @@ impl<'a> Server<'a> {
     /// A document of its API, if it answers.
     pub(crate) fn get(&self, path: &str) -> Option<Value> {
         let url = format!("http://{}:{HTTP_PORT}{path}", self.host.ip);
-        let output = self.host.inside("curl").args(["--silent", "--max-time", "5", &url]).output().unwrap();
+        let output = self.host.inside("curl").args(["--silent", "--max-time", "60", &url]).output().unwrap();
         serde_json::from_slice(&output.stdout).ok()
     }
 }
@@ -197,7 +212,7 @@ fn program() -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|directory| directory.join("noida-db")).find(runs)
 }
 
-impl Drop for Server<'_> {
+impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }

@@ -178,6 +178,25 @@ pub(crate) fn raw_times(directory: &Path) -> BTreeMap<i32, Vec<SystemTime>> {
     times
 }
 
+/// A sample of a file of raw samples.
+#[derive(Clone, Debug)]
+pub(crate) struct RawRequest {
+    pub(crate) task: String,
+    pub(crate) begun: SystemTime,
+    pub(crate) success: bool,
+}
+
+/// The samples of a file.
+pub(crate) fn raw_requests(path: &Path) -> impl Iterator<Item = RawRequest> {
+    let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
+    let of = |row: parquet::record::Row| RawRequest {
+        task: row.get_string(0).unwrap().clone(),
+        begun: SystemTime::UNIX_EPOCH + Duration::from_nanos(row.get_long(6).unwrap().try_into().unwrap()),
+        success: row.get_bool(14).unwrap(),
+    };
+    reader.into_iter().map(Result::unwrap).map(of)
+}
+
 /// Where a driver writes raw samples.
 pub(crate) fn raw_directory(host: &Host) -> PathBuf {
     host.instance().join("samples")
