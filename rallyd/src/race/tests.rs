@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use super::cluster::RaceRoles;
 use super::sample_files::FetchPace;
 use super::{LocalSurroundings, RaceCoordinator, RaceHost, RaceKeeping, Surroundings, View, watch};
-use crate::archive::{Archive, ArchiveError};
+use crate::archive::{Archive, ArchiveError, read_intervals};
 use crate::settings::ReportingSettings;
 
 /// An operation that takes a moment, or no time at all.
@@ -572,13 +572,19 @@ async fn raw_samples_arrive_while_a_race_runs_and_outlive_their_drivers() {
     let owner = Arc::clone(coordinator.host.coordinator().unwrap());
     let race: RaceId = "long".parse().unwrap();
     owner.start_race(request(race.as_str(), bundle, &["a", "b"])).await.unwrap();
-    let directory = Archive::new(coordinator.directory.path().join("races")).samples_directory(&race);
+    let archive = Archive::new(coordinator.directory.path().join("races"));
+    let directory = archive.samples_directory(&race);
     let files = || {
         let files = std::fs::read_dir(&directory).into_iter().flatten().map(|file| file.unwrap().path());
         files.filter(|path| path.extension().is_some_and(|it| it == "parquet")).count()
     };
+    let b_has_told = || {
+        let mut told = false;
+        let read = read_intervals(&archive.intervals_path(&race), |recorded| told |= recorded.driver == "b");
+        read.is_ok() && told
+    };
     let arrived = async {
-        while files() < 2 {
+        while files() < 2 || !b_has_told() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
