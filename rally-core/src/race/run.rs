@@ -168,7 +168,12 @@ impl RaceSetup {
             return Err(invalid("there is no load driver".to_owned()));
         }
         let asked = timer.now();
-        let facts = try_join_all(self.drivers.iter().map(|(_, driver)| driver.facts())).await?;
+        // A host that cannot say who it is goes by the name that the user gave it.
+        let facts = self
+            .drivers
+            .iter()
+            .map(|(name, driver)| driver.facts().map_err(|error| RoleError { host: name.clone(), ..error }));
+        let facts = try_join_all(facts).await?;
         let round_trip = timer.now().saturating_since(asked);
 
         let cores: Vec<_> = facts.iter().map(|facts| facts.cores).collect();
