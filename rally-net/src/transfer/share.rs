@@ -1,5 +1,6 @@
 //! Reading from several sources at once.
 
+use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,9 +32,16 @@ pub(super) struct Share<'a> {
     plan: Mutex<Plan>,
     /// How many bytes each source has delivered.
     served: Mutex<Vec<u64>>,
-    /// The plan has work again, or is complete. All who wait for it run on one task, so that between looking at the plan
-    /// and waiting nothing changes.
+    /// The plan has work again, or is complete. What changes it runs on the task that waits for it, so that between looking
+    /// at the plan and waiting nothing changes.
     changed: Notify,
+}
+
+/// Why a source is read no further for now.
+enum Ended {
+    /// There is nothing that it could read; how much it may still fail.
+    Idle(Patience),
+    Failed(Failure),
 }
 
 /// A group on its way to the disk.
@@ -61,54 +69,63 @@ impl<'a> Share<'a> {
         self.served.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads until every group is stored; sources that fail are noted.
+    /// Reads until every group is stored; sources that fail are noted. Whoever has nothing to read makes room for one that
+    /// stands by and has.
     pub(super) async fn run(
         &self,
         sources: &[&dyn Source],
         failures: &mut Vec<SourceFailure>,
     ) -> Result<(), FetchError> {
-        let mut waiting = sources.iter().enumerate();
+        let mut waiting: VecDeque<_> = (0..sources.len()).map(|reader| (reader, Patience::default())).collect();
         let mut readers = FuturesUnordered::new();
-        readers.extend(waiting.by_ref().take(SOURCES_AT_ONCE).map(|(reader, source)| self.read(reader, *source)));
-        loop {
+        while !self.plan().is_complete() {
+            while readers.len() < SOURCES_AT_ONCE
+                && let Some((reader, patience, run)) = self.next_run(&mut waiting)
+            {
+                readers.push(self.read(reader, sources[reader], run, patience));
+            }
             tokio::select! {
                 biased;
-                () = self.complete() => return Ok(()),
+                () = self.changed.notified() => {}
                 ended = readers.next() => match ended {
-                    Some((reader, Failure::Source(fault))) => {
+                    Some((reader, Ended::Idle(patience))) => waiting.push_back((reader, patience)),
+                    Some((reader, Ended::Failed(Failure::Source(fault)))) => {
                         give_up(sources[reader], fault, failures);
                         if !self.plan().retire(reader) {
                             return Err(self.no_source(failures));
                         }
-                        readers.extend(waiting.next().map(|(reader, source)| self.read(reader, *source)));
                     }
-                    Some((_, Failure::Storage(error))) => return Err(error),
+                    Some((_, Ended::Failed(Failure::Storage(error)))) => return Err(error),
                     None => return Err(self.no_source(failures)),
                 },
             }
         }
+        Ok(())
+    }
+
+    /// The first of the waiting sources that has something to read, with its first run.
+    fn next_run(&self, waiting: &mut VecDeque<(usize, Patience)>) -> Option<(usize, Patience, Range<usize>)> {
+        let mut plan = self.plan();
+        let claims = waiting.iter().enumerate().find_map(|(place, (reader, _))| Some((place, plan.claim(*reader)?)));
+        let (place, run) = claims?;
+        let (reader, patience) = waiting.remove(place)?;
+        Some((reader, patience, run))
     }
 
     fn no_source(&self, failures: &mut Vec<SourceFailure>) -> FetchError {
         FetchError::NoSource { content: self.content, failures: std::mem::take(failures) }
     }
 
-    /// Waits until every group is stored.
-    async fn complete(&self) {
-        while !self.plan().is_complete() {
-            self.changed.notified().await;
-        }
-    }
-
-    /// Reads runs of groups from one source until it fails.
-    async fn read(&self, reader: usize, source: &dyn Source) -> (usize, Failure) {
-        let mut patience = Patience::default();
+    /// Reads this run of groups and others from one source, until it fails or there is nothing to read.
+    async fn read(
+        &self,
+        reader: usize,
+        source: &dyn Source,
+        mut run: Range<usize>,
+        mut patience: Patience,
+    ) -> (usize, Ended) {
         let mut buffers = Vec::new();
         loop {
-            let Some(run) = self.plan().claim(reader) else {
-                self.changed.notified().await;
-                continue;
-            };
             let result = self.read_run(reader, source, run, &mut buffers, &mut patience).await;
             self.plan().give_up(reader);
             self.changed.notify_waiters();
@@ -117,7 +134,11 @@ impl<'a> Share<'a> {
                 other => other,
             };
             if let Err(failure) = result {
-                return (reader, failure);
+                return (reader, Ended::Failed(failure));
+            }
+            match self.plan().claim(reader) {
+                Some(next) => run = next,
+                None => return (reader, Ended::Idle(patience)),
             }
         }
     }

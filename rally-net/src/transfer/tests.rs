@@ -393,6 +393,23 @@ async fn slow_and_stalling_sources_do_not_hold_up_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_only_a_source_that_stands_by_can_read_is_read_from_it() {
+    let content = bytes(4 * GROUP);
+    let receiver = Receiver::of(&content);
+    // It proves the manifest and then breaks for ever.
+    let faults = [(u64::MAX, Then::End)].into_iter().chain([(0, Then::Break); 9]);
+    let whole: Arc<dyn Source> = Arc::new(Fake::new("whole", &content).faulty(faults));
+    let part = |name: &str, range| Arc::new(PartialSource::new(Arc::new(Fake::new(name, &content)), range));
+    let mut sources = vec![whole];
+    sources.extend((0..9).map(|_| part("beginning", 0..GROUP) as Arc<dyn Source>));
+    sources.push(part("rest", GROUP..4 * GROUP));
+    let fetched = fetch(&receiver.request, &sources, &receiver.progress);
+    let fetched = timeout(Duration::from_secs(60), fetched).await.expect("the fetch ends").unwrap();
+    receiver.holds(&content);
+    assert!(fetched.served.contains(&Served { name: "rest".to_owned(), bytes: 2 * GROUP }), "{:?}", fetched.served);
+}
+
+#[tokio::test(start_paused = true)]
 async fn concurrent_fetches_into_one_file_do_not_disturb_each_other() {
     let content = bytes(8 * GROUP);
     let receiver = Receiver::of(&content);
