@@ -243,8 +243,11 @@ impl Shelf {
         parts.get(&content)?.iter().find(|part| part.has(range)).cloned()
     }
 
+    /// Offers a file, and no longer what was in it before: nobody could read that.
     fn insert(&self, offer: Arc<Offer>) {
-        self.files.write().unwrap_or_else(PoisonError::into_inner).insert(offer.content, offer);
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|_, old| old.path != offer.path);
+        files.insert(offer.content, offer);
     }
 
     fn take(&self, content: ContentHash) -> Option<Arc<Offer>> {
@@ -467,6 +470,15 @@ mod tests {
         assert_ne!(other, hash);
         std::fs::write(&path, b"changed").unwrap();
         assert_eq!(shelf.path(other).await, None);
+    }
+
+    #[tokio::test]
+    async fn what_a_file_had_before_it_changed_is_offered_no_longer() {
+        let (_directory, path, shelf, hash) = shelf_with(b"some").await;
+        std::fs::write(&path, b"others").unwrap();
+        let other = shelf.add(&path).await.unwrap();
+        assert_eq!(shelf.manifest(hash).unwrap_err(), SourceError::NotOffered { content: hash });
+        assert_eq!(shelf.path(other).await, Some(path));
     }
 
     #[tokio::test]
