@@ -13,6 +13,7 @@ use quinn::{RecvStream, SendStream};
 use rally_core::{ContentHash, HostId};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
+use tokio::time::timeout;
 
 use super::Shared;
 use crate::frame;
@@ -22,7 +23,8 @@ use crate::transfer::{MAX_MANIFEST_SIZE, Manifest, Source, SourceError};
 /// How long a peer may take to begin.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same for one that is asked on behalf of another host: shorter than that one waits, so that it hears who is to blame.
+/// The same for one that is asked on behalf of another host, and again for each block of what it sends: shorter than that one
+/// waits, so that it hears who is to blame.
 const RELAY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// What is handed on is read in blocks of at most this many bytes.
@@ -138,7 +140,13 @@ async fn open_at<R: Request>(shared: &Shared, host: HostId, request: &R) -> Resu
 async fn hand_on(opened: Result<RecvStream, SourceError>, mut stream: SendStream) -> std::io::Result<()> {
     begin(&mut stream, &opened).await?;
     if let Ok(mut bytes) = opened {
-        while let Some(chunk) = bytes.read_chunk(BLOCK, true).await? {
+        loop {
+            let chunk = tokio::select! {
+                // Whoever asked wants no more.
+                _ = stream.stopped() => return Ok(()),
+                chunk = timeout(RELAY_TIMEOUT, bytes.read_chunk(BLOCK, true)) => chunk?,
+            };
+            let Some(chunk) = chunk? else { break };
             stream.write_chunk(chunk.bytes).await?;
         }
     }
