@@ -17,7 +17,7 @@ use super::download::{self, DownloadError};
 use super::lock::Lock;
 use super::place::{Place, length};
 use super::progress::{Notice, Progress};
-use super::slices::{fetch_slice, slices_here};
+use super::slices::{delete_old_slices, fetch_slice, slices_here};
 use super::unpacking::{count_lines, unpack_documents};
 use super::{Corpora, CorpusError, DocumentFile, OffsetTable};
 use crate::driver::{ContentSource, Means};
@@ -135,6 +135,7 @@ impl Preparation<'_> {
                 let lines_per_document = documents.number_of_lines() / documents.number_of_documents.max(1);
                 let lines = range.start * lines_per_document..range.end * lines_per_document;
                 let begin = |bytes| self.begin("fetching", &place.name, &place, Some(bytes));
+                delete_old_slices(&place, &self.plan.shipped)?;
                 fetch_slice(self.content, &place, shipped, &lines, begin).await?
             }
             None => {
