@@ -289,18 +289,18 @@ impl RaceRoles {
         }
         let content = Arc::new(ClusterContent { host: host.clone(), directory: plans });
         let own = facts.clone();
-        let driver = LocalLoadDriver::new(DriverOptions {
+        let driver = Arc::new(LocalLoadDriver::new(DriverOptions {
             facts,
             registry,
             content: Arc::clone(&content) as Arc<dyn ContentSource>,
             clock: host.clock(),
             data_dir,
             segment_dir: samples,
-        });
+        }));
+        let corpora = Arc::new(CorpusOffers::new(Arc::clone(&driver), Arc::clone(&content), host.clone()));
         // The coordinator offers plans until their race is over.
         let plans = keeping.is_none().then(|| Arc::clone(&content));
-        let driver = SharingDriver::new(driver, host.clone(), plans);
-        let corpora = Arc::new(CorpusOffers::new(driver.local(), Arc::clone(&content), host.clone()));
+        let driver = SharingDriver::new(driver, host.clone(), Arc::clone(&corpora), plans);
         let coordinator = keeping.map(|keeping| {
             let (host, content, driver) = (host.clone(), Arc::clone(&content), driver.clone());
             let shipping = Shipping::new(Arc::clone(&corpora));

@@ -14,6 +14,7 @@ use rally_driver::LocalLoadDriver;
 use tracing::warn;
 
 use super::cluster::{ClusterContent, LateHost};
+use super::shipping::CorpusOffers;
 
 /// What is offered of each race, the latest last.
 type Shared = VecDeque<(RaceId, Vec<ContentHash>)>;
@@ -28,6 +29,8 @@ const RACES_SHARED: usize = 2;
 pub(super) struct SharingDriver {
     driver: Arc<LocalLoadDriver>,
     host: LateHost,
+    /// Corpora that this host offers until the end of their race.
+    corpora: Arc<CorpusOffers>,
     shared: Arc<Mutex<Shared>>,
     /// Where plans are deleted once their race has ended here; none if they are needed for longer.
     plans: Option<Arc<ClusterContent>>,
@@ -42,8 +45,13 @@ impl fmt::Debug for SharingDriver {
 }
 
 impl SharingDriver {
-    pub(super) fn new(driver: LocalLoadDriver, host: LateHost, plans: Option<Arc<ClusterContent>>) -> Self {
-        Self { driver: Arc::new(driver), host, shared: Arc::default(), plans, plan: Arc::default() }
+    pub(super) fn new(
+        driver: Arc<LocalLoadDriver>,
+        host: LateHost,
+        corpora: Arc<CorpusOffers>,
+        plans: Option<Arc<ClusterContent>>,
+    ) -> Self {
+        Self { driver, host, corpora, shared: Arc::default(), plans, plan: Arc::default() }
     }
 
     /// Deletes the plan that it remembers if its race is one of these, and remembers another.
@@ -57,11 +65,6 @@ impl SharingDriver {
         if let (Some(plans), Some((_, content))) = (&self.plans, old) {
             plans.forget(content).await;
         }
-    }
-
-    /// The driver itself.
-    pub(super) fn local(&self) -> Arc<LocalLoadDriver> {
-        Arc::clone(&self.driver)
     }
 
     /// Offers a file of raw samples.
@@ -109,6 +112,7 @@ impl LoadDriver for SharingDriver {
         self.driver.prepare(assignment).await?;
         self.change_plan(|old| *old != race, Some((race.clone(), plan))).await;
         self.make_room(&race);
+        self.corpora.begin(&race);
         Ok(())
     }
 
@@ -142,7 +146,9 @@ impl LoadDriver for SharingDriver {
         self.driver.attach_telemetry(race).await
     }
 
+    /// It comes with the end of the lease at the latest, also when the coordinator is gone.
     async fn stop(&self, race: &RaceId, mode: StopMode) -> Result<(), RoleError> {
+        self.corpora.withdraw(race);
         self.driver.stop(race, mode).await
     }
 }

@@ -20,8 +20,8 @@ use rally_driver::{DocumentsHere, LocalLoadDriver, Means};
 use rally_net::{Access, Host, Request, Services, Shelf};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
-use tracing::debug;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, warn};
 
 use super::cluster::{ClusterContent, Ending, LateHost};
 use crate::causes::causes;
@@ -32,6 +32,10 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// How long a host may take to say that it offers nothing any more. The next race waits for that, so it is short; what is not
 /// withdrawn now is when that race begins.
 const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a host that looks for corpora may say nothing: enough to read a terabyte from a disk. One that hangs must not hold
+/// the race for ever.
+const SILENCE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// What a host has found and not yet told.
 const UNTOLD: usize = 64;
@@ -212,13 +216,22 @@ impl CorpusOffers {
         for (number, (names, content)) in (0..).zip(&request.files) {
             let parts = self.driver.document_parts(plan, names, *content);
             for (bytes, path) in parts.map_err(|error| causes(&error).join(": "))? {
-                let added = shelf.add_part(path, *content, bytes.start).await;
-                added.map_err(|error| causes(&error).join(": "))?;
-                offered.push((number, bytes));
+                match shelf.add_part(path, *content, bytes.start).await {
+                    Ok(()) => offered.push((number, bytes)),
+                    Err(error) => warn!(error = causes(&error).join(": "), "a part of a corpus is not offered"),
+                }
             }
+            // Parts of it are withdrawn if the race has ended in the meantime.
             self.remember(&request.race, *content, &shelf);
         }
         Ok(offered)
+    }
+
+    /// Offers nothing of other races any more, because this one has begun here.
+    pub(super) fn begin(&self, race: &RaceId) {
+        if let Some(shelf) = self.shelf() {
+            self.turn_to(race, &shelf);
+        }
     }
 
     /// Offers nothing of other races any more.
@@ -239,7 +252,7 @@ impl CorpusOffers {
     }
 
     /// Offers nothing of this race any more.
-    fn withdraw(&self, race: &RaceId) {
+    pub(super) fn withdraw(&self, race: &RaceId) {
         let Some((_, contents)) = self.lock().take_if(|(known, _)| known == race) else { return };
         if let Some(shelf) = self.shelf() {
             withdraw_from(&shelf, contents);
@@ -403,10 +416,12 @@ async fn ask(host: &Host, driver: &ShippingHost, request: &OfferCorpora, notice:
     let peer = host.peer(driver.host).ok_or("it is not connected")?;
     let mut news = peer.subscribe(request, ANSWER_WITHIN).await.map_err(|error| causes(&error).join(": "))?;
     let mut offered: Vec<ShippedFile> = Vec::new();
-    while let Some(news) = news.next().await {
+    while let Some(news) = timeout(SILENCE, news.next()).await.map_err(|_| silent())? {
         match news.map_err(|error| causes(&error).join(": "))? {
             CorpusNews::Noticed(message) => notice(driver.name.clone(), message),
+            // Who has a file is known from who says so.
             CorpusNews::Offered(file) => {
+                let file = ShippedFile { hosts: Vec::new(), parts: Vec::new(), ..file };
                 let names = (file.corpus.clone(), file.document_file.clone());
                 let is_new = offered.iter().all(|it| (&it.corpus, &it.document_file) != (&names.0, &names.1));
                 if request.files.contains(&names) && is_new {
@@ -416,6 +431,12 @@ async fn ask(host: &Host, driver: &ShippingHost, request: &OfferCorpora, notice:
         }
     }
     Ok(offered)
+}
+
+/// Why a host is not waited for any longer.
+fn silent() -> String {
+    let hours = SILENCE.as_secs() / 3600;
+    format!("it has said nothing for {hours} h while it looked for them; the race goes on without it, look at its disk")
 }
 
 /// Which parts of files a host offers.
@@ -438,32 +459,41 @@ fn add_parts(shipped: &mut [ShippedFile], host: &ShippingHost, parts: Vec<(u32, 
 }
 
 /// Chooses one content for each file, with all who have it: that of the coordinator, else the one that most have. The
-/// coordinator, which has other things to do, is the last to be asked for it. Also says who has another content.
+/// coordinator, which has other things to do, is the last to be asked for it. Also says who has another content, or says
+/// something else of the same one.
 fn choose(offers: Vec<Offer>, coordinator: HostId) -> (Vec<ShippedFile>, Vec<(String, String)>) {
-    let mut contents: BTreeMap<(String, String), BTreeMap<ContentHash, ShippedFile>> = BTreeMap::new();
+    let mut contents: BTreeMap<(String, String), Vec<ShippedFile>> = BTreeMap::new();
     for (host, file) in offers {
         let of_file = contents.entry((file.corpus.clone(), file.document_file.clone())).or_default();
-        of_file.entry(file.content).or_insert(file).hosts.push(host);
+        let said =
+            |it: &ShippedFile| it.content == file.content && it.length == file.length && it.offsets == file.offsets;
+        match of_file.iter_mut().find(|it| said(it)) {
+            Some(same) => same.hosts.push(host),
+            None => of_file.push(ShippedFile { hosts: vec![host], ..file }),
+        }
     }
     let (mut chosen, mut notices) = (Vec::new(), Vec::new());
-    for of_file in contents.into_values() {
+    for mut of_file in contents.into_values() {
         let has_coordinator = |file: &ShippedFile| file.hosts.iter().any(|it| it.host == coordinator);
-        let mut of_file: Vec<_> = of_file.into_values().collect();
         of_file.sort_by_key(|file| (Reverse(has_coordinator(file)), Reverse(file.hosts.len()), file.content));
         let mut others = of_file.into_iter();
         let Some(mut file) = others.next() else { continue };
         file.hosts.sort_by_key(|it| it.host == coordinator);
         for other in others {
-            for host in other.hosts {
-                notices.push((
-                    host.name,
-                    format!(
-                        "its {} of corpus {} ({} bytes) is another one than that of {} ({} bytes), from which it fetches \
-                         what its clients read",
-                        file.document_file, file.corpus, other.length, file.hosts[0].name, file.length
-                    ),
-                ));
-            }
+            let (name, corpus, from) = (&file.document_file, &file.corpus, &file.hosts[0].name);
+            let message = if other.content == file.content {
+                format!(
+                    "what it says of its {name} of corpus {corpus} (length and line offsets) is not what {from} says of the \
+                     same content, so nobody fetches it from there"
+                )
+            } else {
+                format!(
+                    "its {name} of corpus {corpus} ({} bytes) is another one than that of {from} ({} bytes), from which it \
+                     fetches what its clients read",
+                    other.length, file.length
+                )
+            };
+            notices.extend(other.hosts.into_iter().map(|host| (host.name, message.clone())));
         }
         chosen.push(file);
     }
@@ -540,6 +570,21 @@ mod tests {
         let (files, notices) = chosen(vec![offer(2, "a", 9), offer(3, "a", 7), offer(4, "a", 7)]);
         assert_eq!(files, ["a 7: host-3 host-4"]);
         assert_eq!(notices.len(), 1);
+    }
+
+    #[test]
+    fn who_says_something_else_of_the_same_content_is_left_out() {
+        let mut liar = offer(1, "a", 7);
+        liar.1.length = 6;
+        let offers = || vec![offer(2, "a", 7), offer(3, "a", 7), liar.clone()];
+        let (files, notices) = choose(offers(), HostId::from_random(9));
+        assert_eq!((files.len(), files[0].length, &files[0].hosts[..]), (1, 7, &[host(2), host(3)][..]));
+        assert_eq!(notices.len(), 1);
+        assert!(notices[0].1.contains("is not what host-2 says of the same content"), "{notices:?}");
+
+        let (files, notices) = choose(offers(), COORDINATOR);
+        assert_eq!((files.len(), files[0].length, &files[0].hosts[..]), (1, 6, &[host(1)][..]));
+        assert_eq!(notices.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>(), ["host-2", "host-3"]);
     }
 
     #[test]
