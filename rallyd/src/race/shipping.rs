@@ -30,7 +30,7 @@ use crate::causes::causes;
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a host may take to say that it offers nothing any more. The next race waits for that, so it is short; what is not
-/// withdrawn now is when that race begins.
+/// withdrawn now is with the lease of the driver.
 const WITHDRAW_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a host that looks for corpora may say nothing: enough to read a terabyte from a disk. One that hangs must not hold
@@ -46,8 +46,8 @@ pub(super) type HostNotice = Arc<dyn Fn(String, String) + Send + Sync>;
 /// Files by the names of the corpus and of the unpacked file.
 type FileNames = Vec<(String, String)>;
 
-/// Asks a host which of these files it has, and to offer them until it is asked to withdraw them, or about another race. It
-/// comes from the coordinator, and is answered by what the host has found; when that ends, it has looked everywhere.
+/// Asks a host which of these files it has, and to offer them until it is asked to withdraw them, or about another race, or
+/// its lease for this one ends. It comes from the coordinator, and is answered by what the host has found; when that ends, it has looked everywhere.
 #[derive(Debug, Serialize, Deserialize)]
 struct OfferCorpora {
     race: RaceId,
@@ -356,7 +356,7 @@ impl Shipping {
         let withdraw = async |id| {
             let Some(peer) = host.peer(id) else { return };
             if let Err(error) = peer.call(&WithdrawCorpora { race: race.clone() }, WITHDRAW_WITHIN).await {
-                debug!(%error, "corpora are withdrawn with the next race only");
+                debug!(%error, "corpora are withdrawn with the lease only");
             }
         };
         join_all(asked.into_iter().map(withdraw)).await;
