@@ -21,6 +21,7 @@ use super::slices::{fetch_slice, slices_here};
 use super::unpacking::{count_lines, unpack_documents};
 use super::{Corpora, CorpusError, DocumentFile, OffsetTable};
 use crate::driver::{ContentSource, Means};
+use crate::engine::Panicked;
 
 /// Documents that somebody on this host reads.
 #[derive(Clone, Debug)]
@@ -177,18 +178,18 @@ impl Preparation<'_> {
         };
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         let progress = self.begin("unpacking", &name, place, None);
-        let (place, threads) = (place.clone(), self.cores);
-        self.blocking(move |cancelled| {
+        let (own, threads) = (place.clone(), self.cores);
+        self.blocking(place, move |cancelled| {
             // As long as the thread writes, nobody else does.
             let _lock = lock;
-            unpack_documents(&place, &archive, threads, progress, cancelled)
+            unpack_documents(&own, &archive, threads, progress, cancelled)
         })
         .await
     }
 
     async fn count(&self, place: &Place, file: PathBuf) -> Result<(PathBuf, OffsetTable), CorpusError> {
-        let place = place.clone();
-        self.blocking(move |cancelled| count_lines(&place, &file, &cancelled).map(|table| (file, table))).await
+        let own = place.clone();
+        self.blocking(place, move |cancelled| count_lines(&own, &file, &cancelled).map(|table| (file, table))).await
     }
 
     /// Whether what is missing may be downloaded.
@@ -235,13 +236,21 @@ impl Preparation<'_> {
     /// Runs something that blocks on another thread. It is told to stop if nobody waits for it any more.
     async fn blocking<T: Send + 'static>(
         &self,
+        place: &Place,
         work: impl FnOnce(CancellationToken) -> Result<T, CorpusError> + Send + 'static,
     ) -> Result<T, CorpusError> {
         let cancelled = CancellationToken::new();
         let _guard = cancelled.clone().drop_guard();
         match self.threads.spawn_blocking(move || work(cancelled)).await {
             Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(CorpusError::Aborted {
+                corpus: place.corpus.clone(),
+                document_file: place.name.clone(),
+                problem: match error.try_into_panic() {
+                    Ok(payload) => Panicked::with(payload.as_ref()).to_string(),
+                    Err(cancelled) => cancelled.to_string(),
+                },
+            }),
         }
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZero;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use rally_core::metrics::{DriverHealth, Interval};
 use rally_core::{
     Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, RacePlanError, Role, RoleError,
@@ -110,6 +112,8 @@ enum RaceError {
     #[error(transparent)]
     Task(#[from] TaskError),
     #[error(transparent)]
+    Panicked(Panicked),
+    #[error(transparent)]
     NobodyListens(#[from] NobodyListens),
 }
 
@@ -210,7 +214,7 @@ impl Pending {
 }
 
 impl Race {
-    /// Runs a race from its preparation to its end.
+    /// Runs a race from its preparation to its end, which is told also if something of it panics.
     pub(crate) async fn run(setup: RaceSetup, mut commands: mpsc::Receiver<Command>) {
         let (events, clock, host) = (Arc::clone(&setup.events), Arc::clone(&setup.clock), setup.host.clone());
         let race = setup.assignment.race.clone();
@@ -222,13 +226,20 @@ impl Race {
         };
         // What gets documents ready or waits for the cluster on other threads.
         let threads = TaskTracker::new();
-        let result = match unless_stopped(&mut commands, Self::prepare(setup, &threads)).await {
-            Some(Ok(prepared)) => prepared.play(&mut commands).await,
-            Some(Err(error)) => Err((format!("prepare race {race}"), error)),
-            None => Ok(()),
+        let played = async {
+            match unless_stopped(&mut commands, Self::prepare(setup, &threads)).await {
+                Some(Ok(prepared)) => prepared.play(&mut commands).await,
+                Some(Err(error)) => Err((format!("prepare race {race}"), error)),
+                None => Ok(()),
+            }
         };
-        if let Err((phase, error)) = result {
-            fail(phase, &error);
+        match AssertUnwindSafe(played).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err((phase, error))) => fail(phase, &error),
+            Err(payload) => {
+                let phase = format!("play in race {race}");
+                fail(phase, &RaceError::Panicked(Panicked::with(payload.as_ref())));
+            }
         }
         // They know by now that nobody waits for what they do, and one that is stuck can do no harm.
         threads.close();
