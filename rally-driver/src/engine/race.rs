@@ -24,8 +24,8 @@ use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::health::{Effort, PULSE, saturation, starvation, stood_still};
 use super::step::{ProgressSum, RaceContext, StepShare};
-use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
-use crate::client::{InvalidClientOptions, SetupError};
+use super::worker::{DRAIN, Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
+use crate::client::{InvalidClientOptions, KEY_DELETION, SetupError};
 use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
@@ -46,8 +46,9 @@ const REPORTS: usize = 1_024;
 /// How long workers may take to make a step ready. It is as long as a driver may prepare the race.
 const READY: Duration = Duration::from_secs(30 * 60);
 
-/// How long workers may take to end: as long as they let requests finish, and a little more.
-const END: Duration = Duration::from_secs(15);
+/// How long workers may take to end: as long as they let requests finish and then wait for API keys to be deleted, and a
+/// little more.
+const END: Duration = DRAIN.saturating_add(KEY_DELETION).saturating_add(Duration::from_secs(5));
 
 /// What a race is asked for.
 #[derive(Debug)]

@@ -490,7 +490,7 @@ async fn a_worker_that_does_not_end_is_named_and_what_it_had_under_way_is_lost()
     drop(release);
     let failure = told.failure().unwrap();
     assert!(
-        failure.starts_with("load driver on here could not end race 4711: workers {0} did not end within 15s; "),
+        failure.starts_with("load driver on here could not end race 4711: workers {0} did not end within 20s; "),
         "{failure}"
     );
     let ledger = told.intervals.last().unwrap().ledger;
