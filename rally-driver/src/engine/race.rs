@@ -193,7 +193,8 @@ struct Pending {
     progress: BTreeMap<usize, Vec<ProgressSum>>,
     /// CPU time by worker, in nanoseconds.
     busy: BTreeMap<usize, u64>,
-    in_flight: u32,
+    /// Requests under way by worker, as it said last.
+    in_flight: BTreeMap<usize, u32>,
     /// Time in which this driver did not run at all.
     still: Duration,
     /// Workers that were asked and have not answered.
@@ -207,7 +208,7 @@ impl Pending {
             recording: Recording::default(),
             progress: BTreeMap::new(),
             busy: BTreeMap::new(),
-            in_flight: 0,
+            in_flight: BTreeMap::new(),
             still: Duration::ZERO,
             awaiting: BTreeSet::new(),
         }
@@ -730,7 +731,7 @@ impl Race {
         if !progress.is_empty() {
             self.pending.progress.insert(worker, progress);
         }
-        self.pending.in_flight += in_flight;
+        self.pending.in_flight.insert(worker, in_flight);
         *self.pending.busy.entry(worker).or_default() += busy;
     }
 
@@ -768,7 +769,7 @@ impl Race {
             saturated: saturation(&self.setup.host, &effort),
             dispatch_lag: pending.recording.dispatch_lag,
             busiest_worker: busiest,
-            in_flight: pending.in_flight,
+            in_flight: pending.in_flight.into_values().sum(),
             reconnects: pending.recording.reconnects,
             retries: pending.recording.retries,
         };
