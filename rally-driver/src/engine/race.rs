@@ -824,6 +824,8 @@ impl Race {
         let mut may_hurry = mode == StopMode::Drain;
         let mut hurry = std::pin::pin!(hurry);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
+        // Those that have not said yet what they had measured when their clients were stopped.
+        let mut measuring = ending.clone();
         let deadline = tokio::time::Instant::now() + END;
         let mut result = Ok(());
         while !ending.is_empty() {
@@ -839,11 +841,18 @@ impl Race {
             match report.event {
                 WorkerEvent::Ended(measurement) => {
                     self.merge_last(report.worker, *measurement);
+                    self.pending.awaiting.remove(&report.worker);
+                    measuring.remove(&report.worker);
                     ending.remove(&report.worker);
                 }
-                WorkerEvent::Measured(measurement) | WorkerEvent::Reached(measurement) => {
+                WorkerEvent::Measured(measurement) => {
                     self.merge(report.worker, *measurement);
+                    // It answers in order what it was asked for before.
+                    if !self.pending.awaiting.remove(&report.worker) {
+                        measuring.remove(&report.worker);
+                    }
                 }
+                WorkerEvent::Reached(measurement) => self.merge(report.worker, *measurement),
                 // Nobody may listen any more.
                 WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
                 WorkerEvent::Ready | WorkerEvent::ClientDone { .. } => (),
@@ -853,6 +862,10 @@ impl Race {
                 }
                 // Nothing has begun, and nothing will.
                 WorkerEvent::Unready(_) => (),
+            }
+            if measuring.is_empty() && self.pending.recording.samples > 0 {
+                // What comes now may take longer than anybody waits for it, and nobody may listen any more.
+                let _ = self.tell_interval();
             }
         }
         for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
