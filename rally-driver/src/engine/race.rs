@@ -445,9 +445,6 @@ impl Race {
     /// Tells what telemetry devices found.
     async fn hear(&mut self, found: Option<Found>) -> Result<(), NobodyListens> {
         match found {
-            Some(Found::Records(json)) => self.say(DriverEventKind::Telemetry { json }),
-            Some(Found::Notice(message)) => self.say(DriverEventKind::Noticed { message }),
-            Some(Found::Attached) => Ok(()),
             Some(Found::Detached) | None => {
                 let ended = self.end_telemetry().await;
                 if found.is_none() {
@@ -462,13 +459,25 @@ impl Race {
                 }
                 Ok(())
             }
+            Some(found) => self.tell_found(found),
         }
     }
 
-    /// Waits for the thread of the telemetry devices.
+    /// Waits for the thread of the telemetry devices, and tells what they have found until then.
     async fn end_telemetry(&mut self) -> Result<(), Panicked> {
         let Some(telemetry) = self.telemetry.take() else { return Ok(()) };
-        telemetry.end().await.map_err(|payload| Panicked::with(payload.as_ref()))
+        let (left, ended) = telemetry.end().await;
+        // Nobody may listen any more; whoever ends the race finds out.
+        let _ = left.into_iter().try_for_each(|found| self.tell_found(found));
+        ended.map_err(|payload| Panicked::with(payload.as_ref()))
+    }
+
+    fn tell_found(&self, found: Found) -> Result<(), NobodyListens> {
+        match found {
+            Found::Records(json) => self.say(DriverEventKind::Telemetry { json }),
+            Found::Notice(message) => self.say(DriverEventKind::Noticed { message }),
+            Found::Attached | Found::Detached => Ok(()),
+        }
     }
 
     /// Warns if reading the clock takes so long that it would show in what is measured.
