@@ -107,8 +107,12 @@ impl Telemetry {
         let (sender, found) = mpsc::channel(FOUND);
         let (plan, clock) = (Arc::clone(plan), Arc::clone(clock));
         let start = |error: io::Error| format!("failed to start the telemetry devices: {error}");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
         let run = move || {
+            // It is made where it is used: without a thread it would be dropped among other futures, which panics.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(sender.blocking_send(Found::Notice(start(error)))),
+            };
             let work = async {
                 for notice in notices.into_iter().filter(|_| since == Since::Beginning) {
                     send(&sender, Found::Notice(notice)).await;
