@@ -262,3 +262,44 @@ fn chain(error: &CorpusError) -> String {
         None => error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use rally_core::track::{Challenge, Operation, Task, Track};
+
+    use super::*;
+
+    struct Nothing;
+
+    #[async_trait]
+    impl ContentSource for Nothing {
+        async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+            Err(format!("nothing is known of {content}").into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_an_error_that_names_the_file() {
+        let documents = Documents::builder("places.json", 1).target_index("i");
+        let track = Track::builder("t")
+            .corpus(Corpus::builder("places").documents(documents))
+            .challenge(Challenge::builder("c").task(Task::builder(Operation::builder("bulk").property("bulk-size", 1))))
+            .build()
+            .unwrap();
+        let plan = RacePlan::new(track, "c");
+        let (content, notice): (Arc<dyn ContentSource>, Notice) = (Arc::new(Nothing), Arc::new(|_| ()));
+        let (data_dir, threads) = (Path::new("data"), TaskTracker::new());
+        let preparation =
+            Preparation { plan: &plan, data_dir, cores: 1, content: &content, notice: &notice, threads: &threads };
+        let corpus = &plan.track.corpora[0];
+        let place = Place::of(data_dir, None, corpus, &corpus.documents[0]).unwrap();
+        let error = preparation.blocking::<()>(&place, |_| panic!("no end in sight")).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "places.json of corpus `places` could not be unpacked or counted: it panicked: no end in sight; this is a \
+             defect, please report it"
+        );
+    }
+}
