@@ -76,8 +76,8 @@ pub trait Surroundings: Send + Sync + 'static {
         Ok(plan)
     }
 
-    /// Ends what [`ship`](Self::ship) began, also if that was dropped: nobody offers corpora of the race any more, and the plan
-    /// that it made is forgotten.
+    /// Ends what [`ship`](Self::ship) began, also if that was dropped: nobody offers corpora of the race any more, and the
+    /// plan that it made is forgotten.
     async fn withdraw(&self, _race: &RaceId) {}
 
     /// The load drivers on these hosts, each with the name that the user gave it.

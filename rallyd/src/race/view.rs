@@ -95,8 +95,9 @@ async fn cancel(coordinator: &dyn Coordinator, race: &RaceId, mode: StopMode) ->
     }
 }
 
-/// The signals that end a race; those that come while nobody waits are not lost. From the first ones on, the signals do nothing
-/// else in this process, also when these are dropped: whoever goes on after that cannot be interrupted and must have an end.
+/// The signals that end a race; those that come while nobody waits are not lost. From the first ones on, the signals do
+/// nothing else in this process, also when these are dropped: what goes on after that cannot be interrupted and must end by
+/// itself.
 pub(crate) struct Interrupts(Vec<Signal>);
 
 impl Interrupts {

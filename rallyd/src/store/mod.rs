@@ -1,8 +1,9 @@
 //! Where results go beside the archive: an Elasticsearch cluster for teams whose results outgrow one machine.
 //!
-//! A store is tried before anything is made ready for a race, and the document of the race is stored just before it begins, so that a
-//! store that cannot be used is known before the race and not after it. Everything else is copied from the archive when the race has ended and before the next one begins: nothing
-//! disturbs the load, and what a store does not take stays in the archive.
+//! A store is tried before anything is made ready for a race, and the document of the race is stored just before it
+//! begins, so that a store that cannot be used is known before the race and not after it. Everything else is copied
+//! from the archive when the race has ended and before the next one begins: nothing disturbs the load, and what a store
+//! does not take stays in the archive.
 
 mod elasticsearch;
 mod queries;
