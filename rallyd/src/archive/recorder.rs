@@ -92,6 +92,8 @@ impl ArchiveRecorder {
         let began = surroundings.timer().now();
         let clocks = surroundings.clocks(&request.load_driver_hosts).await;
         let clocks = request.load_driver_hosts.iter().cloned().zip(clocks).collect();
+        // Nothing is waited for below, so that whoever drops this leaves no race behind.
+        let coordinator_drives = surroundings.is_among(&request.load_driver_hosts).await;
         let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"), crate::REVISION);
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
@@ -111,7 +113,7 @@ impl ArchiveRecorder {
         };
         Ok(Self {
             own_clock: surroundings.clock(),
-            coordinator_drives: surroundings.is_among(&request.load_driver_hosts).await,
+            coordinator_drives,
             surroundings,
             began,
             clocks,

@@ -191,8 +191,14 @@ fn a_race_that_cannot_begin_is_an_error_in_its_junit_file() {
     let file = format!("--junit-file={}", junit.display());
     let (exit, _, stderr) = home.run(&["race", &home.track(), "--load-driver-hosts=10.255.255.1", &file]);
     assert_eq!(exit, 64, "{stderr}");
-    let xml = fs::read_to_string(junit).unwrap();
-    assert!(xml.contains("tests=\"1\" failures=\"0\" errors=\"1\"") && xml.contains("no daemon runs on this"), "{xml}");
+    let errors = |xml: &str| xml.contains("tests=\"1\" failures=\"0\" errors=\"1\"");
+    let xml = fs::read_to_string(&junit).unwrap();
+    assert!(errors(&xml) && xml.contains("no daemon runs on this"), "{xml}");
+
+    let (exit, _, stderr) = home.run(&["race", &home.track(), "--race-id=lost", "--challenge=other", &file]);
+    assert_eq!(exit, 64, "{stderr}");
+    let xml = fs::read_to_string(&junit).unwrap();
+    assert!(errors(&xml) && xml.contains("name=\"lost\"") && xml.contains("has no challenge `other`"), "{xml}");
 }
 
 /// A metrics store that takes everything but records, for which it lets wait for ever, and its rally.ini.
