@@ -23,7 +23,7 @@ use crate::facts::host_facts;
 use crate::instance::Instance;
 use crate::race::{
     ControlCoordinator, Interrupts, LocalSurroundings, NO_BUNDLE, PlanFormat, RaceArguments, RaceCoordinator, Turn,
-    View, find_host, is_this_host, plan_json, plan_race, plan_text, random_id, registry, watch_with,
+    TurnError, View, find_host, is_this_host, plan_json, plan_race, plan_text, random_id, registry, watch_with,
 };
 use crate::report::junit_of_nothing;
 use crate::settings::{Flags, Settings};
@@ -72,7 +72,7 @@ pub(super) async fn race(
     let watching = (!arguments.detach).then(|| interrupts.unwrap_or_else(|| Interrupts::new(daemon.is_none())));
     let started = match daemon {
         Some(daemon) => start(daemon, request, plan).await,
-        None => start_own(directory, &settings, &archive, request, plan).await,
+        None => start_own(directory, &settings, &archive, request, plan, console).await,
     };
     let (coordinator, own) =
         started.inspect_err(|error| write_never_begun(arguments, &planned.race, error, console))?;
@@ -119,7 +119,8 @@ fn write_never_begun(arguments: &RaceArguments, race: &RaceId, error: &dyn Error
 /// A race of this process.
 struct OwnRace {
     coordinator: Arc<RaceCoordinator>,
-    _turn: Turn,
+    /// None if there is no file to lock.
+    _turn: Option<Turn>,
 }
 
 /// Starts a race that the daemon's coordinator owns.
@@ -140,8 +141,17 @@ async fn start_own(
     archive: &Archive,
     request: RaceRequest,
     plan: String,
+    console: Console,
 ) -> Result<(Arc<dyn Coordinator>, Option<OwnRace>), CommandError> {
-    let turn = Turn::take(&settings.root(directory), &request.race)?;
+    let turn = match Turn::take(&settings.root(directory), &request.race) {
+        Ok(turn) => Some(turn),
+        Err(error @ TurnError::Taken { .. }) => return Err(error.into()),
+        Err(error @ TurnError::File { .. }) => {
+            let why = causes(&error).join(": ");
+            console.warning(&format!("{why}; this race does not wait for others, which may disturb it"));
+            None
+        }
+    };
     let samples = archive.samples_directory(&request.race);
     let surroundings = LocalSurroundings::new(host_facts(), registry(), settings.data_dir(directory), samples);
     let surroundings = Arc::new(surroundings.archive_in(archive.clone(), settings.reporting.clone()));

@@ -23,7 +23,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::local::LocalSurroundings;
 use super::sample_files::{FetchPace, SampleFile};
 use super::text::busy_text;
-use crate::archive::{Archive, ArchiveRecorder, HostClock, ReportSlot};
+use crate::archive::{Archive, ArchiveRecorder, HostClock, ReportSlot, take_from_archive};
 use crate::settings::ReportingSettings;
 use crate::store::{self, StoreSettings};
 
@@ -557,10 +557,9 @@ async fn collect(
     if let Some(store) = store {
         let document = recorder.document().clone();
         let race = document.race_id.clone();
-        if let Err(error) = store::finish(store, archive, document, store::patience(samples)).await {
-            recorder.notice_late(format!(
-                "{error}; all is in the archive, and `rallyd report {race}` and `rallyd compare` take it from there"
-            ));
+        match store::finish(store, archive, document, store::patience(samples)).await {
+            Ok(()) => recorder.stored(),
+            Err(error) => recorder.notice_late(format!("{error}; {}", take_from_archive(&race))),
         }
     }
 }
