@@ -1,6 +1,7 @@
 //! Tells the program which revision it was built from: what the environment variable `RALLY_REVISION` says or, for a release
 //! build in a git working copy, its commit. Other builds do not ask, so that a commit alone makes nothing be built again.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -15,8 +16,9 @@ fn main() {
 
 /// The commit of the working copy; none outside of one.
 fn commit() -> Option<String> {
-    // Written with every commit and every switch.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+    // Written with every commit and every switch. A file that is not there would make everything be built again each time.
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists());
+    if let Some(log) = log {
         println!("cargo::rerun-if-changed={log}");
     }
     git(&["rev-parse", "HEAD"])

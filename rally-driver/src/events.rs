@@ -59,13 +59,17 @@ impl Default for EventLog {
 }
 
 impl EventLog {
-    /// Appends an event.
+    /// Appends an event. Nothing follows the end of the race: what is told later, such as by a thread that nobody waits for
+    /// any more, is dropped.
     ///
     /// # Errors
     ///
     /// [`NobodyListens`] if too many events wait; this one is kept nevertheless.
     pub(crate) fn push(&self, at: ClusterTime, kind: DriverEventKind) -> Result<(), NobodyListens> {
         let mut state = self.lock();
+        if state.has_ended {
+            return Ok(());
+        }
         state.last = state.last.next();
         let sequence = state.last;
         state.has_ended = matches!(kind, DriverEventKind::Ended);
@@ -204,6 +208,16 @@ mod tests {
         let is_over = |stream: &mut EventStream<_>| stream.next().now_or_never().is_some_and(|event| event.is_none());
         assert!(is_over(&mut stream));
         assert!(is_over(&mut log.follow(Sequence(3)).unwrap()));
+    }
+
+    #[test]
+    fn nothing_that_is_told_after_the_end_undoes_it() {
+        let log = log(1);
+        log.push(ClusterTime::from_nanos(0), DriverEventKind::Ended).unwrap();
+        push(&log);
+        assert!(log.has_ended());
+        assert_eq!(ready(&mut log.follow(Sequence(0)).unwrap()), [1, 2]);
+        assert!(log.follow(Sequence(2)).unwrap().next().now_or_never().is_some_and(|event| event.is_none()));
     }
 
     #[test]

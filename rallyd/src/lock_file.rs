@@ -22,7 +22,7 @@ pub(crate) struct LockFile {
 }
 
 impl LockFile {
-    /// Takes the lock and writes into it who does; none if somebody else holds it.
+    /// Takes the lock and writes into it who does, if the disk has room for that; none if somebody else holds it.
     ///
     /// # Errors
     ///
@@ -34,8 +34,8 @@ impl LockFile {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 // The one before us may have deleted the file after we opened it.
                 Ok(()) if is_at(&file, path) => {
-                    file.set_len(0)?;
-                    writeln!(file, "{owner}")?;
+                    // What it says is for people; a full disk does not keep anybody from the lock.
+                    let _ = file.set_len(0).and_then(|()| writeln!(file, "{owner}"));
                     return Ok(Some(Self { path: path.to_owned(), file }));
                 }
                 Ok(()) => {}
@@ -46,7 +46,7 @@ impl LockFile {
         Ok(None)
     }
 
-    /// What the owner of a lock wrote into it, which is nothing for an instant; none if nobody holds it.
+    /// What the owner of a lock wrote into it, which is nothing for an instant or on a full disk; none if nobody holds it.
     ///
     /// # Errors
     ///
@@ -100,6 +100,18 @@ mod tests {
         drop(lock);
         assert!(!path.exists());
         assert!(LockFile::take(&path, "you").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_can_be_taken_on_a_full_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
+        // The device that is always full stands in for the disk.
+        std::os::unix::fs::symlink("/dev/full", &path).unwrap();
+        let lock = LockFile::take(&path, "me").unwrap();
+        assert!(lock.is_some());
+        drop(lock);
+        assert!(path.symlink_metadata().is_err());
     }
 
     #[test]

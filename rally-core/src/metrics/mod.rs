@@ -29,7 +29,7 @@ pub use race::{IntervalStanding, RaceMetrics, task_meta};
 pub use rank_test::{RANK_TEST_MIN, rank_test};
 pub use record::{RecordContext, TaskValue, result_documents};
 pub use results::{OperationMetrics, Percentiles, Results, ThroughputSummary};
-pub use series::{TaskSeries, series_of_records};
+pub use series::{MAX_SECONDS, TaskSeries, series_of_records};
 pub use store::{FoundRaces, MemoryStore, MetricsStore, RECORD_PAGE, RaceFilter, RecordPages, StoreError};
 pub use threshold::{
     Aggregate, Threshold, ThresholdMetric, ThresholdOperator, ThresholdOutcome, ThresholdStanding,

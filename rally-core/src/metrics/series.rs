@@ -15,7 +15,7 @@ const MILLIS_PER_SECOND: u64 = 1_000;
 const PERCENTILES: [f64; 6] = [50.0, 90.0, 99.0, 99.9, 99.99, 100.0];
 
 /// Seconds of a step that are looked at, about four months; no race has more, whatever a driver says.
-const MAX_SECONDS: u64 = 10_000_000;
+pub const MAX_SECONDS: u64 = 10_000_000;
 
 /// The seconds of one task in which it had normal samples. Drivers are added up.
 ///
@@ -29,6 +29,7 @@ pub struct TaskSeries {
     work: BTreeMap<u64, f64>,
     samples: u64,
     failed: u64,
+    is_of_records: bool,
 }
 
 impl TaskSeries {
@@ -83,6 +84,13 @@ impl TaskSeries {
         seconds.map(|second| self.work.get(&second).copied().unwrap_or_default()).collect()
     }
 
+    /// Whether these seconds come from records of requests, which do not tell the work that each of them did: what
+    /// [`work`](Self::work) gives cannot be held against that of a race whose intervals are known.
+    #[must_use]
+    pub fn is_of_records(&self) -> bool {
+        self.is_of_records
+    }
+
     /// How many normal samples failed, and how many there are.
     #[must_use]
     pub fn failures(&self) -> (u64, u64) {
@@ -112,8 +120,9 @@ pub async fn series_of_records(
     mut records: RecordPages<'_>,
 ) -> Result<BTreeMap<String, TaskSeries>, StoreError> {
     let tasks = || race.results.iter().flat_map(|results| &results.op_metrics);
+    let of_records = || TaskSeries { is_of_records: true, ..TaskSeries::default() };
     let mut all: BTreeMap<_, _> =
-        tasks().map(|task| (task.task.clone(), (task.operation.as_str(), TaskSeries::default()))).collect();
+        tasks().map(|task| (task.task.clone(), (task.operation.as_str(), of_records()))).collect();
     while let Some(page) = records.next().await {
         for record in page? {
             let _ = add_record(&mut all, &record);
@@ -208,7 +217,7 @@ mod tests {
         assert_eq!(series.percentile(TimeKind::ServiceTime, 100.0), [0.0, 1.0, 1.0, 5.0, 0.0]);
         assert_eq!(series.percentile(TimeKind::ProcessingTime, 50.0), [0.0; 0]);
         assert_eq!(series.work(), [400.0, 400.0, 0.0, 1200.0]);
-        assert_eq!(series.failures(), (1, 12));
+        assert_eq!((series.failures(), series.is_of_records()), ((1, 12), true));
     }
 
     /// Ten requests of a second, each of which takes so many milliseconds; their bin is that of the second, too.
@@ -254,7 +263,7 @@ mod tests {
         assert_eq!(series.work(), [20.0; 6]);
         assert_eq!(series.percentile(TimeKind::Latency, 50.0), [15.0; 8]);
         assert_eq!(series.percentile(TimeKind::ServiceTime, 100.0), [20.0; 8]);
-        assert_eq!(series.failures(), (16, 160));
+        assert_eq!((series.failures(), series.is_of_records()), ((16, 160), false));
     }
 
     #[test]

@@ -25,7 +25,7 @@ const AT_ONCE: usize = 32;
 
 /// How long all keys of a worker may take together, to be made and to be deleted.
 const CREATION: Duration = Duration::from_secs(60);
-const DELETION: Duration = Duration::from_secs(5);
+pub(crate) const DELETION: Duration = Duration::from_secs(5);
 
 /// How long keys that are asked for already may take when the race ends: they are deleted then.
 const LAST_KEYS: Duration = Duration::from_secs(1);

@@ -30,7 +30,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_rustls::TlsConnector;
 
-pub(crate) use api_keys::{ApiKeys, SetupError};
+pub(crate) use api_keys::{ApiKeys, DELETION as KEY_DELETION, SetupError};
 pub use media_type::MediaTypes;
 pub use options::{Authorization, ClientOptions, InvalidClientOptions};
 use request::Head;

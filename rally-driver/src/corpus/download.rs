@@ -107,9 +107,8 @@ pub(super) async fn download(
     progress: &mut Progress,
 ) -> Result<(), DownloadError> {
     let part = Part::of(target);
-    let (mut pause, mut failures) = (FIRST_PAUSE, 0);
+    let mut patience = Patience::new();
     loop {
-        let before = part.length().await;
         let failure = match attempt(client, url, &part, expected, progress).await {
             Ok(()) => {
                 fs::rename(&part.path, target).await.map_err(DownloadError::Write)?;
@@ -120,16 +119,37 @@ pub(super) async fn download(
             Err(Failure::Final(error)) => return Err(error),
             Err(Failure::Again(problem)) => problem,
         };
-        if part.length().await > before {
-            (pause, failures) = (FIRST_PAUSE, 0);
-        }
-        failures += 1;
-        if failures == ATTEMPTS {
+        let Some(pause) = patience.pause_after(part.length().await) else {
             return Err(DownloadError::Server(format!("{failure}, {ATTEMPTS} times in a row; try again later")));
-        }
+        };
         progress.stumbles(&format!("{failure}; it is tried again"));
         sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// How long attempts go on that break off.
+struct Patience {
+    /// The most bytes that an attempt has left: where each begins from the start, one may get further than the one before, and
+    /// yet none gets on.
+    best: u64,
+    pause: Duration,
+    failures: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { best: 0, pause: FIRST_PAUSE, failures: 0 }
+    }
+
+    /// How long to wait after an attempt that broke off and left so many bytes; none if there have been enough.
+    fn pause_after(&mut self, length: u64) -> Option<Duration> {
+        if length > self.best {
+            *self = Self { best: length, ..Self::new() };
+        }
+        self.failures += 1;
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        (self.failures < ATTEMPTS).then_some(pause)
     }
 }
 
@@ -209,7 +229,7 @@ async fn attempt(
         (StatusCode::OK, _) => (0, part.begin(url, response.headers()).await?),
         (status, _) => return Err(refused(status)),
     };
-    let total = response.content_length().map(|rest| rest + length);
+    let total = response.content_length().map(|rest| rest.saturating_add(length));
     if let (Some(total), Some(expected)) = (total, expected)
         && total != expected
     {
@@ -314,4 +334,25 @@ fn explain(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_download_is_given_up_that_gets_further_than_the_attempt_before_but_never_on() {
+        let mut patience = Patience::new();
+        let attempts = [300, 100].into_iter().cycle().take_while(|length| patience.pause_after(*length).is_some());
+        assert_eq!(attempts.take(1_000).count(), ATTEMPTS as usize - 1);
+    }
+
+    #[test]
+    fn a_download_that_gets_on_is_not_given_up() {
+        let mut patience = Patience::new();
+        assert!((1..1_000).all(|length| patience.pause_after(length) == Some(FIRST_PAUSE)));
+        let pauses: Vec<_> = std::iter::from_fn(|| patience.pause_after(0)).collect();
+        assert_eq!(pauses.len(), ATTEMPTS as usize - 2);
+        assert_eq!((pauses[0], pauses[pauses.len() - 1]), (2 * FIRST_PAUSE, LONGEST_PAUSE));
+    }
 }

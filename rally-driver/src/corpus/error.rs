@@ -83,6 +83,18 @@ pub enum CorpusError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The thread that unpacks the file or counts its lines did not come to an end.
+    #[error(
+        "{document_file} of corpus `{corpus}` could not be unpacked or counted: {problem}; this is a defect, please report it"
+    )]
+    Aborted {
+        /// The corpus.
+        corpus: String,
+        /// The file.
+        document_file: String,
+        /// What it panicked with.
+        problem: String,
+    },
     /// The file cannot be fetched from another host.
     #[error(
         "cannot fetch {document_file} of corpus `{corpus}` from another host: {problem}; put it on this host or the \

@@ -21,6 +21,7 @@ use super::slices::{delete_old_slices, fetch_slice, slices_here};
 use super::unpacking::{count_lines, unpack_documents};
 use super::{Corpora, CorpusError, DocumentFile, OffsetTable};
 use crate::driver::{ContentSource, Means};
+use crate::engine::Panicked;
 
 /// Documents that somebody on this host reads.
 #[derive(Clone, Debug)]
@@ -178,18 +179,18 @@ impl Preparation<'_> {
         };
         let name = archive.file_name().unwrap_or_default().to_string_lossy();
         let progress = self.begin("unpacking", &name, place, None);
-        let (place, threads) = (place.clone(), self.cores);
-        self.blocking(move |cancelled| {
+        let (own, threads) = (place.clone(), self.cores);
+        self.blocking(place, move |cancelled| {
             // As long as the thread writes, nobody else does.
             let _lock = lock;
-            unpack_documents(&place, &archive, threads, progress, cancelled)
+            unpack_documents(&own, &archive, threads, progress, cancelled)
         })
         .await
     }
 
     async fn count(&self, place: &Place, file: PathBuf) -> Result<(PathBuf, OffsetTable), CorpusError> {
-        let place = place.clone();
-        self.blocking(move |cancelled| count_lines(&place, &file, &cancelled).map(|table| (file, table))).await
+        let own = place.clone();
+        self.blocking(place, move |cancelled| count_lines(&own, &file, &cancelled).map(|table| (file, table))).await
     }
 
     /// Whether what is missing may be downloaded.
@@ -236,13 +237,21 @@ impl Preparation<'_> {
     /// Runs something that blocks on another thread. It is told to stop if nobody waits for it any more.
     async fn blocking<T: Send + 'static>(
         &self,
+        place: &Place,
         work: impl FnOnce(CancellationToken) -> Result<T, CorpusError> + Send + 'static,
     ) -> Result<T, CorpusError> {
         let cancelled = CancellationToken::new();
         let _guard = cancelled.clone().drop_guard();
         match self.threads.spawn_blocking(move || work(cancelled)).await {
             Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+            Err(error) => Err(CorpusError::Aborted {
+                corpus: place.corpus.clone(),
+                document_file: place.name.clone(),
+                problem: match error.try_into_panic() {
+                    Ok(payload) => Panicked::with(payload.as_ref()).to_string(),
+                    Err(cancelled) => cancelled.to_string(),
+                },
+            }),
         }
     }
 }
@@ -252,5 +261,46 @@ fn chain(error: &CorpusError) -> String {
     match error.source() {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use rally_core::track::{Challenge, Operation, Task, Track};
+
+    use super::*;
+
+    struct Nothing;
+
+    #[async_trait]
+    impl ContentSource for Nothing {
+        async fn fetch(&self, content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+            Err(format!("nothing is known of {content}").into())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_an_error_that_names_the_file() {
+        let documents = Documents::builder("places.json", 1).target_index("i");
+        let track = Track::builder("t")
+            .corpus(Corpus::builder("places").documents(documents))
+            .challenge(Challenge::builder("c").task(Task::builder(Operation::builder("bulk").property("bulk-size", 1))))
+            .build()
+            .unwrap();
+        let plan = RacePlan::new(track, "c");
+        let (content, notice): (Arc<dyn ContentSource>, Notice) = (Arc::new(Nothing), Arc::new(|_| ()));
+        let (data_dir, threads) = (Path::new("data"), TaskTracker::new());
+        let preparation =
+            Preparation { plan: &plan, data_dir, cores: 1, content: &content, notice: &notice, threads: &threads };
+        let corpus = &plan.track.corpora[0];
+        let place = Place::of(data_dir, None, corpus, &corpus.documents[0]).unwrap();
+        let error = preparation.blocking::<()>(&place, |_| panic!("no end in sight")).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "places.json of corpus `places` could not be unpacked or counted: it panicked: no end in sight; this is a \
+             defect, please report it"
+        );
     }
 }

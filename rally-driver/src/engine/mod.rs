@@ -13,5 +13,6 @@ mod roster;
 mod step;
 mod worker;
 
+pub(crate) use error::Panicked;
 pub(crate) use health::LATE;
 pub(crate) use race::{Command, InvalidStep, Race, RaceSetup};

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZero;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use rally_core::metrics::{DriverHealth, Interval};
 use rally_core::{
     Allocation, Completion, DriverAssignment, DriverEventKind, JoinPoint, RacePlan, RacePlanError, Role, RoleError,
@@ -22,8 +24,8 @@ use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::health::{Effort, PULSE, saturation, starvation, stood_still};
 use super::step::{ProgressSum, RaceContext, StepShare};
-use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
-use crate::client::{InvalidClientOptions, SetupError};
+use super::worker::{DRAIN, Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
+use crate::client::{InvalidClientOptions, KEY_DELETION, SetupError};
 use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
@@ -44,8 +46,9 @@ const REPORTS: usize = 1_024;
 /// How long workers may take to make a step ready. It is as long as a driver may prepare the race.
 const READY: Duration = Duration::from_secs(30 * 60);
 
-/// How long workers may take to end: as long as they let requests finish, and a little more.
-const END: Duration = Duration::from_secs(15);
+/// How long workers may take to end: as long as they let requests finish and then wait for API keys to be deleted, and a
+/// little more.
+const END: Duration = DRAIN.saturating_add(KEY_DELETION).saturating_add(Duration::from_secs(5));
 
 /// What a race is asked for.
 #[derive(Debug)]
@@ -109,6 +112,8 @@ enum RaceError {
     Segments(#[from] WriteSegmentError),
     #[error(transparent)]
     Task(#[from] TaskError),
+    #[error(transparent)]
+    Panicked(Panicked),
     #[error(transparent)]
     NobodyListens(#[from] NobodyListens),
 }
@@ -188,7 +193,8 @@ struct Pending {
     progress: BTreeMap<usize, Vec<ProgressSum>>,
     /// CPU time by worker, in nanoseconds.
     busy: BTreeMap<usize, u64>,
-    in_flight: u32,
+    /// Requests under way by worker, as it said last.
+    in_flight: BTreeMap<usize, u32>,
     /// Time in which this driver did not run at all.
     still: Duration,
     /// Workers that were asked and have not answered.
@@ -202,7 +208,7 @@ impl Pending {
             recording: Recording::default(),
             progress: BTreeMap::new(),
             busy: BTreeMap::new(),
-            in_flight: 0,
+            in_flight: BTreeMap::new(),
             still: Duration::ZERO,
             awaiting: BTreeSet::new(),
         }
@@ -210,7 +216,7 @@ impl Pending {
 }
 
 impl Race {
-    /// Runs a race from its preparation to its end.
+    /// Runs a race from its preparation to its end, which is told also if something of it panics.
     pub(crate) async fn run(setup: RaceSetup, mut commands: mpsc::Receiver<Command>) {
         let (events, clock, host) = (Arc::clone(&setup.events), Arc::clone(&setup.clock), setup.host.clone());
         let race = setup.assignment.race.clone();
@@ -222,13 +228,20 @@ impl Race {
         };
         // What gets documents ready or waits for the cluster on other threads.
         let threads = TaskTracker::new();
-        let result = match unless_stopped(&mut commands, Self::prepare(setup, &threads)).await {
-            Some(Ok(prepared)) => prepared.play(&mut commands).await,
-            Some(Err(error)) => Err((format!("prepare race {race}"), error)),
-            None => Ok(()),
+        let played = async {
+            match unless_stopped(&mut commands, Self::prepare(setup, &threads)).await {
+                Some(Ok(prepared)) => prepared.play(&mut commands).await,
+                Some(Err(error)) => Err((format!("prepare race {race}"), error)),
+                None => Ok(()),
+            }
         };
-        if let Err((phase, error)) = result {
-            fail(phase, &error);
+        match AssertUnwindSafe(played).catch_unwind().await {
+            Ok(Ok(())) => {}
+            Ok(Err((phase, error))) => fail(phase, &error),
+            Err(payload) => {
+                let phase = format!("play in race {race}");
+                fail(phase, &RaceError::Panicked(Panicked::with(payload.as_ref())));
+            }
         }
         // They know by now that nobody waits for what they do, and one that is stuck can do no harm.
         threads.close();
@@ -432,9 +445,6 @@ impl Race {
     /// Tells what telemetry devices found.
     async fn hear(&mut self, found: Option<Found>) -> Result<(), NobodyListens> {
         match found {
-            Some(Found::Records(json)) => self.say(DriverEventKind::Telemetry { json }),
-            Some(Found::Notice(message)) => self.say(DriverEventKind::Noticed { message }),
-            Some(Found::Attached) => Ok(()),
             Some(Found::Detached) | None => {
                 let ended = self.end_telemetry().await;
                 if found.is_none() {
@@ -449,13 +459,25 @@ impl Race {
                 }
                 Ok(())
             }
+            Some(found) => self.tell_found(found),
         }
     }
 
-    /// Waits for the thread of the telemetry devices.
+    /// Waits for the thread of the telemetry devices, and tells what they have found until then.
     async fn end_telemetry(&mut self) -> Result<(), Panicked> {
         let Some(telemetry) = self.telemetry.take() else { return Ok(()) };
-        telemetry.end().await.map_err(|payload| Panicked::with(payload.as_ref()))
+        let (left, ended) = telemetry.end().await;
+        // Nobody may listen any more; whoever ends the race finds out.
+        let _ = left.into_iter().try_for_each(|found| self.tell_found(found));
+        ended.map_err(|payload| Panicked::with(payload.as_ref()))
+    }
+
+    fn tell_found(&self, found: Found) -> Result<(), NobodyListens> {
+        match found {
+            Found::Records(json) => self.say(DriverEventKind::Telemetry { json }),
+            Found::Notice(message) => self.say(DriverEventKind::Noticed { message }),
+            Found::Attached | Found::Detached => Ok(()),
+        }
     }
 
     /// Warns if reading the clock takes so long that it would show in what is measured.
@@ -718,7 +740,7 @@ impl Race {
         if !progress.is_empty() {
             self.pending.progress.insert(worker, progress);
         }
-        self.pending.in_flight += in_flight;
+        self.pending.in_flight.insert(worker, in_flight);
         *self.pending.busy.entry(worker).or_default() += busy;
     }
 
@@ -756,7 +778,7 @@ impl Race {
             saturated: saturation(&self.setup.host, &effort),
             dispatch_lag: pending.recording.dispatch_lag,
             busiest_worker: busiest,
-            in_flight: pending.in_flight,
+            in_flight: pending.in_flight.into_values().sum(),
             reconnects: pending.recording.reconnects,
             retries: pending.recording.retries,
         };
@@ -811,6 +833,8 @@ impl Race {
         let mut may_hurry = mode == StopMode::Drain;
         let mut hurry = std::pin::pin!(hurry);
         let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
+        // Those that have not said yet what they had measured when their clients were stopped.
+        let mut measuring = ending.clone();
         let deadline = tokio::time::Instant::now() + END;
         let mut result = Ok(());
         while !ending.is_empty() {
@@ -826,11 +850,18 @@ impl Race {
             match report.event {
                 WorkerEvent::Ended(measurement) => {
                     self.merge_last(report.worker, *measurement);
+                    self.pending.awaiting.remove(&report.worker);
+                    measuring.remove(&report.worker);
                     ending.remove(&report.worker);
                 }
-                WorkerEvent::Measured(measurement) | WorkerEvent::Reached(measurement) => {
+                WorkerEvent::Measured(measurement) => {
                     self.merge(report.worker, *measurement);
+                    // It answers in order what it was asked for before.
+                    if !self.pending.awaiting.remove(&report.worker) {
+                        measuring.remove(&report.worker);
+                    }
                 }
+                WorkerEvent::Reached(measurement) => self.merge(report.worker, *measurement),
                 // Nobody may listen any more.
                 WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
                 WorkerEvent::Ready | WorkerEvent::ClientDone { .. } => (),
@@ -840,6 +871,10 @@ impl Race {
                 }
                 // Nothing has begun, and nothing will.
                 WorkerEvent::Unready(_) => (),
+            }
+            if measuring.is_empty() && self.pending.recording.samples > 0 {
+                // What comes now may take longer than anybody waits for it, and nobody may listen any more.
+                let _ = self.tell_interval();
             }
         }
         for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {

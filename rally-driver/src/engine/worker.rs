@@ -27,7 +27,7 @@ use crate::segment::SampleSender;
 const REQUESTS: usize = 8;
 
 /// How long requests in flight may take when the race is stopped.
-const DRAIN: Duration = Duration::from_secs(10);
+pub(super) const DRAIN: Duration = Duration::from_secs(10);
 
 /// What the race asks of a worker.
 #[derive(Debug)]

@@ -107,8 +107,12 @@ impl Telemetry {
         let (sender, found) = mpsc::channel(FOUND);
         let (plan, clock) = (Arc::clone(plan), Arc::clone(clock));
         let start = |error: io::Error| format!("failed to start the telemetry devices: {error}");
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(start)?;
         let run = move || {
+            // It is made where it is used: without a thread it would be dropped among other futures, which panics.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(sender.blocking_send(Found::Notice(start(error)))),
+            };
             let work = async {
                 for notice in notices.into_iter().filter(|_| since == Since::Beginning) {
                     send(&sender, Found::Notice(notice)).await;
@@ -137,20 +141,23 @@ impl Telemetry {
         self.detach.send_replace(true);
     }
 
-    /// Ends the devices where they are and waits for it.
-    ///
-    /// # Errors
-    ///
-    /// What they panicked with, as of a thread that is joined.
-    pub(crate) async fn end(mut self) -> thread::Result<()> {
+    /// Ends the devices where they are and waits for it. Gives what they have found that nobody has taken yet, and what they
+    /// panicked with, as of a thread that is joined.
+    pub(crate) async fn end(mut self) -> (Vec<Found>, thread::Result<()>) {
         self.found.close();
-        let ended = async { while self.found.recv().await.is_some() {} };
-        match timeout(END, ended).await {
+        let mut left = Vec::new();
+        let ended = async {
+            while let Some(found) = self.found.recv().await {
+                left.push(found);
+            }
+        };
+        let result = match timeout(END, ended).await {
             // The channel is one of the last things that the thread lets go.
             Ok(()) => self.thread.join(),
             // It can do no harm any more.
             Err(_) => Ok(()),
-        }
+        };
+        (left, result)
     }
 }
 

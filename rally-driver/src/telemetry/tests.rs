@@ -610,3 +610,14 @@ fn records_are_sent_in_arrays_of_bounded_length_and_none_that_is_too_long() {
         assert_eq!((lengths, notices), (vec![2, 2], 1));
     });
 }
+
+#[test]
+fn what_devices_found_that_nobody_has_taken_is_given_back_when_they_are_ended() {
+    let (sender, found) = mpsc::channel(FOUND);
+    sender.try_send(Found::Notice("a device is done".to_owned())).unwrap();
+    sender.try_send(Found::Records(b"[{}]".to_vec())).unwrap();
+    let telemetry = Telemetry { detach: watch::channel(false).0, found, thread: thread::spawn(move || drop(sender)) };
+    let (left, ended) = block_on(telemetry.end());
+    assert_eq!(left, [Found::Notice("a device is done".to_owned()), Found::Records(b"[{}]".to_vec())]);
+    assert!(ended.is_ok());
+}

@@ -1,12 +1,17 @@
 //! The driver as a coordinator uses it.
 
+use std::error::Error;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::RowAccessor;
-use rally_core::{DriverEventKind, JoinPoint, LoadDriver, RoleErrorKind, Sequence, Step, StopMode};
+use rally_core::{ContentHash, DriverEventKind, JoinPoint, LoadDriver, RoleErrorKind, Sequence, Step, StopMode};
+use rally_driver::ContentSource;
 
 use crate::fixture::{Race, challenge, plan, scripted, takes, task};
 
@@ -83,6 +88,29 @@ async fn a_driver_plays_in_one_race_at_a_time() {
     race.driver.prepare(other).await.unwrap();
     let unknown = race.driver.events(&race.id, Sequence::START).await.err().unwrap();
     assert_eq!(unknown.kind, RoleErrorKind::Invalid);
+}
+
+/// A source of race plans that does not even fail as it should.
+struct Panicking;
+
+#[async_trait]
+impl ContentSource for Panicking {
+    async fn fetch(&self, _content: ContentHash) -> Result<Bytes, Box<dyn Error + Send + Sync>> {
+        panic!("no such shelf")
+    }
+}
+
+#[tokio::test]
+async fn a_race_that_panics_fails_and_leaves_the_driver_to_others() {
+    let (registry, _) = scripted(|_| takes(1));
+    let plan = plan(challenge().task(task("a")));
+    let mut race = Race::prepare_with(registry, &plan, 1, 0..1, |options| options.content = Arc::new(Panicking)).await;
+    let told = race.until_reached().await;
+    assert_eq!(told.failure().unwrap(), "load driver on here could not play in race 4711: it panicked: no such shelf");
+    assert_eq!(told.others.last(), Some(&DriverEventKind::Ended));
+    let mut other = race.assignment.clone();
+    other.race = "4712".parse().unwrap();
+    race.driver.prepare(other).await.unwrap();
 }
 
 #[tokio::test]

@@ -190,7 +190,11 @@ async fn requests_that_were_due_during_the_ramp_up_do_not_tell_of_too_few_client
         .target_throughput(100.0)
         .property("ramp-up-time-period", 2);
     let told = run(registry, &plan(challenge().task(task)), 1).await;
-    let notices: Vec<_> = told.others.iter().filter(|kind| matches!(kind, DriverEventKind::Noticed { .. })).collect();
+    let of_clients = |kind: &&DriverEventKind| {
+        // A busy machine is told that its clock is slow.
+        matches!(kind, DriverEventKind::Noticed { message } if message.contains("their client still waited"))
+    };
+    let notices: Vec<_> = told.others.iter().filter(of_clients).collect();
     assert!(notices.is_empty(), "{notices:?}");
 }
 
@@ -490,7 +494,7 @@ async fn a_worker_that_does_not_end_is_named_and_what_it_had_under_way_is_lost()
     drop(release);
     let failure = told.failure().unwrap();
     assert!(
-        failure.starts_with("load driver on here could not end race 4711: workers {0} did not end within 15s; "),
+        failure.starts_with("load driver on here could not end race 4711: workers {0} did not end within 20s; "),
         "{failure}"
     );
     let ledger = told.intervals.last().unwrap().ledger;

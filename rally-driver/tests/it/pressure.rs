@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use rally_core::metrics::{Distribution, SampleType, TaskInterval};
 use rally_core::track::{JsonObject, Operation, Task, TaskBuilder};
-use rally_core::{DriverEventKind, RacePlan, StopMode};
+use rally_core::{DriverEventKind, LoadDriver, RacePlan, StopMode};
 use rally_driver::Registry;
 use serde_json::json;
 
@@ -296,6 +296,38 @@ async fn api_keys_are_deleted_if_the_race_is_stopped_before_there_are_enough() {
     let told = race.stop(StopMode::Now).await;
     assert_eq!(told.failure(), None);
     assert_eq!(deleted_keys(&cluster), ["rally-client-0", "rally-client-2"]);
+}
+
+#[tokio::test]
+async fn what_was_measured_is_told_before_api_keys_are_deleted() {
+    let target = Target::start(|seen| match seen.line() {
+        "PUT /_security/api_key" => Act::Answer(200, json!({ "id": "i", "api_key": "k" }).to_string()),
+        "DELETE /_security/api_key" => Act::Answer(403, "{}".to_owned()),
+        _ => Act::ok(),
+    })
+    .await;
+    let options =
+        json!({ "create_api_key_per_client": true, "basic_auth_user": "rally", "basic_auth_password": "secret" });
+    let task = request("a").clients(2).time_period(Duration::from_secs(3_600)).target_throughput(200.0);
+    let mut race = Race::prepare(Registry::rally(), &against(&target, [task], options), 1).await;
+    race.prepared().await;
+    race.begin(1).await;
+    while target.seen().len() < 20 {
+        tokio::time::sleep(milliseconds(1)).await;
+    }
+    race.driver.stop(&race.id, StopMode::Now).await.unwrap();
+    let (mut before, mut after, mut is_told) = (0, 0, false);
+    while let Some(kind) = race.next().await {
+        match kind {
+            DriverEventKind::Noticed { message } if message.contains("API keys") => is_told = true,
+            DriverEventKind::Measured(interval) => {
+                let samples: u64 = interval.tasks.iter().map(|task| task.samples).sum();
+                *(if is_told { &mut after } else { &mut before }) += samples;
+            }
+            _ => {}
+        }
+    }
+    assert!(is_told && before > 0 && after == 0, "{is_told} {before} {after}");
 }
 
 #[tokio::test]

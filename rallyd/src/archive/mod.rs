@@ -16,5 +16,6 @@ pub use clocks::HostClock;
 #[cfg(test)]
 pub(crate) use clocks::clock_trouble;
 pub use intervals::{IntervalLog, RecordedInterval, read_intervals};
+pub(crate) use pending::take_from_archive;
 pub(crate) use recorder::{ArchiveRecorder, ReportSlot};
 pub use store::{Archive, ArchiveError};

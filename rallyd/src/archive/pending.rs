@@ -1,9 +1,15 @@
 //! What of a race was still to be collected when its verdict was written down.
 
+use std::fs::File;
+
 use rally_core::RaceId;
 use rally_core::metrics::{ArchivedVerdict, Pending};
 
+use super::store::failed;
 use super::{Archive, ArchiveError};
+
+/// In the directory of the race: its metrics store has all of it, although the verdict says that this is pending.
+const STORED: &str = "stored";
 
 impl Archive {
     /// How a race ended; none if it has not, or if whoever ran it died. What was still to be collected by then and is not
@@ -24,6 +30,13 @@ impl Archive {
         Ok(archived)
     }
 
+    /// Says that the metrics store has all of a race whose verdict cannot be written any more. Most disks that are full have
+    /// room for an empty file.
+    pub(super) fn note_stored(&self, race: &RaceId) -> Result<(), ArchiveError> {
+        let path = self.directory(race).join(STORED);
+        File::create(&path).map(drop).map_err(failed("write", &path))
+    }
+
     fn pending_text(&self, race: &RaceId, pending: &Pending, is_in_use: bool) -> Vec<String> {
         let directory = self.samples_directory(race);
         let is_missing = |content: &String| !directory.join(format!("{content}.parquet")).exists();
@@ -37,18 +50,23 @@ impl Archive {
                 format!("raw samples of {drivers} are missing: whoever ran the race ended before they had come")
             });
         }
-        if let Some(store) = &pending.store {
+        if let Some(store) = &pending.store
+            && !self.directory(race).join(STORED).exists()
+        {
             texts.push(if is_in_use {
                 format!("{store} does not have all of it yet")
             } else {
-                format!(
-                    "{store} does not have all of it: whoever ran the race ended before that; all is \
-                     in the archive, and `rallyd report {race}` and `rallyd compare` take it from there"
-                )
+                let remedy = take_from_archive(race);
+                format!("{store} does not have all of it: whoever ran the race ended before that; {remedy}")
             });
         }
         texts
     }
+}
+
+/// What to do about a race that its metrics store does not have.
+pub(crate) fn take_from_archive(race: &RaceId) -> String {
+    format!("all is in the archive, and `rallyd report {race}` and `rallyd compare` take it from there")
 }
 
 #[cfg(test)]
@@ -92,6 +110,8 @@ mod tests {
         let [samples, store] = &told()[..] else { panic!("{:?}", told()) };
         assert!(samples.starts_with("raw samples of b, c are missing: whoever ran the race ended"), "{samples}");
         assert!(store.contains("http://es:9200 does not have all of it: whoever ran the race ended"), "{store}");
+        archive.note_stored(&race).unwrap();
+        assert_eq!(&told()[..], std::slice::from_ref(samples));
         archive.store_verdict(&race, &ArchivedVerdict { pending: None, ..archived }).unwrap();
         assert_eq!(told(), [""; 0]);
     }

@@ -49,6 +49,8 @@ pub(crate) struct ArchiveRecorder {
     sample_files: SampleFiles,
     /// The metrics store that gets the race when it has ended.
     store: Option<String>,
+    /// Whether that store has all of it.
+    is_stored: bool,
     is_settled: bool,
     report: ReportSlot,
     verdict: Option<RaceVerdict>,
@@ -92,6 +94,8 @@ impl ArchiveRecorder {
         let began = surroundings.timer().now();
         let clocks = surroundings.clocks(&request.load_driver_hosts).await;
         let clocks = request.load_driver_hosts.iter().cloned().zip(clocks).collect();
+        // Nothing is waited for below, so that whoever drops this leaves no race behind.
+        let coordinator_drives = surroundings.is_among(&request.load_driver_hosts).await;
         let document = RaceDocument::new(race.clone(), &plan, env!("CARGO_PKG_VERSION"), crate::REVISION);
         let trouble = Trouble::default();
         let begin = |archive: &Archive| {
@@ -111,7 +115,7 @@ impl ArchiveRecorder {
         };
         Ok(Self {
             own_clock: surroundings.clock(),
-            coordinator_drives: surroundings.is_among(&request.load_driver_hosts).await,
+            coordinator_drives,
             surroundings,
             began,
             clocks,
@@ -128,6 +132,7 @@ impl ArchiveRecorder {
             lock,
             sample_files: SampleFiles::default(),
             store,
+            is_stored: false,
             is_settled: false,
             report,
             verdict: None,
@@ -175,12 +180,23 @@ impl ArchiveRecorder {
         self.conclude();
     }
 
+    /// Notices that the metrics store has all of the race.
+    pub(crate) fn stored(&mut self) {
+        self.is_stored = true;
+    }
+
     /// Lets go of the archive, and tells whoever asks for the report that nothing more can become known.
     pub(crate) fn settle(&mut self) {
         let was_pending = self.pending().is_some();
         self.is_settled = true;
-        if was_pending {
-            self.conclude();
+        // Otherwise, what was pending stays in the verdict that was written before.
+        if was_pending
+            && !self.conclude()
+            && self.is_stored
+            && let Some(archive) = &self.archive
+            && let Err(error) = archive.note_stored(&self.document.race_id)
+        {
+            self.trouble.notice(sentence(&error));
         }
         self.lock = None;
         if let Some(report) = self.report.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
@@ -260,9 +276,9 @@ impl ArchiveRecorder {
         thresholds.iter().map(|it| self.metrics.threshold_outcome(challenge, it)).collect()
     }
 
-    /// Writes the verdict down, and gives the report to whoever asks.
-    fn conclude(&self) {
-        let Some(verdict) = self.verdict.clone() else { return };
+    /// Writes the verdict down, and gives the report to whoever asks. Says whether all could be written.
+    fn conclude(&self) -> bool {
+        let Some(verdict) = self.verdict.clone() else { return true };
         let findings = || Findings {
             errors: self.plan.challenge().map(|challenge| self.metrics.task_errors(challenge)).unwrap_or_default(),
             drivers: self.metrics.drivers(),
@@ -275,11 +291,13 @@ impl ArchiveRecorder {
             archive.store_verdict(&self.document.race_id, &archived)?;
             archive.store(&self.document)
         };
-        if let Some(Err(error)) = self.archive.as_ref().map(store) {
-            self.trouble.notice(sentence(&error));
+        let written = self.archive.as_ref().map_or(Ok(()), store);
+        if let Err(error) = &written {
+            self.trouble.notice(sentence(error));
         }
         let report = RaceReport { race: self.document.clone(), findings: findings(), is_settled: false };
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        written.is_ok()
     }
 }
 

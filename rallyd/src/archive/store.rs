@@ -343,13 +343,15 @@ pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error
 }
 
 /// Writes a file beside its place first, so that a crash leaves the old one or the new one, also if it is one of the whole
-/// machine.
+/// machine. If it cannot be written, nothing of it stays.
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
     let mut file = File::create(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
+    let written = file.write_all(content).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    written.inspect_err(|_| {
+        // A disk that is full needs the room.
+        let _ = fs::remove_file(&temporary);
+    })?;
     path.parent().map_or(Ok(()), sync_directory)
 }
 
@@ -407,6 +409,22 @@ mod tests {
         assert!(matches!(archive.load(&old.race_id), Err(ArchiveError::Unknown { .. })));
         assert!(matches!(archive.delete(&old.race_id), Err(ArchiveError::Unknown { .. })));
         assert_eq!(archive.load(&new.race_id).unwrap(), new);
+    }
+
+    #[test]
+    fn a_file_that_a_full_disk_does_not_take_leaves_the_old_one_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let mut race = document("full", "20261101T000000Z");
+        archive.store(&race).unwrap();
+        let temporary = archive.directory(&race.race_id).join(RACE).with_extension("tmp");
+        // The device that is always full stands in for the disk.
+        std::os::unix::fs::symlink("/dev/full", &temporary).unwrap();
+        let before = archive.load(&race.race_id).unwrap();
+        race.track = "other".to_owned();
+        assert!(archive.store(&race).is_err());
+        assert_eq!(archive.load(&race.race_id).unwrap(), before);
+        assert!(temporary.symlink_metadata().is_err());
     }
 
     #[test]

@@ -42,7 +42,7 @@ const JOIN_WITHIN: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// Shows a race in small, and removes everything but its archive.
 pub(super) async fn demo(directory: &Path, arguments: &DemoArguments, console: Console) -> Result<Exit, CommandError> {
-    // Before there is anything that would have to be removed.
+    // Before there is anything that would have to be removed. Nothing interrupts the removal, which has an end of its own.
     let interrupts = Interrupts::new(true);
     let archive = archive(directory, &settings(directory, &Flags::default(), console)?);
     // Beside the archive, so that the race can be moved there.

@@ -8,7 +8,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -90,9 +90,13 @@ impl ClusterContent {
         format!("{content}.json")
     }
 
+    fn hash(bytes: &[u8]) -> ContentHash {
+        ContentHash::from_bytes(*blake3::hash(bytes).as_bytes())
+    }
+
     /// Keeps a content, and offers it to the cluster.
     pub(crate) async fn keep(&self, bytes: Vec<u8>) -> io::Result<ContentHash> {
-        let content = ContentHash::from_bytes(*blake3::hash(&bytes).as_bytes());
+        let content = Self::hash(&bytes);
         self.make_directory().await?;
         let path = self.directory.join(Self::name(content));
         let mut file = File::options().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(&path).await?;
@@ -304,7 +308,8 @@ impl RaceRoles {
         let coordinator = keeping.map(|keeping| {
             let (host, content, driver) = (host.clone(), Arc::clone(&content), driver.clone());
             let shipping = Shipping::new(Arc::clone(&corpora));
-            let surroundings = ClusterSurroundings { facts: own, host, content, driver, shipping, keeping };
+            let shipped = Mutex::default();
+            let surroundings = ClusterSurroundings { facts: own, host, content, driver, shipping, shipped, keeping };
             Arc::new(RaceCoordinator::new(Arc::new(surroundings)))
         });
         Self { host, driver, content, corpora, coordinator, forgetting: Mutex::default() }
@@ -357,6 +362,8 @@ struct ClusterSurroundings {
     content: Arc<ClusterContent>,
     driver: SharingDriver,
     shipping: Shipping,
+    /// The plan that says who ships what.
+    shipped: Mutex<Option<ContentHash>>,
     keeping: RaceKeeping,
 }
 
@@ -376,6 +383,10 @@ impl ClusterSurroundings {
         }
         let peer = host.peer(id).ok_or_else(|| format!("{driver} is not connected"))?;
         Ok(Arc::new(PeerSource::new(peer)))
+    }
+
+    fn shipped(&self) -> MutexGuard<'_, Option<ContentHash>> {
+        self.shipped.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -413,12 +424,18 @@ impl Surroundings for ClusterSurroundings {
         let drivers = drivers.collect::<Result<_, String>>()?;
         plan.shipped = self.shipping.find(race, (&plan, content), drivers, &notice).await?;
         let json = serde_json::to_vec(&plan).map_err(|error| format!("the plan cannot be written: {error}"))?;
+        // Before there is a file, which is to be deleted also if this is dropped in the meantime.
+        *self.shipped() = Some(ClusterContent::hash(&json));
         let content = self.content.keep(json).await.map_err(|error| format!("the plan cannot be kept: {error}"))?;
         Ok((plan, content))
     }
 
     async fn withdraw(&self, race: &RaceId) {
         self.shipping.withdraw(race).await;
+        let shipped = self.shipped().take();
+        if let Some(plan) = shipped {
+            self.content.forget(plan).await;
+        }
     }
 
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {

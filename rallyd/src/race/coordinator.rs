@@ -23,7 +23,7 @@ use tracing::{Instrument, info, info_span, warn};
 use super::local::LocalSurroundings;
 use super::sample_files::{FetchPace, SampleFile};
 use super::text::busy_text;
-use crate::archive::{Archive, ArchiveRecorder, HostClock, ReportSlot};
+use crate::archive::{Archive, ArchiveRecorder, HostClock, ReportSlot, take_from_archive};
 use crate::settings::ReportingSettings;
 use crate::store::{self, StoreSettings};
 
@@ -76,7 +76,8 @@ pub trait Surroundings: Send + Sync + 'static {
         Ok(plan)
     }
 
-    /// Ends what [`ship`](Self::ship) began: nobody offers corpora of the race any more.
+    /// Ends what [`ship`](Self::ship) began, also if that was dropped: nobody offers corpora of the race any more, and the
+    /// plan that it made is forgotten.
     async fn withdraw(&self, _race: &RaceId) {}
 
     /// The load drivers on these hosts, each with the name that the user gave it.
@@ -426,7 +427,6 @@ async fn run(
             return;
         }
     };
-    let shipped = setup.content;
     let notice = {
         let (timer, log, asides) = (Arc::clone(&timer), Arc::clone(&log), recorder.asides());
         move |driver: String, message: String| {
@@ -448,9 +448,7 @@ async fn run(
     // What is under way goes on below, at full pace.
     fetching.shutdown().await;
     surroundings.withdraw(&request.race).await;
-    for plan in [request.bundle, shipped] {
-        surroundings.forget(plan).await;
-    }
+    surroundings.forget(request.bundle).await;
     collect(&*surroundings, &mut recorder, store, verdict.ledger.merged).await;
     recorder.settle();
 }
@@ -508,13 +506,19 @@ async fn begin(
     let notice = move |driver, message| log.push(timer.now(), RaceEventKind::Noticed { driver, message });
     let plan = surroundings.plan(request.bundle).await?;
     let store = StoreSettings::new(&surroundings.reporting()?).map_err(|error| error.to_string())?;
+    let mut announcement = None;
     if let Some(store) = store.clone().filter(|_| surroundings.archive().is_some()) {
         let document = RaceDocument::new(request.race.clone(), &plan, env!("CARGO_PKG_VERSION"), crate::REVISION);
-        store::begin(store, document).await.map_err(|error| error.to_string())?;
+        store::prepare(store.clone(), document.clone()).await.map_err(|error| error.to_string())?;
+        announcement = Some((store, document));
     }
     let (plan, content) =
         surroundings.ship(&request.race, (plan, request.bundle), &request.load_driver_hosts, Arc::new(notice)).await?;
     let plan = Arc::new(plan);
+    // As late as possible: a race that ends before it has begun leaves nothing there.
+    if let Some((store, document)) = announcement {
+        store::begin(store, document).await.map_err(|error| error.to_string())?;
+    }
     let place = store.as_ref().map(StoreSettings::place);
     let recorder = ArchiveRecorder::start(Arc::clone(surroundings), request, Arc::clone(&plan), report, place).await;
     let recorder = recorder.map_err(|error| error.to_string())?;
@@ -553,10 +557,9 @@ async fn collect(
     if let Some(store) = store {
         let document = recorder.document().clone();
         let race = document.race_id.clone();
-        if let Err(error) = store::finish(store, archive, document, store::patience(samples)).await {
-            recorder.notice_late(format!(
-                "{error}; all is in the archive, and `rallyd report {race}` and `rallyd compare` take it from there"
-            ));
+        match store::finish(store, archive, document, store::patience(samples)).await {
+            Ok(()) => recorder.stored(),
+            Err(error) => recorder.notice_late(format!("{error}; {}", take_from_archive(&race))),
         }
     }
 }

@@ -24,7 +24,7 @@ pub use arguments::{PlanFormat, RaceArguments};
 pub(crate) use cluster::{RaceKeeping, find_host};
 pub use control::ControlCoordinator;
 pub(crate) use control::some_events;
-pub(crate) use coordinator::NO_BUNDLE;
+pub(crate) use coordinator::{NO_BUNDLE, random_id};
 pub use coordinator::{RaceCoordinator, Surroundings};
 pub use host::RaceHost;
 pub use local::LocalSurroundings;

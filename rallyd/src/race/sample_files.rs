@@ -1,13 +1,15 @@
 //! Files of raw samples on their way from load drivers to the archive.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use rally_core::ContentHash;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
 use super::coordinator::Surroundings;
@@ -24,8 +26,11 @@ pub enum FetchPace {
 /// Files that are fetched at the same time while a race runs, each from another driver.
 const AT_ONCE: usize = 4;
 
+/// How long a file that could not be fetched is left alone while a race runs.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
+
 /// A file of raw samples that a driver has completed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct SampleFile {
     /// The driver by the name that the user gave it.
     pub(crate) driver: String,
@@ -61,14 +66,17 @@ impl SampleFiles {
     /// Fetches files into a directory as they come. It does not return; when it is dropped, the files that are under way are
     /// missing still, and what has arrived of them is not fetched again.
     ///
-    /// A file that cannot be had is left for the end of the race, where that is told.
+    /// A file that cannot be had is tried again after a minute; at the end of the race it is told if it is still missing.
     pub(crate) async fn fetch_as_they_come(self, surroundings: Arc<dyn Surroundings>, directory: PathBuf) {
         let mut fetches = FuturesUnordered::new();
         let mut fetched_from = BTreeSet::new();
-        let mut failed = Vec::new();
+        // When they may be tried again.
+        let mut failed = BTreeMap::<SampleFile, Instant>::new();
         loop {
+            let now = Instant::now();
+            let may_be_tried = |file: &SampleFile| failed.get(file).is_none_or(|again| *again <= now);
             while fetches.len() < AT_ONCE
-                && let Some(file) = self.next(|file| !fetched_from.contains(&file.driver) && !failed.contains(file))
+                && let Some(file) = self.next(|file| !fetched_from.contains(&file.driver) && may_be_tried(file))
             {
                 fetched_from.insert(file.driver.clone());
                 let (surroundings, directory) = (&*surroundings, &*directory);
@@ -78,18 +86,24 @@ impl SampleFiles {
                     (file, fetched)
                 });
             }
+            // Those that may be tried already wait for others of their drivers.
+            let again = failed.values().filter(|again| **again > now).min().copied();
             tokio::select! {
                 Some((file, fetched)) = fetches.next() => {
                     fetched_from.remove(&file.driver);
                     match fetched {
-                        Ok(()) => self.missing().retain(|missing| *missing != file),
+                        Ok(()) => {
+                            failed.remove(&file);
+                            self.missing().retain(|missing| *missing != file);
+                        }
                         Err(cause) => {
-                            debug!(driver = %file.driver, %cause, "raw samples are left for the end of the race");
-                            failed.push(file);
+                            debug!(driver = %file.driver, %cause, "raw samples are left for later");
+                            failed.insert(file, Instant::now() + AGAIN_AFTER);
                         }
                     }
                 }
                 () = self.0.added.notified() => {}
+                () = sleep_until(again.unwrap_or(now)), if again.is_some() => {}
             }
         }
     }
@@ -193,5 +207,26 @@ mod tests {
         until(vec![file("a", 2), file("b", 4)]).await;
         drop(fetching);
         assert_eq!(files.all(), [file("a", 2), file("broken", 3), file("b", 4)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_that_could_not_be_fetched_is_tried_again_after_a_pause() {
+        let (under_way, mut seen) = watch::channel(Vec::new());
+        let slow = Arc::new(Slow { under_way, arrivals: Semaphore::new(0) });
+        let files = SampleFiles::default();
+        let fetching = files.clone().fetch_as_they_come(Arc::<Slow>::clone(&slow), PathBuf::new());
+        let mut fetching = Box::pin(fetching);
+        files.add(file("broken", 1));
+        let begun = Instant::now();
+        for is_under_way in [true, false, true] {
+            tokio::select! {
+                () = &mut fetching => {}
+                seen = seen.wait_for(|seen| seen.is_empty() != is_under_way) => drop(seen.unwrap()),
+                () = tokio::time::sleep(10 * AGAIN_AFTER) => panic!("it is not tried again"),
+            }
+            slow.arrivals.add_permits(usize::from(is_under_way));
+        }
+        assert!(begun.elapsed() >= AGAIN_AFTER, "{:?}", begun.elapsed());
+        assert_eq!(files.all(), [file("broken", 1)]);
     }
 }

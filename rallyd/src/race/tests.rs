@@ -4,10 +4,12 @@ mod shipping;
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::Router;
+use axum::http::Uri;
 use futures_util::StreamExt;
 use rally_core::race::{RaceVerdict, Timer};
 use rally_core::track::{Challenge, ChallengeBuilder, Operation, ParallelBuilder, Task, TaskBuilder, Track};
@@ -17,6 +19,7 @@ use rally_core::{
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{DEFAULT_CERTIFICATE_LIFETIME, HostConfig, Place, Timing, TokenSource};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -261,11 +264,33 @@ async fn an_archived_race_keeps_its_id_and_can_still_be_watched() {
     assert_eq!(next.report(&race).await.unwrap(), report);
 }
 
+/// Where a race is held up for as long as the test says.
+#[derive(Default)]
+struct Gate {
+    reached: CancellationToken,
+    open: CancellationToken,
+}
+
+impl Gate {
+    fn open() -> Self {
+        let gate = Self::default();
+        gate.open.cancel();
+        gate
+    }
+
+    async fn pass(&self) {
+        self.reached.cancel();
+        self.open.cancelled().await;
+    }
+}
+
 /// Surroundings whose plans and raw samples are only there when the test says so.
 struct Slow {
     local: LocalSurroundings,
     plans: CancellationToken,
     samples: CancellationToken,
+    ship: Gate,
+    is_among: Gate,
 }
 
 impl Slow {
@@ -274,7 +299,8 @@ impl Slow {
         let [data, samples, races] = ["data", "samples", "races"].map(|name| directory.join(name));
         let local = LocalSurroundings::new(facts, Arc::new(napping()), data, samples);
         let local = local.archive_in(Archive::new(races), ReportingSettings::default());
-        Self { local, plans: CancellationToken::new(), samples: CancellationToken::new() }
+        let (plans, samples) = (CancellationToken::new(), CancellationToken::new());
+        Self { local, plans, samples, ship: Gate::open(), is_among: Gate::open() }
     }
 }
 
@@ -295,6 +321,26 @@ impl Surroundings for Slow {
     async fn plan(&self, content: ContentHash) -> Result<RacePlan, String> {
         self.plans.cancelled().await;
         self.local.plan(content).await
+    }
+
+    async fn ship(
+        &self,
+        _: &RaceId,
+        plan: (RacePlan, ContentHash),
+        _: &[String],
+        _: Arc<dyn Fn(String, String) + Send + Sync>,
+    ) -> Result<(RacePlan, ContentHash), String> {
+        self.ship.pass().await;
+        Ok(plan)
+    }
+
+    async fn is_among(&self, _: &[String]) -> bool {
+        self.is_among.pass().await;
+        true
+    }
+
+    fn reporting(&self) -> Result<ReportingSettings, String> {
+        self.local.reporting()
     }
 
     async fn load_drivers(&self, hosts: &[String]) -> Result<Vec<(String, Arc<dyn LoadDriver>)>, String> {
@@ -326,6 +372,55 @@ async fn a_race_that_is_cancelled_before_it_begins_was_cancelled_and_has_not_fai
     coordinator.cancel(&race, StopMode::Drain).await.unwrap();
     assert_eq!(coordinator.verdict(&race).await, Ok(RaceVerdict::cancelled()));
     coordinator.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_that_is_cancelled_just_before_it_is_archived_leaves_its_id_to_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let surroundings = Arc::new(Slow { is_among: Gate::default(), ..Slow::new(directory.path()) });
+    surroundings.plans.cancel();
+    let coordinator = RaceCoordinator::new(Arc::<Slow>::clone(&surroundings));
+    let race = coordinator.race(&plan(|challenge| challenge.task(task("index", 1))), &["localhost"]).await.unwrap();
+    surroundings.is_among.reached.cancelled().await;
+    coordinator.cancel(&race, StopMode::Drain).await.unwrap();
+    assert_eq!(coordinator.verdict(&race).await, Ok(RaceVerdict::cancelled()));
+    coordinator.settled().await;
+    assert!(!surroundings.archive().unwrap().directory(&race).exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_race_that_is_cancelled_while_corpora_are_made_ready_leaves_nothing_in_the_metrics_store() {
+    let asked = Arc::<Mutex<Vec<String>>>::default();
+    let paths = Arc::clone(&asked);
+    let answer = move |uri: Uri| {
+        paths.lock().unwrap().push(uri.path().to_owned());
+        std::future::ready("{}")
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let reporting = ReportingSettings {
+        datastore_type: Some("elasticsearch".to_owned()),
+        datastore_host: Some(listener.local_addr().unwrap().to_string()),
+        ..ReportingSettings::default()
+    };
+    let mut serving = JoinSet::new();
+    serving.spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await.unwrap() });
+
+    let directory = tempfile::tempdir().unwrap();
+    let mut surroundings = Slow::new(directory.path());
+    let archive = surroundings.archive().unwrap();
+    surroundings.local = surroundings.local.archive_in(archive, reporting);
+    surroundings.ship = Gate::default();
+    surroundings.plans.cancel();
+    let surroundings = Arc::new(surroundings);
+    let coordinator = RaceCoordinator::new(Arc::<Slow>::clone(&surroundings));
+    let race = coordinator.race(&plan(|challenge| challenge.task(task("index", 1))), &["localhost"]).await.unwrap();
+    surroundings.ship.reached.cancelled().await;
+    coordinator.cancel(&race, StopMode::Drain).await.unwrap();
+    assert_eq!(coordinator.verdict(&race).await, Ok(RaceVerdict::cancelled()));
+    coordinator.settled().await;
+    let asked = asked.lock().unwrap();
+    assert!(asked.contains(&"/".to_owned()), "the store was tried: {asked:?}");
+    assert!(!asked.iter().any(|path| path.starts_with("/rally-")), "{asked:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

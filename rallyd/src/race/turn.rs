@@ -34,7 +34,7 @@ pub(crate) enum TurnError {
     /// Another one has it.
     #[error("{}", taken(owner.as_ref()))]
     Taken { owner: Option<TurnOwner> },
-    /// The file cannot be used.
+    /// The file cannot be used, which says nothing of other races.
     #[error("cannot lock {}, which makes races of this machine take turns", path.display())]
     File {
         path: PathBuf,

@@ -34,7 +34,7 @@ const CANCEL_AGAIN: Duration = Duration::from_millis(500);
 /// Follows a race to its end and shows it. The first Ctrl-C asks for its end, the second for its immediate end.
 ///
 /// A race of this process is also ended if the process is to end, or loses its terminal; any other race goes on without
-/// its viewer.
+/// its viewer. From then on these signals do nothing else in this process.
 ///
 /// # Errors
 ///
@@ -95,8 +95,9 @@ async fn cancel(coordinator: &dyn Coordinator, race: &RaceId, mode: StopMode) ->
     }
 }
 
-/// The signals that end a race; those that come while nobody waits are not lost. As long as there are some, the signals do
-/// nothing else.
+/// The signals that end a race; those that come while nobody waits are not lost. From the first ones on, the signals do
+/// nothing else in this process, also when these are dropped: what goes on after that cannot be interrupted and must end by
+/// itself.
 pub(crate) struct Interrupts(Vec<Signal>);
 
 impl Interrupts {

@@ -94,6 +94,9 @@ pub enum Noise {
     OneValue,
     /// It cannot be told, since what one of the races did in each second is not known.
     NotKnown,
+    /// It cannot be told of throughput, since only the requests of one of the races are known by the second, and of the
+    /// other one the work that they did.
+    OtherMeasure,
     /// It cannot be told, since the shorter of both races has values of so many seconds only.
     TooShort(usize),
 }
@@ -113,6 +116,15 @@ impl Noise {
             (proportion_test(baseline.failures(), contender.failures()), Self::NotKnown)
         } else {
             let (one, two) = (seconds(baseline), seconds(contender));
+            let has_samples = |series: &TaskSeries, values: &[f64]| {
+                series.failures().1 > 0 && (row.kind == Kind::Throughput || !values.is_empty())
+            };
+            if !has_samples(baseline, &one) || !has_samples(contender, &two) {
+                return Self::NotKnown;
+            }
+            if row.kind == Kind::Throughput && baseline.is_of_records() != contender.is_of_records() {
+                return Self::OtherMeasure;
+            }
             (rank_test(&one, &two), Self::TooShort(one.len().min(two.len())))
         };
         match chance {
@@ -127,7 +139,7 @@ impl Noise {
         match self {
             Self::Beyond => Some(true),
             Self::Within => Some(false),
-            Self::OneValue | Self::NotKnown | Self::TooShort(_) => None,
+            Self::OneValue | Self::NotKnown | Self::OtherMeasure | Self::TooShort(_) => None,
         }
     }
 
@@ -138,6 +150,7 @@ impl Noise {
             Self::Beyond | Self::Within => None,
             Self::OneValue => Some("cannot be told: one value".to_owned()),
             Self::NotKnown => Some("cannot be told: its samples are not known".to_owned()),
+            Self::OtherMeasure => Some("cannot be told: one race has records of requests alone".to_owned()),
             Self::TooShort(seconds) => Some(format!("cannot be told: has {seconds} s, needs {RANK_TEST_MIN}")),
         }
     }
@@ -167,7 +180,8 @@ impl ComparedLine {
 ///
 /// A difference of throughput or of a time is more than noise if the two-sided Mann-Whitney U test over the values of each
 /// second gives a chance of less than [`SIGNIFICANCE`] for it. A second's value is the work done in it, or the same percentile
-/// of the times in it. With less than [`RANK_TEST_MIN`] seconds on either side nothing can be told. Error rates differ by more
+/// of the times in it; nothing can be told of throughput if the work of one race is only known from records of its requests.
+/// With less than [`RANK_TEST_MIN`] seconds on either side nothing can be told. Error rates differ by more
 /// than noise if [`proportion_test`] gives a chance of less than that. Nothing can be told of numbers of which a race has only
 /// one.
 #[must_use]
@@ -220,7 +234,9 @@ pub fn comparison(
     let noise = |line: &ComparedLine| match line.noise {
         Noise::Beyond => "yes".to_owned(),
         Noise::Within => "no".to_owned(),
-        Noise::OneValue | Noise::NotKnown | Noise::TooShort(_) => line.noise.reason().unwrap_or_default(),
+        Noise::OneValue | Noise::NotKnown | Noise::OtherMeasure | Noise::TooShort(_) => {
+            line.noise.reason().unwrap_or_default()
+        }
     };
     let cells: Vec<Vec<Cell>> = lines
         .iter()
@@ -272,7 +288,8 @@ fn comparison_json(baseline: &ComparedRace, contender: &ComparedRace, lines: &[C
 #[cfg(test)]
 mod tests {
     use rally_core::metrics::{
-        Distribution, Interval, OperationMetrics, Percentiles, Results, SampleType, TaskInterval,
+        Distribution, Interval, MemoryStore, MetricsStore, OperationMetrics, Percentiles, Results, SampleType,
+        TaskInterval,
     };
     use rally_core::metrics::{ThroughputBin, ThroughputSummary, ThroughputValue};
     use rally_core::track::{Challenge, Operation, Task, Track};
@@ -413,6 +430,50 @@ mod tests {
         assert_eq!(line.noise, Noise::NotKnown);
         let json = comparison_json(&one, &elsewhere, &[line]);
         assert_eq!(json["lines"][0]["beyond_noise_reason"], "cannot be told: its samples are not known");
+    }
+
+    /// The same race as whoever has only records of its requests knows it, of which there are so many in each second.
+    async fn of_records(race: &ComparedRace, requests: u64) -> ComparedRace {
+        let mut store = MemoryStore::default();
+        let of_second = |second: u64| {
+            (0..requests).flat_map(move |_| {
+                ["latency", "service_time", "processing_time"].map(|name| {
+                    let record = json!({
+                        "race-id": "one", "@timestamp": second * 1_000, "name": name, "value": 10 + second % 5,
+                        "task": "find", "operation": "search", "sample-type": "normal",
+                    });
+                    record.as_object().unwrap().clone()
+                })
+            })
+        };
+        store.store_records(&race.document, (0..30).flat_map(of_second).collect()).await.unwrap();
+        let series = store.series(&race.document).await.unwrap();
+        ComparedRace::new(race.document.clone(), series)
+    }
+
+    #[tokio::test]
+    async fn the_same_race_of_the_archive_and_of_records_does_not_differ() {
+        let directory = tempfile::tempdir().unwrap();
+        let archive = Archive::new(directory.path());
+        let here = race(&archive, "one", 30, |second| 10 + second % 5);
+        let there = of_records(&here, 10).await;
+        let noise = |line: &ComparedLine| (line.metric.clone(), line.noise);
+        for (one, two) in [(&here, &there), (&there, &here)] {
+            let lines = compare(one, two, false);
+            let of_task: Vec<_> = lines.iter().filter(|line| line.is_of_task).map(noise).collect();
+            let of_throughput = |(metric, _): &&(String, Noise)| metric.contains("Throughput");
+            let (throughput, others): (Vec<_>, Vec<_>) = of_task.iter().partition(of_throughput);
+            assert!(throughput.iter().all(|(_, noise)| *noise == Noise::OtherMeasure), "{throughput:?}");
+            assert!(others.iter().all(|(_, noise)| *noise == Noise::Within), "{others:?}");
+            assert!(!throughput.is_empty() && !others.is_empty());
+        }
+        let both = compare(&there, &there, false);
+        assert!(both.iter().filter(|line| line.is_of_task).all(|line| line.noise == Noise::Within), "{both:?}");
+
+        let none = of_records(&here, 0).await;
+        let lines = compare(&here, &none, false);
+        let of_task: Vec<_> = lines.iter().filter(|line| line.is_of_task).map(noise).collect();
+        assert!(!of_task.is_empty() && of_task.iter().all(|(_, noise)| *noise == Noise::NotKnown), "{of_task:?}");
     }
 
     #[test]

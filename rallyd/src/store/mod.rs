@@ -1,8 +1,9 @@
 //! Where results go beside the archive: an Elasticsearch cluster for teams whose results outgrow one machine.
 //!
-//! The document of a race is stored before it begins, so that a store that cannot be used is known before the race and not
-//! after it. Everything else is copied from the archive when the race has ended and before the next one begins: nothing
-//! disturbs the load, and what a store does not take stays in the archive.
+//! A store is tried before anything is made ready for a race, and the document of the race is stored just before it
+//! begins, so that a store that cannot be used is known before the race and not after it. Everything else is copied
+//! from the archive when the race has ended and before the next one begins: nothing disturbs the load, and what a store
+//! does not take stays in the archive.
 
 mod elasticsearch;
 mod queries;
@@ -27,13 +28,14 @@ use crate::archive::Archive;
 /// How long a store may take for a race that has no sample.
 const PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// Makes sure that a store can be used, and stores the document of a race that is about to begin.
+/// Makes sure that a store can be used for a race; nothing of the race goes there yet.
+pub(crate) async fn prepare(settings: StoreSettings, race: RaceDocument) -> Result<(), StoreError> {
+    on_own_thread(settings, race, async |store, _| store.set_up().await).await
+}
+
+/// Stores the document of a race that is about to begin.
 pub(crate) async fn begin(settings: StoreSettings, race: RaceDocument) -> Result<(), StoreError> {
-    on_own_thread(settings, race, async |store, race| {
-        store.set_up().await?;
-        store.store_race(race).await
-    })
-    .await
+    on_own_thread(settings, race, async |store, race| store.store_race(race).await).await
 }
 
 /// How long a store may take for everything of a race with this many samples: it is given up if it takes less than about

@@ -1,10 +1,13 @@
 //! Races without a daemon: who else may touch them, and how they are ended.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -12,8 +15,13 @@ use axum::http::Uri;
 use rallyd::archive::Archive;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// What comes at all comes within this time, also on a busy machine.
+const COMES_WITHIN: Duration = Duration::from_secs(120);
 
 /// A home of its own, with a track that has a short and an endless task.
 struct Home(tempfile::TempDir);
@@ -21,7 +29,8 @@ struct Home(tempfile::TempDir);
 /// A race that runs.
 struct Racing {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    /// The lines that it writes to its standard error.
+    lines: Receiver<String>,
     said: String,
 }
 
@@ -75,7 +84,10 @@ impl Home {
         let mut command = self.command(&[&["race", &track, &id, "--target-hosts=127.0.0.1:1"], more].concat());
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        Racing { child, stderr, said: String::new() }
+        let (line, lines) = channel();
+        // It ends with the race, or when nobody listens any more.
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|it| line.send(it)));
+        Racing { child, lines, said: String::new() }
     }
 
     /// A race that has come to its endless task.
@@ -89,11 +101,18 @@ impl Home {
 impl Racing {
     /// Reads what it says up to a line with this text.
     fn until(&mut self, text: &str) {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            assert_ne!(self.stderr.read_line(&mut line).unwrap(), 0, "it has ended without {text:?}: {}", self.said);
-            self.said.push_str(&line);
+        while !self.line().unwrap_or_else(|| panic!("it has ended without {text:?}: {}", self.said)).contains(text) {}
+    }
+
+    /// The next line that it says; none if it has ended.
+    fn line(&mut self) -> Option<String> {
+        match self.lines.recv_timeout(COMES_WITHIN) {
+            Ok(line) => {
+                self.said += &format!("{line}\n");
+                Some(line)
+            }
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => panic!("it says nothing more: {}", self.said),
         }
     }
 
@@ -103,10 +122,9 @@ impl Racing {
 
     /// Its exit code, and all that it said.
     fn end(mut self) -> (i32, String) {
-        let mut rest = String::new();
-        self.stderr.read_to_string(&mut rest).unwrap();
+        while self.line().is_some() {}
         let status = self.child.wait().unwrap();
-        (status.code().unwrap_or(-1), std::mem::take(&mut self.said) + &rest)
+        (status.code().unwrap_or(-1), std::mem::take(&mut self.said))
     }
 }
 
@@ -185,14 +203,28 @@ fn a_second_race_on_the_same_machine_is_told_which_one_runs() {
 }
 
 #[test]
+fn a_race_that_cannot_lock_its_turn_runs_without() {
+    let home = Home::new();
+    fs::create_dir_all(home.path().join(".rally/benchmarks/race.lock")).unwrap();
+    let (exit, _, stderr) = home.run(&["race", &home.track(), "--race-id=unlocked", "--include-tasks=short"]);
+    assert!(exit == 0 && stderr.contains("this race does not wait for others"), "{exit} {stderr}");
+}
+
+#[test]
 fn a_race_that_cannot_begin_is_an_error_in_its_junit_file() {
     let home = Home::new();
     let junit = home.path().join("junit.xml");
     let file = format!("--junit-file={}", junit.display());
     let (exit, _, stderr) = home.run(&["race", &home.track(), "--load-driver-hosts=10.255.255.1", &file]);
     assert_eq!(exit, 64, "{stderr}");
-    let xml = fs::read_to_string(junit).unwrap();
-    assert!(xml.contains("tests=\"1\" failures=\"0\" errors=\"1\"") && xml.contains("no daemon runs on this"), "{xml}");
+    let errors = |xml: &str| xml.contains("tests=\"1\" failures=\"0\" errors=\"1\"");
+    let xml = fs::read_to_string(&junit).unwrap();
+    assert!(errors(&xml) && xml.contains("no daemon runs on this"), "{xml}");
+
+    let (exit, _, stderr) = home.run(&["race", &home.track(), "--race-id=lost", "--challenge=other", &file]);
+    assert_eq!(exit, 64, "{stderr}");
+    let xml = fs::read_to_string(&junit).unwrap();
+    assert!(errors(&xml) && xml.contains("name=\"lost\"") && xml.contains("has no challenge `other`"), "{xml}");
 }
 
 /// A metrics store that takes everything but records, for which it lets wait for ever, and its rally.ini.
@@ -217,14 +249,20 @@ async fn hanging_store(home: &Home, hangs: fn(&str) -> bool) -> (Arc<Notify>, Jo
     (was_asked, serving)
 }
 
+/// Waits until a store was asked for what it lets wait.
+fn is_asked(runtime: &Runtime, was_asked: &Notify) {
+    let asked = runtime.block_on(async { timeout(COMES_WITHIN, was_asked.notified()).await });
+    asked.expect("nobody asks the store");
+}
+
 #[test]
 fn a_race_that_is_interrupted_before_it_begins_was_cancelled() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     let home = Home::new();
     let (was_asked, _serving) = runtime.block_on(hanging_store(&home, |_| true));
     let junit = home.path().join("junit.xml");
     let racing = home.start_race("early", &[&format!("--junit-file={}", junit.display())]);
-    runtime.block_on(was_asked.notified());
+    is_asked(&runtime, &was_asked);
     racing.interrupt(Signal::INT);
     let (exit, stderr) = racing.end();
     assert!(exit == 130 && stderr.contains("The race was cancelled"), "{exit} {stderr}");
@@ -233,12 +271,12 @@ fn a_race_that_is_interrupted_before_it_begins_was_cancelled() {
 
 #[test]
 fn a_race_whose_metrics_store_hangs_can_be_interrupted_and_says_what_is_missing() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let home = Home::new();
         let (was_asked, _serving) = runtime.block_on(hanging_store(&home, |path| path.ends_with("/_bulk")));
         let mut racing = home.start_race("stuck", &["--include-tasks=short"]);
-        runtime.block_on(was_asked.notified());
+        is_asked(&runtime, &was_asked);
         racing.until("waiting until all of the race is kept; Ctrl-C ends that");
         racing.interrupt(signal);
         let (exit, stderr) = racing.end();

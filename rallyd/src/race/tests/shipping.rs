@@ -11,13 +11,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use rally_core::track::{Challenge, Corpus, Documents, Operation, Task, Track};
-use rally_core::{ContentHash, Coordinator, DataSource, RaceEventKind, RaceId, RaceOutcome, RacePlan, Sequence};
+use rally_core::{
+    ContentHash, Coordinator, DataSource, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest, Sequence,
+};
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
 use rally_net::{CallError, Rejection, Request};
 use serde::{Deserialize, Serialize};
 
 use super::{Member, plan, request, task};
-use crate::race::{View, watch};
+use crate::archive::Archive;
+use crate::race::{NO_BUNDLE, View, watch};
 
 /// More than there are between three entries of an offset table.
 const DOCUMENTS: u64 = 120_000;
@@ -291,6 +294,27 @@ async fn a_corpus_that_nobody_has_is_named_with_the_place_to_put_it() {
     let cause = &verdict.errors[0].cause;
     let place = cluster.corpus("coordinator").join("d.json");
     assert!(cause.contains(&format!("--offline downloads nothing; put it at {}", place.display())), "{cause}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plan_that_says_who_ships_what_does_not_outlive_a_race_that_cannot_begin() {
+    let (cluster, documents) = (Cluster::of(&["a"]).await, documents("number"));
+    cluster.put_documents("a", &documents);
+    let directory = cluster.coordinator.directory.path();
+    let archive = Archive::new(directory.join("races"));
+    let race: RaceId = "taken".parse().unwrap();
+    std::fs::create_dir_all(archive.directory(&race)).unwrap();
+    // Somebody else is just about to run a race of this id.
+    let _lock = archive.lock(&race).unwrap();
+    let owner = Arc::clone(cluster.coordinator.host.coordinator().unwrap());
+    let request = RaceRequest::new(race.clone(), NO_BUNDLE, ["a"]);
+    owner.start(request, serde_json::to_string(&shipping("d.json")).unwrap()).await.unwrap();
+    let verdict = watch(&*owner, &race, &mut View::quiet()).await.unwrap();
+    let cause = archive.lock(&race).unwrap_err().to_string();
+    assert_eq!(verdict.errors[0].cause, cause);
+    owner.settled().await;
+    assert_eq!(std::fs::read_dir(directory.join("plans")).unwrap().count(), 0);
+    cluster.nothing_is_offered(&documents);
 }
 
 /// As the coordinator asks it.

@@ -162,6 +162,7 @@ fn cells(line: &ComparedLine) -> Vec<Cell> {
         Noise::Within => Cell::of("soft", "noise"),
         Noise::OneValue => Cell::of("soft", "cannot be told: one value"),
         Noise::NotKnown => Cell::of("soft", "cannot be told: no samples"),
+        Noise::OtherMeasure => Cell::of("soft", "cannot be told: one has records alone"),
         Noise::TooShort(seconds) => Cell::of("soft", format!("cannot be told: {seconds} s")),
     };
     let signed = |value: f64| format!("{}{}", if value > 0.0 { "+" } else { "" }, number(value));

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rally_core::TaskIndex;
-use rally_core::metrics::{Distribution, Moments, SampleType, TaskInterval};
+use rally_core::metrics::{Distribution, MAX_SECONDS, Moments, SampleType, TaskInterval, ThroughputBin};
 
 use crate::archive::{RecordedInterval, read_intervals};
 
@@ -112,7 +112,7 @@ impl Timeline {
         let (mut tasks, mut drivers) = (BTreeMap::<TaskIndex, OpenTask>::new(), BTreeMap::<String, OpenDriver>::new());
         let is_damaged = read_intervals(path, |recorded| {
             let at = recorded.at.as_nanos();
-            for part in recorded.interval.tasks.iter().filter(|part| part.inner.is_none()) {
+            for part in parts(&recorded) {
                 let width = width(extent.tasks.get(&part.task).copied().unwrap_or_default());
                 tasks.entry(part.task).or_default().add(part, u64::from(recorded.interval.second), width);
             }
@@ -124,6 +124,17 @@ impl Timeline {
         let drivers = drivers.into_iter().map(|(driver, open)| (driver, open.close())).collect();
         Ok(Self { tasks, drivers, is_damaged })
     }
+}
+
+/// What tasks did in the second of an interval, if it is one that a race can have.
+fn parts(recorded: &RecordedInterval) -> impl Iterator<Item = &TaskInterval> {
+    let is_possible = u64::from(recorded.interval.second) < MAX_SECONDS;
+    recorded.interval.tasks.iter().filter(move |part| is_possible && part.inner.is_none() && part.samples > 0)
+}
+
+/// The work of a part in seconds that a race can have.
+fn bins(part: &TaskInterval) -> impl Iterator<Item = &ThroughputBin> {
+    part.throughput.iter().filter(|bin| u64::from(bin.second) < MAX_SECONDS)
 }
 
 /// Whole seconds; intervals come once per second with some jitter, so the nearest one counts.
@@ -141,8 +152,8 @@ impl Extent {
         let at = recorded.at.as_nanos();
         let (first, last) = self.race.unwrap_or((at, at));
         self.race = Some((first.min(at), last.max(at)));
-        for part in recorded.interval.tasks.iter().filter(|part| part.inner.is_none() && part.samples > 0) {
-            let seconds = part.throughput.iter().map(|bin| bin.second).chain([recorded.interval.second]);
+        for part in parts(recorded) {
+            let seconds = bins(part).map(|bin| bin.second).chain([recorded.interval.second]);
             let last = self.tasks.entry(part.task).or_default();
             *last = seconds.map(u64::from).fold(*last, u64::max);
         }
@@ -155,17 +166,14 @@ impl OpenTask {
         if !part.unit.is_empty() {
             self.line.unit.clone_from(&part.unit);
         }
-        for bin in &part.throughput {
+        for bin in bins(part) {
             let work = self.work.entry(u64::from(bin.second) / width).or_default();
             *work = work.saturating_add(bin.weight);
-        }
-        if part.samples == 0 {
-            return;
         }
         match part.sample_type {
             SampleType::Warmup => self.has_warmup = true,
             SampleType::Normal => {
-                let starts = part.throughput.iter().map(|bin| bin.first);
+                let starts = bins(part).map(|bin| bin.first);
                 self.normal_from = self.normal_from.into_iter().chain(starts).min();
                 self.line.all_latencies.merge(&part.latency);
                 self.line.all_service_times.merge(&part.service_time);
@@ -307,5 +315,27 @@ mod tests {
         assert_eq!(line.width, 7);
         assert!(line.throughput.len() <= 160 && line.latency.len() <= 160, "{}", line.throughput.len());
         assert!(line.throughput.iter().all(|(_, rate)| *rate == 20.0));
+    }
+
+    #[test]
+    fn seconds_that_no_race_can_have_are_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("intervals");
+        let mut log = IntervalLog::open(&path).unwrap();
+        let mut number = 0;
+        let mut append = |second: u32, part: TaskInterval| {
+            number += 1;
+            let interval = Interval { number, second, tasks: vec![part], ..Interval::default() };
+            log.append("a", ClusterTime::from_nanos(number * SECOND), &interval).unwrap();
+        };
+        (0..6).for_each(|second| append(second, part(second, SampleType::Normal)));
+        // Without samples, far away, and both.
+        append(6, TaskInterval { samples: 0, ..part(u32::MAX, SampleType::Normal) });
+        append(7, part(u32::MAX, SampleType::Normal));
+        append(u32::MAX, part(7, SampleType::Normal));
+        let timeline = Timeline::read(&path).unwrap();
+        let line = &timeline.tasks[&TaskIndex(3)];
+        assert_eq!((line.width, line.throughput.len()), (1, 5));
+        assert_eq!(line.latency.last().map(|(at, _)| *at), Some(7.5));
     }
 }
