@@ -34,8 +34,9 @@ async fn told(events: &mut EventStream<DriverEvent>, count: usize) -> Vec<String
 async fn events_and_requests_of_an_old_race_change_nothing_in_the_next_one() {
     let (_directory, coordinator) = coordinator().await;
     let relay = Relay::to(coordinator.address()).await;
-    // Leases last as long on a machine that has little time for their renewal.
-    let timing = Timing { dead_after: Duration::from_secs(4), ..quick() };
+    // A lease outlasts the silence that ends a connection by two heartbeats: time to connect again, also on a busy machine.
+    let (heartbeat, dead_after) = (Duration::from_secs(1), Duration::from_secs(4));
+    let timing = Timing { heartbeat, suspect_after: Duration::from_millis(2_500), dead_after, ..quick() };
     let playing = Playing::at(relay.address(), &coordinator, timing).await;
     let driver = coordinator.load_driver(playing.id());
     let (first, second) = (race("first"), race("second"));
