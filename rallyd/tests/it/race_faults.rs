@@ -49,7 +49,7 @@ fn a_driver_that_is_killed_is_named_with_what_it_did_in_every_phase() {
     let racing = lab.race("preparing", &[]);
     within(SOON, "the race has begun", || lab.coordinator().running().race()["id"] == "preparing");
     stopped.kill();
-    racing.end().has_failed(&[&format!("({name}:{PORT}) could not"), "0 samples of 0 known to be made"]);
+    racing.end().has_failed(&[&format!("load driver on {name} could not"), "0 samples of 0 known to be made"]);
     assert!(lab.drivers().iter().all(|host| lab.target.requests("preparing", host.ip) == 0));
     rejoin(&lab);
 
