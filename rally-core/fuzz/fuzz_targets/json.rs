@@ -26,7 +26,7 @@ fn plan(json: &[u8]) {
         let _ = RaceMetrics::default().results(&plan.track, challenge);
     }
     let race = RaceId::try_from("race".to_owned()).expect("it is an id");
-    let _ = RaceDocument::new(race, &plan, "0");
+    let _ = RaceDocument::new(race, &plan, "0", None);
 }
 
 fn report(json: &[u8]) {
