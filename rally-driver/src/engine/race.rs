@@ -1,5 +1,7 @@
 //! One race on this driver: it holds the workers together and says what happens.
 
+mod ending;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::num::NonZero;
@@ -15,17 +17,18 @@ use rally_core::{
     RoleErrorKind, Step, StopMode, TaskIndex,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, timeout, timeout_at};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+use self::ending::{END, end_at_once};
 use super::accounts::Accounts;
 use super::clock_cost::{clock_source, cost_of_the_clock, slow_clock};
 use super::error::{Panicked, TaskError, WorkerError};
 use super::health::{Effort, PULSE, saturation, starvation, stood_still};
 use super::step::{ProgressSum, RaceContext, StepShare};
-use super::worker::{DRAIN, Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
-use crate::client::{InvalidClientOptions, KEY_DELETION, SetupError};
+use super::worker::{Measurement, Worker, WorkerEvent, WorkerReport, WorkerRequest};
+use crate::client::{InvalidClientOptions, SetupError};
 use crate::corpus::{Notice, Preparation};
 use crate::driver::{ContentSource, CoordinatorClock};
 use crate::events::{EventLog, NobodyListens};
@@ -45,10 +48,6 @@ const REPORTS: usize = 1_024;
 
 /// How long workers may take to make a step ready. It is as long as a driver may prepare the race.
 const READY: Duration = Duration::from_secs(30 * 60);
-
-/// How long workers may take to end: as long as they let requests finish and then wait for API keys to be deleted, and a
-/// little more.
-const END: Duration = DRAIN.saturating_add(KEY_DELETION).saturating_add(Duration::from_secs(5));
 
 /// What a race is asked for.
 #[derive(Debug)]
@@ -822,96 +821,6 @@ impl Race {
         self.say(kind)
     }
 
-    /// Ends the workers and hands over what is left. A drain becomes an end at once as soon as `hurry` is done.
-    ///
-    /// # Errors
-    ///
-    /// What went wrong meanwhile: workers that did not end before all, or the first failure of the others.
-    async fn finish(mut self, mode: StopMode, hurry: impl Future<Output = ()>) -> Result<(), RaceError> {
-        self.context.ended.cancel();
-        self.stop_workers(mode);
-        let mut may_hurry = mode == StopMode::Drain;
-        let mut hurry = std::pin::pin!(hurry);
-        let mut ending: BTreeSet<usize> = (0..self.workers.len()).collect();
-        // Those that have not said yet what they had measured when their clients were stopped.
-        let mut measuring = ending.clone();
-        let deadline = tokio::time::Instant::now() + END;
-        let mut result = Ok(());
-        while !ending.is_empty() {
-            let report = tokio::select! {
-                () = &mut hurry, if may_hurry => {
-                    may_hurry = false;
-                    self.stop_workers(StopMode::Now);
-                    continue;
-                }
-                report = timeout_at(deadline, self.reports.recv()) => report,
-            };
-            let Ok(Some(report)) = report else { break };
-            match report.event {
-                WorkerEvent::Ended(measurement) => {
-                    self.merge_last(report.worker, *measurement);
-                    self.pending.awaiting.remove(&report.worker);
-                    measuring.remove(&report.worker);
-                    ending.remove(&report.worker);
-                }
-                WorkerEvent::Measured(measurement) => {
-                    self.merge(report.worker, *measurement);
-                    // It answers in order what it was asked for before.
-                    if !self.pending.awaiting.remove(&report.worker) {
-                        measuring.remove(&report.worker);
-                    }
-                }
-                WorkerEvent::Reached(measurement) => self.merge(report.worker, *measurement),
-                // Nobody may listen any more.
-                WorkerEvent::Noticed(message) => drop(self.say(DriverEventKind::Noticed { message })),
-                WorkerEvent::Ready | WorkerEvent::ClientDone { .. } => (),
-                WorkerEvent::Failed(error) => result = result.and(Err(error.into())),
-                WorkerEvent::Broken(source) => {
-                    result = result.and(Err(RaceError::Worker { worker: report.worker, source }));
-                }
-                // Nothing has begun, and nothing will.
-                WorkerEvent::Unready(_) => (),
-            }
-            if measuring.is_empty() && self.pending.recording.samples > 0 {
-                // What comes now may take longer than anybody waits for it, and nobody may listen any more.
-                let _ = self.tell_interval();
-            }
-        }
-        for (number, worker) in std::mem::take(&mut self.workers).into_iter().enumerate() {
-            if !ending.contains(&number) {
-                // It has said that it ends, so this does not take long.
-                let _ = worker.thread.join();
-            }
-        }
-        // Whatever they were told to do without is told by whoever ended the race.
-        let _ = self.end_telemetry().await;
-        if !ending.is_empty() {
-            result = Err(RaceError::Stuck { lost: self.accounts.lose(&ending), workers: ending.clone() });
-        }
-        self.pending.awaiting = ending;
-        // Nobody may listen any more; then nobody misses these.
-        let _ = self.hand_over().await;
-        result
-    }
-
-    /// Completes the segments, and tells the last interval with the final ledger.
-    async fn hand_over(&mut self) -> Result<(), NobodyListens> {
-        if let Some(segments) = self.segments.take() {
-            let (announcements, (written, unwritten)) = segments.finish().await;
-            self.accounts.ledger.written = written;
-            self.accounts.ledger.unwritten += unwritten;
-            announcements.iter().try_for_each(|announcement| self.announce(announcement))?;
-        }
-        if self.intervals > 0 || self.pending.recording.samples > 0 || self.accounts.ledger.made > 0 {
-            self.tell_interval()?;
-        }
-        Ok(())
-    }
-
-    fn stop_workers(&self, mode: StopMode) {
-        (0..self.workers.len()).for_each(|worker| self.ask(worker, WorkerRequest::Stop(mode)));
-    }
-
     fn ask(&self, worker: usize, request: WorkerRequest) {
         // A worker that is gone has said so, and one that is stuck is named by the next interval.
         let _ = self.workers[worker].requests.try_send(request);
@@ -938,19 +847,6 @@ async fn unless_stopped<T>(commands: &mut mpsc::Receiver<Command>, preparing: im
                 Some(Command::CompleteStep { .. } | Command::AttachTelemetry) => (),
                 Some(Command::Stop { .. }) | None => return None,
             }
-        }
-    }
-}
-
-/// Waits until a race that ends is to end at once; it can do nothing else any more.
-async fn end_at_once(commands: &mut mpsc::Receiver<Command>) {
-    loop {
-        match commands.recv().await {
-            Some(Command::Stop { mode: StopMode::Now }) => return,
-            Some(Command::Drive { reply, .. }) => drop(reply.send(Err(InvalidStep::Ended))),
-            Some(Command::Stop { mode: StopMode::Drain } | Command::CompleteStep { .. } | Command::AttachTelemetry) => {
-            }
-            None => std::future::pending().await,
         }
     }
 }
