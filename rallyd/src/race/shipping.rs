@@ -73,11 +73,11 @@ enum CorpusNews {
 /// Asks a host which parts of these files it has from earlier races, and to offer them as with [`OfferCorpora`]. It comes from the
 /// coordinator.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct OfferParts {
-    race: RaceId,
-    plan: ContentHash,
+pub(super) struct OfferParts {
+    pub(super) race: RaceId,
+    pub(super) plan: ContentHash,
     /// Files by their names and contents.
-    files: Vec<((String, String), ContentHash)>,
+    pub(super) files: Vec<((String, String), ContentHash)>,
 }
 
 impl Request for OfferParts {
@@ -88,8 +88,8 @@ impl Request for OfferParts {
 
 /// Asks a host to offer the corpora of a race no longer. It comes from the coordinator.
 #[derive(Debug, Serialize, Deserialize)]
-struct WithdrawCorpora {
-    race: RaceId,
+pub(super) struct WithdrawCorpora {
+    pub(super) race: RaceId,
 }
 
 impl Request for WithdrawCorpora {

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,11 +14,11 @@ use rally_core::{
     ContentHash, Coordinator, DataSource, RaceEventKind, RaceId, RaceOutcome, RacePlan, RaceRequest, Sequence,
 };
 use rally_driver::{Outcome, Params, Registry, RequestTimer, Runner, RunnerError};
-use rally_net::{CallError, Rejection, Request};
-use serde::{Deserialize, Serialize};
+use rally_net::{CallError, Rejection};
 
 use super::{Member, plan, request, task};
 use crate::archive::Archive;
+use crate::race::shipping::{OfferParts, WithdrawCorpora};
 use crate::race::{NO_BUNDLE, View, watch};
 
 /// More than there are between three entries of an offset table.
@@ -316,19 +315,6 @@ async fn the_plan_that_says_who_ships_what_does_not_outlive_a_race_that_cannot_b
     cluster.nothing_is_offered(&documents);
 }
 
-/// As the coordinator asks it.
-#[derive(Debug, Serialize, Deserialize)]
-struct OfferParts {
-    race: RaceId,
-    plan: ContentHash,
-    files: Vec<((String, String), ContentHash)>,
-}
-
-impl Request for OfferParts {
-    const NAME: &'static str = "corpora/offer-parts";
-    type Answer = Result<Vec<(u32, Range<u64>)>, String>;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_offers_parts_of_the_content_that_it_is_asked_for_and_of_no_other() {
     const LIMIT: Duration = Duration::from_secs(10);
@@ -365,21 +351,10 @@ async fn a_host_offers_parts_of_the_content_that_it_is_asked_for_and_of_no_other
     assert!(a.shelf().open_range(content, 6..9).await.is_err());
     let again = OfferParts { files: vec![(names("d.json"), other)], ..next };
     assert_eq!(peer.call(&again, LIMIT).await.unwrap().unwrap(), [(0, 0..4)]);
-    peer.call(&Withdraw { race }, LIMIT).await.unwrap();
+    peer.call(&WithdrawCorpora { race }, LIMIT).await.unwrap();
     assert!(a.shelf().open_range(other, 0..4).await.is_ok(), "it was another race");
-    peer.call(&Withdraw { race: again.race }, LIMIT).await.unwrap();
+    peer.call(&WithdrawCorpora { race: again.race }, LIMIT).await.unwrap();
     assert!(a.shelf().open_range(other, 0..4).await.is_err());
-}
-
-/// As the coordinator asks it.
-#[derive(Debug, Serialize, Deserialize)]
-struct Withdraw {
-    race: RaceId,
-}
-
-impl Request for Withdraw {
-    const NAME: &'static str = "corpora/withdraw";
-    type Answer = ();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -388,7 +363,7 @@ async fn only_the_coordinator_decides_what_a_host_offers() {
     let (a, b) = (cluster.member("a").host.host(), cluster.member("b").host.host());
     let address: SocketAddr = b.address();
     let peer = a.connect(b.id().unwrap(), address).await.unwrap();
-    let answer = peer.call(&Withdraw { race: "any".parse().unwrap() }, Duration::from_secs(10)).await;
+    let answer = peer.call(&WithdrawCorpora { race: "any".parse().unwrap() }, Duration::from_secs(10)).await;
     let Err(CallError::Rejected { rejection: Rejection::CoordinatorOnly(name), .. }) = answer else {
         panic!("{answer:?}")
     };
